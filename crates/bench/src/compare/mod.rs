@@ -1,0 +1,205 @@
+//! Wiremill and the original in turn, so that a machine whose speed drifts drifts for both.
+
+pub(crate) mod broker;
+pub(crate) mod catch_up;
+pub(crate) mod footprint;
+mod medians;
+mod tools;
+
+use std::thread;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use self::{broker::Running, medians::Medians};
+use crate::{
+    Failure,
+    kafka::{Target, fetch, latency, produce},
+};
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct Args {
+    /// Interleaved rounds; medians are over these.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each produce run.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Leave the original out.
+    #[arg(long)]
+    alone: bool,
+    /// Measure Kafka with a sync for each batch too.
+    #[arg(long)]
+    synced: bool,
+    /// Parts to run: throughput, latency, tools; all without.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// Records that the original's tools send.
+const TOOL_RECORDS: u64 = 1_000_000;
+
+struct Shape {
+    name: &'static str,
+    partitions: i32,
+    record_len: usize,
+    batch_records: usize,
+}
+
+const SHAPES: &[Shape] = &[
+    Shape { name: "1 KiB, 16 partitions", partitions: 16, record_len: 1024, batch_records: 64 },
+    Shape { name: "1 KiB, 1 partition", partitions: 1, record_len: 1024, batch_records: 256 },
+    Shape { name: "100 B, 16 partitions", partitions: 16, record_len: 100, batch_records: 500 },
+    Shape { name: "100 B, 1 partition", partitions: 1, record_len: 100, batch_records: 2000 },
+];
+
+/// Runs every shape on every broker and prints each round and the medians.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let wanted = |part: &str| args.only.is_empty() || args.only.iter().any(|only| only == part);
+    if wanted("throughput") {
+        for shape in SHAPES {
+            throughput(args, shape)?;
+        }
+    }
+    if wanted("latency") {
+        for rate in [1_000, 5_000] {
+            latency(args, rate)?;
+        }
+    }
+    if wanted("tools") {
+        own_tools(args)?;
+    }
+    Ok(())
+}
+
+fn throughput(args: &Args, shape: &Shape) -> Result<(), Failure> {
+    println!("## produce with acks=all, then fetch: {}", shape.name);
+    let mut medians = Medians::new(&[
+        "produce MB/s",
+        "records/s",
+        "CPU s per million",
+        "CPU s per GB",
+        "peak MiB",
+        "fetch MB/s",
+        "fetch CPU s per million",
+    ]);
+    for _ in 0..args.rounds {
+        for running in brokers(args)? {
+            let running = running?;
+            let (produced, fetched) = round(args, shape, &running)?;
+            println!("{:>14} produce {produced}", running.name);
+            println!("{:>14} fetch   {fetched}", running.name);
+            medians.add(
+                running.name,
+                &[
+                    produced.mb_per_s,
+                    produced.records_per_s,
+                    produced.cpu_s_per_million,
+                    produced.cpu_s_per_gb,
+                    produced.peak_mib,
+                    fetched.mb_per_s,
+                    fetched.cpu_s_per_million,
+                ],
+            );
+        }
+    }
+    println!("{}", medians.table());
+    Ok(())
+}
+
+fn latency(args: &Args, rate: u64) -> Result<(), Failure> {
+    println!("## latency at {rate} single records of 1 KiB per second, 16 partitions, acks=all");
+    let mut medians = Medians::new(&["p50 us", "p99 us", "p99.9 us", "CPU s per million"]);
+    for _ in 0..args.rounds {
+        for running in brokers(args)? {
+            let running = running?;
+            let target = target(&running, 16);
+            let load = latency::Args {
+                target,
+                record_len: 1024,
+                batch_records: 1,
+                rate,
+                seconds: args.seconds,
+                deadline_ms: 20,
+            };
+            let report = latency::run(&load)?;
+            println!("{:>14} {report}", running.name);
+            let [p50, p99, p999, ..] = report.latencies_us.map(f64::from);
+            medians.add(running.name, &[p50, p99, p999, report.cpu_s_per_million()]);
+        }
+    }
+    println!("{}", medians.table());
+    Ok(())
+}
+
+fn own_tools(args: &Args) -> Result<(), Failure> {
+    println!("## the original's own tools: 1 KiB, 16 partitions, acks=all");
+    let mut medians = Medians::new(&[
+        "produce records/s",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "CPU s per million",
+        "consume records/s",
+        "consume CPU s per million",
+    ]);
+    for _ in 0..args.rounds {
+        for running in brokers(args)? {
+            let running = running?;
+            let (produced, consumed) = tools::produce_and_consume(&running, TOOL_RECORDS)?;
+            let [p50, p99, p999] = produced.latencies_ms.unwrap_or_default().map(|ms| ms as f64);
+            let figures = [
+                produced.records_per_s,
+                p50,
+                p99,
+                p999,
+                produced.cpu_s_per_million,
+                consumed.records_per_s,
+                consumed.cpu_s_per_million,
+            ];
+            println!("{:>14} {figures:.1?}", running.name);
+            medians.add(running.name, &figures);
+        }
+    }
+    println!("{}", medians.table());
+    Ok(())
+}
+
+type Start = Box<dyn FnOnce() -> Result<Running, Failure>>;
+
+/// The brokers to measure, each started when its turn comes.
+fn brokers(args: &Args) -> Result<impl Iterator<Item = Result<Running, Failure>> + use<>, Failure> {
+    let mut starts: Vec<Start> = Vec::new();
+    starts.push(Box::new(|| broker::wiremill(broker::scratch("wiremill")?, 19_392)));
+    if !args.alone {
+        starts.push(Box::new(|| broker::original(broker::scratch("kafka")?, 19_492, false)));
+    }
+    if args.synced {
+        starts.push(Box::new(|| broker::original(broker::scratch("kafka-synced")?, 19_592, true)));
+    }
+    Ok(starts.into_iter().map(|start| start()))
+}
+
+fn target(running: &Running, partitions: i32) -> Target {
+    Target { addr: running.addr.clone(), topic: "bench".to_owned(), partitions, pid: Some(running.pid()) }
+}
+
+fn round(args: &Args, shape: &Shape, running: &Running) -> Result<(produce::Report, fetch::Report), Failure> {
+    let target = target(running, shape.partitions);
+    let load = produce::Args {
+        target: target.clone(),
+        record_len: shape.record_len,
+        batch_records: shape.batch_records,
+        window: 5,
+        connections: 2,
+        request_partitions: 8,
+        seconds: args.seconds,
+        compression: produce::Packing::None,
+    };
+    // A JVM needs to see its load before it is fast; the first seconds are nobody's figure.
+    produce::run(&produce::Args { seconds: 3, ..load.clone() })?;
+    let produced = produce::run(&load)?;
+    thread::sleep(Duration::from_millis(500));
+    let fetched = fetch::run(&fetch::Args { target, records: 3_000_000, max_len: 8 << 20 })?;
+    Ok((produced, fetched))
+}

@@ -1,0 +1,182 @@
+//! How far cursors are behind.
+
+use std::collections::VecDeque;
+
+use model::{Offset, Result, StreamKey};
+
+use super::Broker;
+use crate::{
+    lag::{LagStatus, LagView},
+    log_state::positions::{MOVES_KEPT, Move, Unread},
+    position::CursorKey,
+    read::ReadLimits,
+    settings::TimeSource,
+    stream::{Bounds, Partition},
+};
+
+/// A cursor that has something to read and did not commit for this long counts as stopped, milliseconds: longer than
+/// any client's default commit interval and session time-out.
+const STOPPED_AFTER_MS: i64 = 60_000;
+
+impl Broker {
+    /// How far a cursor is behind, per partition on which it has a position. [`model::ErrorKind::NotFound`] when there is
+    /// no such cursor.
+    pub async fn lag(&self, cursor: &CursorKey) -> Result<Vec<LagView>> {
+        let mut views = Vec::new();
+        for (stream, partition) in self.cursor_partitions(cursor)? {
+            views.extend(self.partition_lag(cursor, stream, &partition).await?);
+        }
+        Ok(views)
+    }
+
+    async fn partition_lag(
+        &self,
+        cursor: &CursorKey,
+        stream: StreamKey,
+        partition: &Partition,
+    ) -> Result<Option<LagView>> {
+        let looked = partition.log().with(|core, state| {
+            let held = state.positions.as_ref()?.by_cursor.get(cursor)?;
+            let commit = held.cursor.commit()?;
+            let unread_len = core.bytes_from(commit.offset);
+            let facts = (commit.offset, commit.committed_at_ms, held.cursor.protect_len());
+            Some((facts, core.bounds(), unread_len, held.moves.clone(), state.settings.clone()))
+        });
+        let Some(((position, committed_at_ms, protect_len), bounds, lag_bytes, moves, settings)) = looked
+        else {
+            return Ok(None);
+        };
+        let now_ms = self.env().clock.wall_ms();
+        let lag_records = bounds.stable_end.since(position.max(bounds.start));
+        let from = position.max(bounds.start);
+        let times = if lag_records == 0 { None } else { self.unread(cursor, partition, from).await? };
+        let retention_ms = settings.and_then(|settings| settings.retention.time_ms);
+        let headroom = |unread: Unread| {
+            let left = unread.time_ms.saturating_add_unsigned(retention_ms?).saturating_sub(now_ms);
+            Some(u64::try_from(left).unwrap_or(0))
+        };
+        Ok(Some(LagView {
+            stream,
+            partition: partition.index(),
+            position,
+            start: bounds.start,
+            end: bounds.stable_end,
+            lag_records,
+            lag_bytes,
+            lag_age_ms: times.map_or(0, |unread| u64::try_from(now_ms - unread.append_time_ms).unwrap_or(0)),
+            retention_headroom_ms: times.and_then(headroom),
+            protect_len,
+            committed_at_ms,
+            status: status(position, bounds, lag_records, committed_at_ms, &moves, now_ms),
+        }))
+    }
+
+    /// The times of a cursor's first unread record, read once for each position.
+    async fn unread(
+        &self,
+        cursor: &CursorKey,
+        partition: &Partition,
+        from: Offset,
+    ) -> Result<Option<Unread>> {
+        let known = self.held(cursor, partition, |held| held.unread).flatten();
+        if let Some(known) = known.filter(|known| known.from == from) {
+            return Ok(Some(known));
+        }
+        let found = self.times_at(partition, from).await?;
+        partition.log().with(|_, state| {
+            let held = state.positions.as_mut().and_then(|positions| positions.by_cursor.get_mut(cursor));
+            if let Some(held) = held {
+                held.unread = found;
+            }
+        });
+        Ok(found)
+    }
+
+    /// The times of the first record at or after `from`, if one is there.
+    pub(crate) async fn times_at(&self, partition: &Partition, from: Offset) -> Result<Option<Unread>> {
+        let chunk = match self.read(partition, from, ReadLimits { records: 1, ..ReadLimits::bytes(1) }).await
+        {
+            Ok(chunk) => chunk,
+            // Retention went by, or the stream is gone: nothing is unread there.
+            Err(e) if matches!(e.kind(), model::ErrorKind::NotFound | model::ErrorKind::Closed) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        let Some(batch) = chunk.batches.first().map(|first| &first.batch) else { return Ok(None) };
+        let time_ms = match self.time_source(partition) {
+            TimeSource::Append => batch.append_time_ms,
+            TimeSource::Producer => batch.max_event_time_ms.unwrap_or(batch.append_time_ms),
+        };
+        Ok(Some(Unread { from, append_time_ms: batch.append_time_ms, time_ms }))
+    }
+}
+
+/// What a cursor's movement says. The rules are those of consumer-lag monitors: judged over the last commits, not by a
+/// threshold that somebody has to choose.
+pub(super) fn status(
+    position: Offset,
+    bounds: Bounds,
+    lag_records: u64,
+    committed_at_ms: i64,
+    moves: &VecDeque<Move>,
+    now_ms: i64,
+) -> LagStatus {
+    if position < bounds.start {
+        return LagStatus::Truncated;
+    }
+    let went_back = moves.iter().zip(moves.iter().skip(1)).any(|(a, b)| b.offset < a.offset);
+    if went_back {
+        return LagStatus::Rewound;
+    }
+    if lag_records == 0 {
+        return LagStatus::Ok;
+    }
+    if now_ms.saturating_sub(committed_at_ms) > STOPPED_AFTER_MS {
+        return LagStatus::Stopped;
+    }
+    let (Some(first), Some(last)) = (moves.front(), moves.back()) else { return LagStatus::Ok };
+    if moves.len() < MOVES_KEPT / 2 || moves.iter().any(|step| step.lag == 0) {
+        return LagStatus::Ok;
+    }
+    if first.offset == last.offset {
+        return LagStatus::Stalled;
+    }
+    let never_less = moves.iter().zip(moves.iter().skip(1)).all(|(a, b)| b.lag >= a.lag);
+    if never_less && last.lag > first.lag { LagStatus::Lagging } else { LagStatus::Ok }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(position: u64, start: u64, end: u64, moves: &[(u64, u64)], idle_ms: i64) -> LagStatus {
+        let bounds = Bounds {
+            start: Offset(start),
+            stable_end: Offset(end),
+            durable_end: Offset(end),
+            end: Offset(end),
+        };
+        let moves =
+            moves.iter().map(|(offset, lag)| Move { at_ms: 0, offset: Offset(*offset), lag: *lag }).collect();
+        status(Offset(position), bounds, end - position.max(start), 0, &moves, idle_ms)
+    }
+
+    #[test]
+    fn a_cursor_is_judged_by_its_movement() {
+        let falling_behind = [(1, 5), (2, 6), (3, 7), (4, 9), (5, 10)];
+        let standing = [(1, 5), (1, 6), (1, 7), (1, 9), (1, 10)];
+        let keeping_up = [(1, 5), (2, 6), (3, 0), (4, 9), (5, 10)];
+        for (expected, status) in [
+            (LagStatus::Ok, judge(10, 0, 10, &[], 1_000_000)),
+            (LagStatus::Ok, judge(5, 0, 15, &keeping_up, 0)),
+            (LagStatus::Lagging, judge(5, 0, 15, &falling_behind, 0)),
+            (LagStatus::Stalled, judge(1, 0, 15, &standing, 0)),
+            (LagStatus::Stopped, judge(5, 0, 15, &falling_behind, STOPPED_AFTER_MS + 1)),
+            (LagStatus::Rewound, judge(2, 0, 15, &[(5, 1), (2, 13)], 0)),
+            (LagStatus::Truncated, judge(2, 3, 15, &[], 0)),
+        ] {
+            assert_eq!(status, expected);
+        }
+    }
+}

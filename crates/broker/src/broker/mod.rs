@@ -1,0 +1,203 @@
+//! The broker's surface: one file per group of calls, all on [`Broker`].
+
+mod conditions;
+mod documents;
+mod lagging;
+mod open;
+mod overflow;
+mod positions;
+mod publishing;
+mod reading;
+mod streams;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::{Arc, atomic::AtomicI64};
+
+use env::Env;
+use model::{Error, Formats, LogId, Offset, Result, Seq};
+use parking_lot::{Mutex, RwLock};
+use store::{Class, Store, StoreStats};
+
+pub use self::open::RecoveryReport;
+pub(crate) use self::overflow::excess_records;
+use self::positions::CursorIndex;
+pub(crate) use self::{conditions::check, publishing::append};
+use crate::{
+    catalog::{Catalog, CatalogState, Command},
+    decoded::DecodedCache,
+    future::{Durable, Room},
+    log_state::LogState,
+    membership::Membership,
+    metrics::{CounterView, Counters},
+    options::BrokerOptions,
+    retention::RetentionHandle,
+    routing::RouteBook,
+    tenant::{TenantView, Tenants},
+    user::{PasswordCache, Users},
+    work::{due::DueHandle, moves::MoveBook},
+};
+
+/// Streams, publishing, reading, cursors and users on one data directory. Cheap to clone.
+///
+/// Locks are taken in this order: catalog, logs by id, the index of cursors.
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub env: Env,
+    pub formats: Formats,
+    pub options: BrokerOptions,
+    pub store: Store<LogState>,
+    pub catalog: Arc<Catalog>,
+    pub cursors: Mutex<CursorIndex>,
+    pub memberships: RwLock<Vec<Arc<dyn Membership>>>,
+    pub producer_ids: ProducerIds,
+    pub passwords: PasswordCache,
+    pub retention: RetentionHandle,
+    pub due: DueHandle,
+    pub moves: MoveBook,
+    pub counters: Counters,
+    pub routes: RouteBook,
+    pub decoded: DecodedCache,
+    pub tenants: Tenants,
+}
+
+/// Producer ids that may be given out without another command.
+#[derive(Default)]
+pub(crate) struct ProducerIds {
+    next: AtomicI64,
+    /// The block in use: one past its last id, and the command that took it.
+    block: Mutex<(i64, Seq)>,
+}
+
+/// Producer ids taken from the catalog at a time.
+const PRODUCER_ID_BLOCK: i64 = 1_000;
+
+impl Broker {
+    pub(crate) fn store(&self) -> &Store<LogState> {
+        &self.inner.store
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+
+    /// Logs `command` and applies it to `state`, which is locked meanwhile so that no other comes between.
+    pub(crate) fn command(&self, state: &mut CatalogState, command: Command) -> Result<Seq> {
+        let bytes = command.encode();
+        let permit = self.store().reserve(bytes.len(), Class::Drain)?;
+        let mut applied = Ok(());
+        let seq = self.store().command(permit, bytes, |seq| applied = state.apply(seq, command));
+        applied.map_err(|e| Error::internal(format!("a checked catalog command did not apply: {e}")))?;
+        Ok(seq)
+    }
+
+    /// The world it runs in.
+    pub fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    /// The formats it knows.
+    pub fn formats(&self) -> &Formats {
+        &self.inner.formats
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &BrokerOptions {
+        &self.inner.options
+    }
+
+    /// A random number that the data directory keeps for its life.
+    pub fn incarnation_id(&self) -> u128 {
+        self.catalog().read().incarnation
+    }
+
+    /// A random number that the data directory keeps for its life and no client is told: what handles are sealed with.
+    pub fn secret(&self) -> u128 {
+        self.catalog().read().secret
+    }
+
+    /// The write or sync failure after which nothing is acknowledged any more, if there was one. Reads go on for a
+    /// short grace; the process should then exit.
+    pub fn failure(&self) -> Option<Error> {
+        self.store().failure()
+    }
+
+    /// Resolves with the latched failure, once a write or sync failed.
+    pub async fn failed(&self) -> Error {
+        // No position is ever this one, so that only a failure resolves it.
+        match self.durable(Seq(u64::MAX)).await {
+            Err(error) => self.failure().unwrap_or(error),
+            Ok(()) => Error::internal("the last position of all was reached"),
+        }
+    }
+
+    /// Resolves when everything up to `seq` is durable and readable.
+    pub fn durable(&self, seq: Seq) -> Durable {
+        Durable::new(self.clone(), seq)
+    }
+
+    /// Resolves when a publish that was throttled may be tried again.
+    pub fn room(&self) -> Room {
+        Room::new(self.clone())
+    }
+
+    /// A producer id that nobody had before, once the sequence is durable.
+    pub fn new_producer_id(&self) -> Result<(i64, Seq)> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let ids = &self.inner.producer_ids;
+        let mut state = self.catalog().lock();
+        let mut block = ids.block.lock();
+        let id = ids.next.load(SeqCst);
+        if id >= block.0 {
+            let below = state.producer_ids_below + PRODUCER_ID_BLOCK;
+            let first = state.producer_ids_below;
+            let seq = self.command(&mut state, Command::ProducerIds { below })?;
+            *block = (below, seq);
+            ids.next.store(first + 1, SeqCst);
+            return Ok((first, seq));
+        }
+        ids.next.store(id + 1, SeqCst);
+        Ok((id, block.1))
+    }
+
+    /// Registers a dialect's book of members for [`Broker::memberships`].
+    pub fn register_membership(&self, membership: Arc<dyn Membership>) {
+        self.inner.memberships.write().push(membership);
+    }
+
+    /// The books of members that were registered.
+    pub fn memberships(&self) -> Vec<Arc<dyn Membership>> {
+        self.inner.memberships.read().clone()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> CounterView {
+        CounterView { lost_headers: crate::crossing::lost(), ..self.inner.counters.view() }
+    }
+
+    /// What each tenant did since the start, by name.
+    pub fn tenants(&self) -> Vec<TenantView> {
+        self.inner.tenants.views()
+    }
+
+    /// How much is stored where. Lists files: not for a hot path.
+    pub fn storage(&self) -> Result<StoreStats> {
+        self.store().stats()
+    }
+
+    /// Stored ranges that are set aside because they cannot be read back.
+    pub fn damaged(&self) -> Vec<(LogId, Range<Offset>)> {
+        self.store().damaged()
+    }
+
+    /// The users.
+    pub fn users(&self) -> Users<'_> {
+        Users::new(self)
+    }
+}

@@ -1,0 +1,128 @@
+//! What happens to a stream that is above its length.
+
+use bytes::Bytes;
+use cursor::{Span, Spans};
+use model::Offset;
+use store::{LockedLog, LogCore};
+
+use crate::{
+    log_state::LogState,
+    publish::{NewBatch, Replaces},
+    settings::{Mode, Overflow, StreamSettings},
+    work::QUEUE_WORK,
+};
+
+/// Takes the oldest records of a stream that is above its length, down to it. Where they go to dead letters, the worker
+/// does it right after.
+pub(super) fn make_room(log: &mut LockedLog<'_, LogState>, now_ms: i64) {
+    let (core, state) = log.parts();
+    let Some(settings) = state.settings.clone() else { return };
+    if settings.overflow != Overflow::DropOldest || (settings.length_max, settings.bytes_max) == (None, None)
+    {
+        return;
+    }
+    let excess = excess_records(core, state.kept(), &settings);
+    if excess == 0 {
+        return;
+    }
+    if settings.mode == Mode::Queue && settings.dead_letter.is_some() {
+        state.head_due_ms = Some(now_ms);
+        return;
+    }
+    let dropped = match state.work(QUEUE_WORK) {
+        Some(work) if settings.mode == Mode::Queue => work.cursor.unleased_below(core.end(), excess),
+        _ => [oldest(core, excess)].into_iter().collect(),
+    };
+    log.drop_offsets(dropped.iter().map(|span| span.start..span.end).collect());
+    let (core, state) = log.parts();
+    dropped.iter().for_each(|span| state.skip(core, span));
+}
+
+/// The route keys of a batch of which older records go where there are too many.
+pub(super) fn keys_to_thin(state: &LogState, batch: &NewBatch) -> Vec<Bytes> {
+    let settings = state.settings.as_deref();
+    if state.route_keys.is_none() || settings.is_none_or(|settings| settings.key_records_max.is_none()) {
+        return Vec::new();
+    }
+    let key = |index| batch.attributes.of(index).and_then(|row| row.route_key.clone());
+    let mut keys: Vec<Bytes> = (0..batch.count).filter_map(key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// Takes the oldest records of keys that are above their length.
+pub(super) fn make_room_of_keys(log: &mut LockedLog<'_, LogState>, keys: &[Bytes]) {
+    let state = log.attached();
+    let max = state.settings.as_ref().and_then(|settings| settings.key_records_max);
+    let (Some(max), Some(route_keys)) = (max, &state.route_keys) else { return };
+    let excess = |key: &Bytes| {
+        let offsets = route_keys.of(key)?;
+        Some(offsets.oldest(offsets.len().saturating_sub(max)))
+    };
+    let mut gone: Vec<_> = keys.iter().filter_map(excess).flatten().collect();
+    gone.sort_unstable();
+    take(log, &gone.into_iter().map(Span::one).collect());
+}
+
+/// Takes what a batch at `base` replaces.
+pub(super) fn replace(log: &mut LockedLog<'_, LogState>, replaces: Replaces, base: Offset) {
+    match replaces {
+        Replaces::Nothing => {}
+        Replaces::SameKey => {
+            let Some(route_keys) = &log.attached().route_keys else { return };
+            let earlier = route_keys.key_at(base).and_then(|key| {
+                let offsets = route_keys.of(key)?;
+                Some(offsets.oldest(offsets.count_below(base)))
+            });
+            let earlier = earlier.unwrap_or_default();
+            take(log, &earlier.into_iter().map(Span::one).collect());
+        }
+        Replaces::Everything => {
+            let span = Span::new(log.core().start(), base);
+            if span.start < span.end {
+                take(log, &[span].into_iter().collect());
+            }
+        }
+    }
+}
+
+fn take(log: &mut LockedLog<'_, LogState>, gone: &Spans) {
+    if gone.is_empty() {
+        return;
+    }
+    log.drop_offsets(gone.iter().map(|span| span.start..span.end).collect());
+    let (core, state) = log.parts();
+    gone.iter().for_each(|span| state.skip(core, span));
+}
+
+/// How many of the oldest records are above the length of a stream, which keeps `kept` that are settled; the newest
+/// always stays.
+pub(crate) fn excess_records(core: &LogCore, kept: u64, settings: &StreamSettings) -> u64 {
+    let (records, bytes) = waiting(core, kept);
+    let over_records = settings.length_max.map_or(0, |max| records.saturating_sub(max));
+    let over_bytes = settings.bytes_max.map_or(0, |max| bytes.saturating_sub(max));
+    // Bytes of one record are known on average only; what is left over goes with the next publish.
+    let average = bytes.checked_div(records).unwrap_or(0).max(1);
+    over_records.max(over_bytes.div_ceil(average)).min(records.saturating_sub(1))
+}
+
+/// Records and bytes of a log without the `kept` that are settled, whose bytes are known on average only.
+pub(super) fn waiting(core: &LogCore, kept: u64) -> (u64, u64) {
+    if kept == 0 {
+        return (core.records(), core.bytes());
+    }
+    let records = core.records().saturating_sub(kept);
+    let share = u128::from(core.bytes()) * u128::from(records) / u128::from(core.records().max(1));
+    (records, u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+/// The offsets of the `count` oldest live records, from the start.
+fn oldest(core: &LogCore, count: u64) -> Span {
+    let (mut at, mut left) = (core.start(), count);
+    while left > 0 && at < core.end() {
+        left -= u64::from(core.is_live(at));
+        at = at.plus(1);
+    }
+    Span::new(core.start(), at)
+}

@@ -1,0 +1,437 @@
+//! Publishing: conditions checked and offsets assigned in one short critical section per partition.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use model::{Attributes, Error, Result, Seq};
+use store::{Class, Durability, LockedLog};
+
+use super::{
+    Broker,
+    conditions::check,
+    overflow::{keys_to_thin, make_room, make_room_of_keys, replace},
+};
+use crate::{
+    faults::Fault,
+    log_state::{
+        LogState,
+        dedup::{Dedup, DedupKey},
+    },
+    publish::{
+        Append, Conditions, Extent, Follower, NewBatch, Outcome, PublishUnit, Published, Refusal,
+        RefusalReason, Replaces,
+    },
+    settings::{DeadLetter, Mode},
+    stream::Partition,
+    tenant::TenantCounters,
+    work::{Settled, Settlement, check_open, room_of, settle_one},
+};
+
+/// What a batch takes in the queue beside its body, bytes: header and attributes without their texts.
+const BATCH_OVERHEAD_LEN: usize = 64;
+
+/// A unit, taken apart so that its logs can stay locked while the batches are given away. Appends come first, then the
+/// followers in the order of what they follow.
+struct Parts {
+    partitions: Vec<Arc<Partition>>,
+    /// How many of them are appends.
+    append_count: usize,
+    /// For each follower, which append it goes with; ascending.
+    follows: Vec<usize>,
+    /// Where refused batches of full partitions go, by index; few units have any.
+    deflections: Vec<(usize, Arc<Partition>, DeadLetter)>,
+    /// Lengths of the longest records, by index, where that is limited and the batch does not say.
+    longest: Vec<(usize, Result<u32>)>,
+}
+
+type Batches = Vec<(NewBatch, Conditions)>;
+
+impl Parts {
+    fn followers_of(&self, append: usize) -> Range<usize> {
+        let from = self.follows.partition_point(|of| *of < append);
+        let to = self.follows.partition_point(|of| *of <= append);
+        self.append_count + from..self.append_count + to
+    }
+
+    fn longest_of(&self, index: usize) -> Option<&Result<u32>> {
+        self.longest.iter().find(|(at, _)| *at == index).map(|(_, longest)| longest)
+    }
+
+    /// What speaks against one of them, in the state as staged.
+    fn against(
+        &self,
+        index: usize,
+        batches: &[(NewBatch, Conditions)],
+        locked: &mut Locked<'_>,
+        rests_on: &mut Seq,
+    ) -> Result<Option<Outcome>> {
+        let now_ms = locked.now_ms();
+        let (Some(partition), Some((batch, conditions))) = (self.partitions.get(index), batches.get(index))
+        else {
+            return Ok(None);
+        };
+        let mut log = locked.log(partition.log_id())?;
+        let (core, state) = log.parts();
+        *rests_on = (*rests_on).max(core.applied());
+        Ok(check(core, state, batch, conditions, self.longest_of(index), now_ms).err())
+    }
+}
+
+impl Broker {
+    /// Checks conditions, assigns offsets and stages, all in one short critical section per partition. The outcomes are
+    /// known at once; pass [`Published::wait`] to [`Broker::durable`] before answering.
+    ///
+    /// [`model::ErrorKind::Throttled`] when the queue to the disk is full (await [`Broker::room`], or slow the
+    /// client down), [`model::ErrorKind::Unavailable`] when the disk is, [`model::ErrorKind::Indeterminate`] once a write
+    /// failed, [`model::ErrorKind::Closed`] when a cursor that is settled on is gone. Nothing happened then.
+    pub fn publish(&self, unit: PublishUnit) -> Result<Published> {
+        let PublishUnit { appends, followers, settlements, extent } = unit;
+        let append_count = appends.len();
+        let (appends, follows) = in_order(appends, followers)?;
+        let len: usize = appends.iter().map(|append| append.batch.body.len() + BATCH_OVERHEAD_LEN).sum();
+        let permit = self.store().reserve(len + room_of(&settlements), Class::Publish)?;
+        if appends.iter().any(is_volatile) {
+            self.store().reserve_volatile(len)?;
+        }
+        let (parts, mut batches) = self.take_apart(appends, append_count, follows);
+        let logs: Vec<_> = parts
+            .partitions
+            .iter()
+            .chain(parts.deflections.iter().map(|(_, target, _)| target))
+            .chain(settlements.iter().map(|settlement| settlement.work.partition()))
+            .map(|partition| partition.log())
+            .collect();
+        let mut locked = self.store().lock(&logs);
+        for settlement in &settlements {
+            check_open(&mut locked.log(settlement.work.partition().log_id())?, settlement)?;
+        }
+        let mut rests_on = Seq(0);
+        if extent == Extent::All
+            && !self.options().faults.has(Fault::UnitInParts)
+            && let Some(outcomes) = refuse_all(&parts, &batches, &mut locked, &mut rests_on)?
+        {
+            return Ok(Published { outcomes, settled: Vec::new(), wait: rests_on });
+        }
+        let mut outcomes = Vec::with_capacity(append_count);
+        let mut due = Vec::new();
+        for at in 0..append_count {
+            let applied =
+                self.apply_with_followers(at, &parts, &mut batches, &mut locked, &mut rests_on, &mut due);
+            outcomes.push(applied?);
+        }
+        let settled = if self.options().faults.has(Fault::SettlementDropped) {
+            let claimed = |one: &Settlement| Settled { done: one.spans.clone(), ..Settled::default() };
+            settlements.iter().map(claimed).collect()
+        } else {
+            settle_all(&mut locked, &settlements)?
+        };
+        let wait = self.store().commit(permit, locked).max(rests_on);
+        due.into_iter()
+            .filter_map(|at| parts.partitions.get(at))
+            .for_each(|partition| self.schedule(partition));
+        settlements.iter().for_each(|settlement| self.schedule(settlement.work.partition()));
+        Ok(Published { outcomes, settled, wait })
+    }
+
+    fn take_apart(&self, appends: Vec<Append>, append_count: usize, follows: Vec<usize>) -> (Parts, Batches) {
+        let (mut deflections, mut longest) = (Vec::new(), Vec::new());
+        for (at, append) in appends.iter().enumerate() {
+            if append.partition.deflects()
+                && let Some((target, dead_letter)) = self.dead_letters_of(&append.partition)
+            {
+                deflections.push((at, target, dead_letter));
+            }
+            let is_measured = append.batch.attributes.of(0).is_some_and(|row| row.body_len.is_some());
+            if append.partition.measures() && !is_measured {
+                longest.push((at, self.longest_record(&append.batch)));
+            }
+        }
+        let (partitions, batches) =
+            appends.into_iter().map(|append| (append.partition, (append.batch, append.conditions))).unzip();
+        (Parts { partitions, append_count, follows, deflections, longest }, batches)
+    }
+
+    /// Length of the longest record of a batch whose dialect did not say, bytes.
+    pub(crate) fn longest_record(&self, batch: &NewBatch) -> Result<u32> {
+        let mut longest = 0;
+        self.formats().of(batch.format)?.attributes(&batch.as_stored(), &mut |_, row| {
+            longest = longest.max(row.body_len.unwrap_or(0));
+            Ok(())
+        })?;
+        Ok(longest)
+    }
+
+    /// Appends one of the unit and its followers, or none of them.
+    fn apply_with_followers(
+        &self,
+        at: usize,
+        parts: &Parts,
+        batches: &mut [(NewBatch, Conditions)],
+        locked: &mut Locked<'_>,
+        rests_on: &mut Seq,
+        due: &mut Vec<usize>,
+    ) -> Result<Outcome> {
+        let followers = parts.followers_of(at);
+        if !followers.is_empty() && parts.against(at, batches, locked, rests_on)?.is_none() {
+            for follower in followers.clone() {
+                if let Some(refused @ Outcome::Refused(_)) =
+                    parts.against(follower, batches, locked, rests_on)?
+                {
+                    // It says what speaks against it, and deflects what it is too full for.
+                    self.apply_at(follower, parts, batches, locked, rests_on, due)?;
+                    return Ok(refused);
+                }
+            }
+        }
+        let outcome = self.apply_at(at, parts, batches, locked, rests_on, due)?;
+        if matches!(outcome, Outcome::Appended { .. }) {
+            for follower in followers {
+                self.apply_at(follower, parts, batches, locked, rests_on, due)?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Appends one of the unit, unless something speaks against it.
+    fn apply_at(
+        &self,
+        at: usize,
+        parts: &Parts,
+        batches: &mut [(NewBatch, Conditions)],
+        locked: &mut Locked<'_>,
+        rests_on: &mut Seq,
+        due: &mut Vec<usize>,
+    ) -> Result<Outcome> {
+        let missing = || Error::internal("a unit lost one of its parts");
+        let partition = parts.partitions.get(at).ok_or_else(missing)?;
+        let (batch, conditions) = batches.get_mut(at).map(std::mem::take).ok_or_else(missing)?;
+        let longest = parts.longest_of(at);
+        let mut log = locked.log(partition.log_id())?;
+        let due_before = log.attached().head_due_ms;
+        let deflection = parts.deflections.iter().find(|(index, ..)| *index == at);
+        let copy = deflection.map(|(_, target, dead_letter)| (target, deflected(&batch, dead_letter)));
+        let outcome = self.apply(partition.tenant(), &mut log, batch, conditions, longest, rests_on);
+        if log.attached().head_due_ms != due_before {
+            due.push(at);
+        }
+        if let (Some((target, copy)), Outcome::Refused(Refusal { reason: RefusalReason::Full, .. })) =
+            (copy, &outcome)
+        {
+            append(&mut locked.log(target.log_id())?, copy, Conditions::default());
+        }
+        Ok(outcome)
+    }
+}
+
+/// The appends with the followers behind them, and what each of those follows, ascending.
+fn in_order(mut appends: Vec<Append>, mut followers: Vec<Follower>) -> Result<(Vec<Append>, Vec<usize>)> {
+    if followers.iter().any(|follower| follower.of >= appends.len()) {
+        return Err(Error::invalid("a follower of no append"));
+    }
+    followers.sort_by_key(|follower| follower.of);
+    let follows = followers.iter().map(|follower| follower.of).collect();
+    appends.extend(followers.into_iter().map(|follower| follower.append));
+    Ok((appends, follows))
+}
+
+fn is_volatile(append: &Append) -> bool {
+    match append.batch.durability {
+        Some(durability) => durability == Durability::Memory,
+        None => append.partition.is_volatile(),
+    }
+}
+
+/// The batch as it goes to the dead letters of a full stream.
+fn deflected(batch: &NewBatch, dead_letter: &DeadLetter) -> NewBatch {
+    let mut copy = NewBatch { producer: None, replaces: Replaces::Nothing, ..batch.clone() };
+    if let Some(route_key) = &dead_letter.route_key {
+        let mut row = copy.attributes.of(0).cloned().unwrap_or_default();
+        row.route_key = Some(Bytes::copy_from_slice(route_key.as_bytes()));
+        copy.attributes = Attributes::Same(Box::new(row));
+    }
+    copy
+}
+
+fn settle_all(locked: &mut Locked<'_>, settlements: &[Settlement]) -> Result<Vec<Settled>> {
+    let now_ms = locked.now_ms();
+    let settle = |settlement: &Settlement| {
+        settle_one(&mut locked.log(settlement.work.partition().log_id())?, settlement, now_ms)
+    };
+    settlements.iter().map(settle).collect()
+}
+
+type Locked<'a> = store::Locked<'a, LogState>;
+
+/// The outcomes of a unit that is not appended at all because one of its appends is refused; `None` when none is.
+fn refuse_all(
+    parts: &Parts,
+    batches: &[(NewBatch, Conditions)],
+    locked: &mut Locked<'_>,
+    rests_on: &mut Seq,
+) -> Result<Option<Vec<Outcome>>> {
+    let mut found = Vec::with_capacity(parts.append_count);
+    for at in 0..parts.append_count {
+        let mut outcome = parts.against(at, batches, locked, rests_on)?;
+        for follower in parts.followers_of(at) {
+            if outcome.is_none()
+                && let Some(refused @ Outcome::Refused(_)) =
+                    parts.against(follower, batches, locked, rests_on)?
+            {
+                outcome = Some(refused);
+            }
+        }
+        found.push(outcome);
+    }
+    if !found.iter().any(|outcome| matches!(outcome, Some(Outcome::Refused(_)))) {
+        return Ok(None);
+    }
+    let others = || {
+        let error = Error::conflict("another append of the unit was refused");
+        Outcome::Refused(Refusal { reason: RefusalReason::OthersRefused, error })
+    };
+    Ok(Some(found.into_iter().map(|outcome| outcome.unwrap_or_else(others)).collect()))
+}
+
+impl Broker {
+    /// Appends to one log, unless something speaks against it.
+    fn apply(
+        &self,
+        tenant: &TenantCounters,
+        log: &mut LockedLog<'_, LogState>,
+        batch: NewBatch,
+        conditions: Conditions,
+        longest: Option<&Result<u32>>,
+        rests_on: &mut Seq,
+    ) -> Outcome {
+        let counters = &self.inner.counters;
+        let now_ms = log.now_ms();
+        let (core, state) = log.parts();
+        if let Err(outcome) = check(core, state, &batch, &conditions, longest, now_ms) {
+            *rests_on = (*rests_on).max(core.applied());
+            match &outcome {
+                Outcome::Duplicate { .. } => counters.duplicates.add(1),
+                _ => counters.refused.add(1),
+            }
+            return outcome;
+        }
+        counters.appended_batches.add(1);
+        counters.appended_records.add(u64::from(batch.count));
+        counters.appended_bytes.add(batch.body.len() as u64);
+        tenant.appended_records.add(u64::from(batch.count));
+        tenant.appended_bytes.add(batch.body.len() as u64);
+        append(log, batch, conditions)
+    }
+}
+
+/// Appends what was checked, and does what follows from it.
+pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditions: Conditions) -> Outcome {
+    let (producer, count, epoch) = (batch.producer, batch.count, log.core().epoch());
+    let expiry_ms = first_expiry_ms(&batch.attributes);
+    if interests_nobody(log.attached(), &batch) {
+        let base = log.core().end();
+        log.advance(base.plus(u64::from(count)));
+        return Outcome::Appended { base, append_time_ms: log.now_ms() };
+    }
+    let base = conditions.placed_at.map_or(log.core().end(), |(offset, _)| offset);
+    let is_volatile = batch.durability.unwrap_or(log.core().durability()) == Durability::Memory;
+    if let Some(route_keys) = &mut log.attached().route_keys {
+        route_keys.note(base, count, &batch.attributes, is_volatile);
+    }
+    let replaces = batch.replaces;
+    let keys = keys_to_thin(log.attached(), &batch);
+    let due = may_wait(&batch.attributes).then(|| batch.attributes.clone());
+    let appended = match conditions.placed_at {
+        Some((offset, time_ms)) => log.append_at(offset, time_ms, batch.into()),
+        None => log.append(batch.into()),
+    };
+    let store::Appended { base, append_time_ms } = appended;
+    let state = log.attached();
+    state.note_epoch(epoch, base);
+    if let Some(stamp) = producer {
+        state.producers_mut().note(stamp, count, base, append_time_ms);
+    }
+    note_expiry(state, append_time_ms, expiry_ms);
+    if let Some(attributes) = due {
+        state.note_due(base, count, &attributes);
+    }
+    if let Some(key) = conditions.dedup_key.as_deref().map(DedupKey::of) {
+        let window_ms = state.settings.as_ref().map_or(0, |settings| settings.dedup_window_ms);
+        state.dedup.get_or_insert_default().note(key, base, append_time_ms, window_ms);
+        log.note(Dedup::note_of(key, base, append_time_ms));
+    }
+    replace(log, replaces, base);
+    make_room_of_keys(log, &keys);
+    make_room(log, append_time_ms);
+    Outcome::Appended { base, append_time_ms }
+}
+
+/// Whether the stream keeps only what a cursor wants, and none wants this. A batch whose dialect gave no attributes is
+/// kept: its cursors pass over what they do not want.
+fn interests_nobody(state: &LogState, batch: &NewBatch) -> bool {
+    if state.settings.as_ref().is_none_or(|settings| settings.mode != Mode::Interest) {
+        return false;
+    }
+    let Some(works) = state.works.as_deref().filter(|works| !works.is_empty()) else { return true };
+    if matches!(batch.attributes, Attributes::None) {
+        return false;
+    }
+    let route_key = |index| batch.attributes.of(index).and_then(|row| row.route_key.as_deref());
+    !(0..batch.count).any(|index| works.values().any(|work| work.wants_key(route_key(index))))
+}
+
+/// The first time at which a record of a new batch expires by itself.
+fn first_expiry_ms(attributes: &Attributes) -> Option<i64> {
+    match attributes {
+        Attributes::None => None,
+        Attributes::Same(row) => row.expiry_ms,
+        Attributes::Rows(rows) => rows.iter().filter_map(|row| row.expiry_ms).min(),
+    }
+}
+
+/// Whether a record of a new batch has a time before which it is not delivered.
+fn may_wait(attributes: &Attributes) -> bool {
+    match attributes {
+        Attributes::None => false,
+        Attributes::Same(row) => row.deliver_at_ms.is_some(),
+        Attributes::Rows(rows) => rows.iter().any(|row| row.deliver_at_ms.is_some()),
+    }
+}
+
+/// Has the head of a queue looked at when its records expire.
+fn note_expiry(state: &mut LogState, append_time_ms: i64, expiry_ms: Option<i64>) {
+    let Some(settings) = state.settings.as_deref().filter(|settings| settings.mode == Mode::Queue) else {
+        return;
+    };
+    let by_ttl = settings.ttl_ms.map(|ttl_ms| append_time_ms.saturating_add_unsigned(ttl_ms));
+    state.head_due_ms = [state.head_due_ms, by_ttl, expiry_ms].into_iter().flatten().min();
+}
+
+impl From<NewBatch> for store::NewBatch {
+    fn from(batch: NewBatch) -> Self {
+        let NewBatch {
+            count,
+            format,
+            flags,
+            producer,
+            origin,
+            attributes,
+            max_event_time_ms,
+            body,
+            stamp,
+            durability,
+            replaces: _,
+        } = batch;
+        store::NewBatch {
+            count,
+            max_event_time_ms,
+            format,
+            flags,
+            producer,
+            origin,
+            attributes,
+            body,
+            stamp,
+            durability,
+        }
+    }
+}

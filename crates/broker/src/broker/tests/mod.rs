@@ -1,0 +1,6 @@
+mod positions;
+mod publishing;
+mod reading;
+mod route_keys;
+mod streams;
+mod users;

@@ -1,0 +1,153 @@
+//! The few things that a caller waits for: thin futures over wakers, for any executor.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use env::Env;
+use model::{Error, Result, Seq};
+use parking_lot::Mutex;
+
+use crate::broker::Broker;
+
+/// Resolves when everything up to a sequence is durable and readable. [`model::ErrorKind::Indeterminate`] when a write or
+/// sync failed before.
+#[must_use = "nothing is known to be durable before this resolves"]
+pub struct Durable {
+    broker: Broker,
+    seq: Seq,
+}
+
+impl Durable {
+    pub(crate) fn new(broker: Broker, seq: Seq) -> Self {
+        Durable { broker, seq }
+    }
+
+    /// Whether it would resolve at once, and to what.
+    pub fn now(&self) -> Option<Result<()>> {
+        let store = self.broker.store();
+        if store.durable() >= self.seq {
+            return Some(Ok(()));
+        }
+        let failed = store.failure()?;
+        Some(Err(Error::indeterminate(format!("it may not have been stored: {failed}"))))
+    }
+}
+
+impl Future for Durable {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(known) = self.now() {
+            return Poll::Ready(known);
+        }
+        self.broker.store().wake_on_durable(self.seq, ctx.waker());
+        // It may have become durable between the look and the registration.
+        self.now().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Room for records kept in memory below which a throttled publisher waits for memory, bytes: about a large batch.
+const MEMORY_ROOM_LEN: usize = 1 << 20;
+
+/// Resolves when a publish that was throttled may be tried again.
+#[must_use = "this waits for nothing unless awaited"]
+pub struct Room {
+    broker: Broker,
+    asked: bool,
+}
+
+impl Room {
+    pub(crate) fn new(broker: Broker) -> Self {
+        Room { broker, asked: false }
+    }
+}
+
+impl Future for Room {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<()> {
+        if self.asked {
+            return Poll::Ready(());
+        }
+        self.asked = true;
+        if self.broker.store().reserve_volatile(MEMORY_ROOM_LEN).is_err() {
+            self.broker.inner.due.wake_on_memory(ctx.waker());
+        } else {
+            self.broker.store().wake_on_room(ctx.waker());
+        }
+        Poll::Pending
+    }
+}
+
+/// Runs `job` where blocking is fine, and resolves to what it gives. [`model::ErrorKind::Unavailable`] when it was never
+/// run because the process stops.
+pub(crate) async fn blocking<T: Send + 'static>(
+    env: &Env,
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let answer = Arc::new(Mutex::new(Slot { state: SlotState::Waiting, waker: None }));
+    let promise = Promise { slot: answer.clone() };
+    env.spawn.blocking(Box::new(move || promise.keep(job())));
+    Answer { slot: answer }.await
+}
+
+struct Slot<T> {
+    state: SlotState<T>,
+    waker: Option<Waker>,
+}
+
+enum SlotState<T> {
+    Waiting,
+    Done(Result<T>),
+    Taken,
+}
+
+/// The job's end. Dropped unkept, it breaks the promise.
+struct Promise<T> {
+    slot: Arc<Mutex<Slot<T>>>,
+}
+
+impl<T> Promise<T> {
+    fn keep(self, result: Result<T>) {
+        self.slot.lock().state = SlotState::Done(result);
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        let mut slot = self.slot.lock();
+        if matches!(slot.state, SlotState::Waiting) {
+            slot.state = SlotState::Done(Err(Error::unavailable("the broker stops")));
+        }
+        let waker = slot.waker.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+struct Answer<T> {
+    slot: Arc<Mutex<Slot<T>>>,
+}
+
+impl<T> Future for Answer<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slot = self.slot.lock();
+        match std::mem::replace(&mut slot.state, SlotState::Taken) {
+            SlotState::Done(result) => Poll::Ready(result),
+            SlotState::Waiting => {
+                slot.state = SlotState::Waiting;
+                slot.waker = Some(ctx.waker().clone());
+                Poll::Pending
+            }
+            SlotState::Taken => Poll::Ready(Err(Error::internal("an answer was asked for twice"))),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What the broker keeps on each log, behind the log's own lock: producers, positions, epochs, waiters.
+//!
+//! It is rebuilt from the log's entries: data entries tell of producers and epochs, notes of the rest. A note is a tag
+//! byte and its body; a tag is never used for another thing.
+
+pub(crate) mod dedup;
+pub(crate) mod history;
+pub(crate) mod positions;
+pub(crate) mod producers;
+pub(crate) mod route_keys;
+pub(crate) mod watchers;
+
+use std::sync::{Arc, Weak};
+
+use cursor::{Span, Spans};
+use model::{Attributes, Error, Offset, OwnerEpoch, Result};
+use store::{Change, Entry, LogCore};
+
+use self::{
+    dedup::Dedup, history::History, positions::Positions, producers::Producers, route_keys::RouteKeys,
+    watchers::Watchers,
+};
+use crate::{
+    codec::{Reader, put_bytes, put_u64},
+    settings::StreamSettings,
+    stream::{EpochStart, Partition},
+    work::state::{self, WorkState, Works},
+};
+
+/// The second version has a history at its end; it is written where there is one.
+const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION_WITH_HISTORY: u8 = 2;
+
+/// Epoch changes remembered per log; an older start is then answered with the oldest that is known.
+const EPOCHS_MAX: usize = 64;
+
+/// Tags of notes.
+pub(crate) const NOTE_POSITION: u8 = 1;
+pub(crate) const NOTE_DEDUP: u8 = 5;
+pub(crate) const NOTE_INDEX_KEYS: u8 = 6;
+pub(crate) const NOTE_FORGET_DEDUP: u8 = 7;
+
+/// See the module. Everything that few logs have is boxed: an idle log costs a few words.
+#[derive(Default)]
+pub(crate) struct LogState {
+    producers: Option<Box<Producers>>,
+    pub positions: Option<Box<Positions>>,
+    pub epochs: Vec<EpochStart>,
+    pub dedup: Option<Box<Dedup>>,
+    /// There from the first record on where the stream is told to index its route keys.
+    pub route_keys: Option<Box<RouteKeys>>,
+    pub watchers: Watchers,
+    pub works: Option<Box<Works>>,
+    /// Settled records that the queue keeps.
+    pub history: Option<Box<History>>,
+    /// The handle on this log; set with `settings`.
+    pub partition: Weak<Partition>,
+    /// When the head of a queue wants to be looked at: for its time to live, or its length.
+    pub head_due_ms: Option<i64>,
+    /// For when the log was put on the list of what is due.
+    pub scheduled_ms: Option<i64>,
+    /// The stream's settings; set before anything is published.
+    pub settings: Option<Arc<StreamSettings>>,
+}
+
+impl LogState {
+    pub(crate) fn producers(&self) -> Option<&Producers> {
+        self.producers.as_deref()
+    }
+
+    pub(crate) fn producers_mut(&mut self) -> &mut Producers {
+        self.producers.get_or_insert_default()
+    }
+
+    /// Forgets producers that were idle since `before_ms`.
+    pub(crate) fn expire_producers(&mut self, before_ms: i64) {
+        if let Some(producers) = &mut self.producers {
+            producers.expire(before_ms);
+            if producers.is_empty() {
+                self.producers = None;
+            }
+        }
+    }
+
+    pub(crate) fn work(&self, name: &str) -> Option<&WorkState> {
+        self.works.as_ref()?.get(name)
+    }
+
+    pub(crate) fn work_mut(&mut self, name: &str) -> Option<&mut WorkState> {
+        self.works.as_mut()?.get_mut(name)
+    }
+
+    pub(crate) fn work_names(&self) -> Vec<Arc<str>> {
+        self.works.iter().flat_map(|works| works.keys().cloned()).collect()
+    }
+
+    /// These records left the log: no cursor is to wait for them.
+    pub(crate) fn skip(&mut self, core: &LogCore, span: Span) {
+        self.forget(span);
+        if let Some(works) = self.works.as_deref_mut() {
+            state::skip(works, core, span);
+        }
+    }
+
+    /// How many settled records are kept.
+    pub(crate) fn kept(&self) -> u64 {
+        self.history.as_ref().map_or(0, |history| history.count())
+    }
+
+    /// Keeps records that were settled just now, if the queue has a history. Whether it has.
+    pub(crate) fn keep(&mut self, spans: &Spans, now_ms: i64) -> bool {
+        let Some(history_ms) = self.settings.as_ref().and_then(|settings| settings.history_ms) else {
+            return false;
+        };
+        if !spans.is_empty() {
+            self.history.get_or_insert_default().add(spans, now_ms, history_ms);
+        }
+        true
+    }
+
+    /// These records left the log.
+    pub(crate) fn forget(&mut self, span: Span) {
+        if let Some(history) = &mut self.history {
+            history.forget(span);
+            if history.is_empty() {
+                self.history = None;
+            }
+        }
+        if let Some(route_keys) = &mut self.route_keys {
+            route_keys.forget(span);
+        }
+    }
+
+    /// Records with a time of their own were appended.
+    pub(crate) fn note_due(&mut self, base: Offset, count: u32, attributes: &Attributes) {
+        let has_due = match attributes {
+            Attributes::None => false,
+            Attributes::Same(row) => row.deliver_at_ms.is_some(),
+            Attributes::Rows(rows) => rows.iter().any(|row| row.deliver_at_ms.is_some()),
+        };
+        if has_due && let Some(works) = self.works.as_deref_mut() {
+            works.values_mut().for_each(|work| work.note_due(base, count, attributes));
+        }
+    }
+
+    /// Forgets dedup keys that are older than the window.
+    pub(crate) fn expire_dedup(&mut self, now_ms: i64) {
+        let window_ms = self.settings.as_ref().map_or(0, |settings| settings.dedup_window_ms);
+        if let Some(dedup) = &mut self.dedup {
+            dedup.expire(now_ms.saturating_sub_unsigned(window_ms));
+            if dedup.is_empty() {
+                self.dedup = None;
+            }
+        }
+    }
+
+    /// Records were appended at `base` under `epoch`.
+    pub(crate) fn note_epoch(&mut self, epoch: OwnerEpoch, base: Offset) {
+        if self.epochs.last().is_some_and(|last| last.epoch >= epoch) {
+            return;
+        }
+        if self.epochs.len() == EPOCHS_MAX {
+            self.epochs.remove(0);
+        }
+        self.epochs.push(EpochStart { epoch, start: base });
+    }
+
+    /// Whether nothing is to be kept of it.
+    fn is_idle(&self) -> bool {
+        let LogState { epochs, producers, positions, works, dedup, route_keys, history, .. } = self;
+        let has_none = producers.is_none() && positions.is_none() && works.is_none();
+        epochs.is_empty() && has_none && history.is_none() && dedup.is_none() && route_keys.is_none()
+    }
+
+    fn replay_note(&mut self, note: &[u8]) -> Result<()> {
+        let (tag, body) = note.split_first().ok_or_else(|| Error::corrupt("a note of a log is empty"))?;
+        match *tag {
+            NOTE_POSITION => self.positions.get_or_insert_default().replay(body),
+            NOTE_DEDUP => self.dedup.get_or_insert_default().replay(body),
+            NOTE_FORGET_DEDUP => {
+                self.dedup = None;
+                Ok(())
+            }
+            NOTE_INDEX_KEYS => {
+                self.route_keys.get_or_insert_default();
+                Ok(())
+            }
+            state::NOTE_OPEN | state::NOTE_CHANGE | state::NOTE_CLOSE => {
+                let kept = state::replay(self.works.get_or_insert_default(), *tag, body)?;
+                if !kept.is_empty() {
+                    self.history.get_or_insert_default().add_replayed(&kept);
+                }
+                Ok(())
+            }
+            other => Err(Error::corrupt(format!("a log has a note of the unknown kind {other}"))),
+        }
+    }
+}
+
+impl store::Attached for LogState {
+    fn replay(&mut self, core: &LogCore, entry: &Entry) -> Result<()> {
+        match &entry.change {
+            Change::Data { batch, .. } => {
+                self.note_epoch(entry.epoch, batch.base);
+                if let Some(stamp) = batch.producer {
+                    self.producers_mut().note(stamp, batch.count, batch.base, batch.append_time_ms);
+                }
+                if let Some(route_keys) = &mut self.route_keys {
+                    // What is in memory only is not logged.
+                    route_keys.note(batch.base, batch.count, &batch.attributes, false);
+                }
+                self.note_due(batch.base, batch.count, &batch.attributes);
+                Ok(())
+            }
+            Change::Note(note) => self.replay_note(note),
+            Change::Drop(ranges) => {
+                ranges.iter().for_each(|range| self.skip(core, Span::new(range.start, range.end)));
+                Ok(())
+            }
+            Change::Trim(to) => {
+                self.skip(core, Span::new(Offset::ZERO, *to));
+                Ok(())
+            }
+            Change::Create { .. } | Change::Delete | Change::Advance(_) | Change::Reserve(_) => Ok(()),
+        }
+    }
+
+    /// ```text
+    /// version | epochs: count (epoch, start)* | then, each a length and as
+    /// many bytes: producers | positions | works | dedup keys | route keys;
+    /// in version 2 | history
+    /// ```
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        if self.is_idle() {
+            return;
+        }
+        out.push(match self.history {
+            None => SNAPSHOT_VERSION,
+            Some(_) => SNAPSHOT_VERSION_WITH_HISTORY,
+        });
+        put_u64(out, self.epochs.len() as u64);
+        for start in &self.epochs {
+            put_u64(out, u64::from(start.epoch.0));
+            put_u64(out, start.start.0);
+        }
+        put_part(out, self.producers.as_deref(), Producers::encode);
+        put_part(out, self.positions.as_deref(), Positions::encode);
+        put_part(out, self.works.as_deref(), |works, part| {
+            if let Err(error) = state::encode(works, part) {
+                // Bitmaps serialise into memory without fail; were it otherwise, a start would refuse what is cut short.
+                tracing::error!(%error, "a work cursor did not serialise");
+            }
+        });
+        put_part(out, self.dedup.as_deref(), Dedup::encode);
+        put_part(out, self.route_keys.as_deref(), RouteKeys::encode);
+        if self.history.is_some() {
+            put_part(out, self.history.as_deref(), History::encode);
+        }
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8()?;
+        match version {
+            SNAPSHOT_VERSION | SNAPSHOT_VERSION_WITH_HISTORY => {}
+            other => return Err(Error::corrupt(format!("a log's state has the unknown version {other}"))),
+        }
+        let epoch = |reader: &mut Reader<'_>| {
+            Ok(EpochStart { epoch: OwnerEpoch(reader.u32()?), start: Offset(reader.u64()?) })
+        };
+        self.epochs = reader.list(epoch)?;
+        self.producers = part(reader.slice()?, Producers::decode)?;
+        self.positions = part(reader.slice()?, Positions::decode)?;
+        self.works = part(reader.slice()?, state::decode)?;
+        self.dedup = part(reader.slice()?, Dedup::decode)?;
+        self.route_keys = part(reader.slice()?, RouteKeys::decode)?;
+        if version == SNAPSHOT_VERSION_WITH_HISTORY {
+            self.history = part(reader.slice()?, History::decode)?;
+        }
+        reader.finish()
+    }
+
+    fn moved(&mut self, core: &LogCore) {
+        self.watchers.moved(core);
+        if let Some(works) = self.works.as_deref_mut() {
+            works.values_mut().for_each(|work| work.moved(core));
+        }
+    }
+}
+
+/// Writes a part with its length, or an empty one.
+fn put_part<T>(out: &mut Vec<u8>, part: Option<&T>, encode: impl FnOnce(&T, &mut Vec<u8>)) {
+    let mut bytes = Vec::new();
+    if let Some(part) = part {
+        encode(part, &mut bytes);
+    }
+    put_bytes(out, &bytes);
+}
+
+/// A part that is there or empty.
+fn part<T>(bytes: &[u8], decode: impl FnOnce(&mut Reader<'_>) -> Result<T>) -> Result<Option<Box<T>>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(bytes);
+    let value = decode(&mut reader)?;
+    reader.finish()?;
+    Ok(Some(Box::new(value)))
+}

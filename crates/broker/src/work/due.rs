@@ -1,0 +1,281 @@
+//! The worker that does what time brings: ends leases and delays, and moves records that were delivered too often, are
+//! past their time to live, or are the oldest of a full queue with a dead-letter target.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use cursor::Deadlines;
+use env::{Next, Signal, Worker};
+use model::{LogId, Offset, Result};
+use parking_lot::Mutex;
+use store::{LogCore, Upto};
+
+use super::{
+    Spans, Work,
+    moving::{MOVED_MAX, Why, first_of, split},
+    window::{Need, Window},
+};
+use crate::{
+    broker::{Broker, Inner},
+    log_state::LogState,
+    settings::{Mode, Overflow},
+    stream::Partition,
+};
+
+/// Bytes read from the head of a queue at a time.
+const HEAD_READ_LEN: usize = 256 << 10;
+
+/// How long the worker leaves a partition alone after a failure there, milliseconds.
+const RETRY_MS: i64 = 1_000;
+
+/// Which logs want to be looked at, and when.
+#[derive(Default)]
+pub(crate) struct DueHandle {
+    signal: Signal,
+    stop: Arc<AtomicBool>,
+    deadlines: Mutex<Deadlines<LogId>>,
+    /// Publishers that wait for memory.
+    throttled: Mutex<Vec<Waker>>,
+}
+
+/// How long publishers that wait for memory wait before they try again, nanoseconds: nothing tells when consumers have
+/// made room, and a full memory is no moment to hurry.
+const MEMORY_RETRY_NS: u64 = 50_000_000;
+
+impl DueHandle {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.signal.raise();
+    }
+
+    /// Has the worker look at its deadlines again: the wall clock may have jumped.
+    pub(crate) fn look(&self) {
+        self.signal.raise();
+    }
+
+    /// Wakes `waker` in a short while.
+    pub(crate) fn wake_on_memory(&self, waker: &Waker) {
+        self.throttled.lock().push(waker.clone());
+        self.signal.raise();
+    }
+
+    fn set(&self, log: LogId, due_ms: Option<i64>) {
+        let mut deadlines = self.deadlines.lock();
+        let first = deadlines.next_ms();
+        deadlines.set(log, due_ms);
+        let is_earlier = deadlines.next_ms() < first || first.is_none();
+        drop(deadlines);
+        if is_earlier && due_ms.is_some() {
+            self.signal.raise();
+        }
+    }
+}
+
+/// Starts the worker of `broker`. It ends with the broker's last handle.
+pub(crate) fn start(broker: &Broker) {
+    let handle = &broker.inner.due;
+    let worker =
+        Due { broker: Arc::downgrade(&broker.inner), stop: handle.stop.clone(), memory_retry_ns: None };
+    broker.env().spawn.worker("wm-due", handle.signal.clone(), Box::new(worker));
+}
+
+struct Due {
+    broker: Weak<Inner>,
+    stop: Arc<AtomicBool>,
+    /// When publishers that wait for memory are woken; `None` = none waits.
+    memory_retry_ns: Option<u64>,
+}
+
+impl Due {
+    /// Wakes publishers that waited for memory long enough, and says when the next ones are.
+    fn serve_throttled(&mut self, handle: &DueHandle, now_ns: u64) -> Option<u64> {
+        let mut throttled = handle.throttled.lock();
+        if throttled.is_empty() {
+            self.memory_retry_ns = None;
+        } else if *self.memory_retry_ns.get_or_insert(now_ns.saturating_add(MEMORY_RETRY_NS)) <= now_ns {
+            throttled.drain(..).for_each(Waker::wake);
+            self.memory_retry_ns = None;
+        }
+        self.memory_retry_ns
+    }
+}
+
+impl Worker for Due {
+    fn step(&mut self) -> Next {
+        if self.stop.load(Ordering::Acquire) {
+            return Next::Done;
+        }
+        let Some(inner) = self.broker.upgrade() else { return Next::Done };
+        let broker = Broker { inner };
+        let clock = &broker.env().clock;
+        let now_ms = clock.wall_ms();
+        let (due, next_ms) = {
+            let mut deadlines = broker.inner.due.deadlines.lock();
+            (deadlines.pop_due(now_ms), deadlines.next_ms())
+        };
+        if let Some(log) = due {
+            broker.serve_due(log, now_ms);
+            return Next::Again;
+        }
+        let now_ns = clock.mono_ns();
+        let due_ns = next_ms.map(|next_ms| {
+            let wait_ms = u64::try_from(next_ms.saturating_sub(now_ms)).unwrap_or(0);
+            now_ns.saturating_add(wait_ms.saturating_mul(1_000_000))
+        });
+        let retry_ns = self.serve_throttled(&broker.inner.due, now_ns);
+        due_ns.into_iter().chain(retry_ns).min().map_or(Next::Park, Next::ParkUntil)
+    }
+}
+
+/// When a log wants to be looked at.
+fn due_of(core: &LogCore, state: &LogState) -> Option<i64> {
+    if core.is_deleted() {
+        return None;
+    }
+    let works = state.works.iter().flat_map(|works| works.values());
+    let of_works = works.filter_map(|work| {
+        let at_once = (!work.cursor.exhausted(1).is_empty()).then_some(i64::MIN);
+        [work.cursor.next_due_ms(), work.held_until_ms, at_once].into_iter().flatten().min()
+    });
+    of_works.chain(state.head_due_ms).min()
+}
+
+impl Broker {
+    /// Notes when the partition wants to be looked at, if that changed.
+    pub(crate) fn schedule(&self, partition: &Partition) {
+        let changed = partition.log().with(|core, state| {
+            let due_ms = due_of(core, state);
+            let is_new = state.scheduled_ms != due_ms;
+            state.scheduled_ms = due_ms;
+            is_new.then_some(due_ms)
+        });
+        if let Some(due_ms) = changed {
+            self.inner.due.set(partition.log_id(), due_ms);
+        }
+    }
+
+    /// Has deadlines looked at again at once, after the wall clock was set.
+    pub fn clock_was_set(&self) {
+        self.inner.due.look();
+        self.inner.retention.look();
+    }
+
+    fn serve_due(&self, log: LogId, now_ms: i64) {
+        let Some(partition) = self.partition_of(log) else { return };
+        partition.log().with(|_, state| state.scheduled_ms = None);
+        if let Err(error) = self.serve_partition(&partition, now_ms) {
+            tracing::warn!(log = log.0, %error, "what is due on a partition could not be done");
+            partition.log().with(|_, state| {
+                state.head_due_ms = state.head_due_ms.map(|due| due.max(now_ms + RETRY_MS));
+                state.scheduled_ms = Some(now_ms + RETRY_MS);
+            });
+            return self.inner.due.set(log, Some(now_ms + RETRY_MS));
+        }
+        self.schedule(&partition);
+    }
+
+    fn serve_partition(&self, partition: &Arc<Partition>, now_ms: i64) -> Result<()> {
+        let head_is_due = partition.log().with(|core, state| {
+            for work in state.works.iter_mut().flat_map(|works| works.values_mut()) {
+                work.follow(core);
+                if work.held_until_ms.is_some_and(|due_ms| due_ms <= now_ms) {
+                    work.held_until_ms = None;
+                }
+                work.cursor.expire(now_ms);
+                work.tell_next();
+            }
+            state.head_due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+        });
+        if head_is_due {
+            self.queue_work(partition)?;
+            self.serve_head(partition, now_ms)?;
+        }
+        for name in partition.log().with(|_, state| state.work_names()) {
+            if let Some(work) = self.work(partition, &name) {
+                work.move_exhausted()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what is too old or too much at the head of a queue.
+    fn serve_head(&self, partition: &Arc<Partition>, now_ms: i64) -> Result<()> {
+        let Some(work) = self.work(partition, super::QUEUE_WORK) else { return Ok(()) };
+        let settings = partition.log().with(|_, state| state.settings.clone().unwrap_or_default());
+        partition.log().with(|_, state| state.head_due_ms = None);
+        let excess = partition.log().with(|core, state| excess(core, state.kept(), &settings));
+        let floor = work.with(|_, work| work.cursor.floor())?;
+        if excess > 0 {
+            let oldest = work
+                .with(|core, work| work.cursor.unleased_below(core.durable_end(), excess.min(MOVED_MAX)))?;
+            work.move_blocking(&oldest, Why::Unleased)?;
+        }
+        let window = work.read_blocking(floor, HEAD_READ_LEN)?;
+        let expired = work.with(|_, work| window.expired(work, settings.ttl_ms, now_ms))?;
+        if !expired.is_empty() {
+            work.carry(&expired, &window, Why::Unleased)?;
+        }
+        let more = window.next_expiry(settings.ttl_ms, now_ms);
+        let still_over =
+            excess > 0 && partition.log().with(|core, state| self::excess(core, state.kept(), &settings)) > 0;
+        let next = if still_over || !expired.is_empty() { Some(now_ms) } else { more };
+        partition.log().with(|_, state| state.head_due_ms = state.head_due_ms.into_iter().chain(next).min());
+        Ok(())
+    }
+
+    /// The partition of a log, if its stream is there.
+    pub(crate) fn partition_of(&self, log: LogId) -> Option<Arc<Partition>> {
+        self.store().log(log)?.with(|_, state| state.partition.upgrade())
+    }
+}
+
+/// Records above the length of a queue that sends its oldest to the dead letters.
+fn excess(core: &LogCore, kept: u64, settings: &crate::StreamSettings) -> u64 {
+    if settings.mode != Mode::Queue
+        || settings.overflow != Overflow::DropOldest
+        || settings.dead_letter.is_none()
+    {
+        return 0;
+    }
+    crate::broker::excess_records(core, kept, settings)
+}
+
+impl Work {
+    /// Moves what was delivered as often as allowed.
+    fn move_exhausted(&self) -> Result<()> {
+        loop {
+            let exhausted = self.with(|_, work| work.cursor.exhausted(MOVED_MAX))?;
+            if exhausted.is_empty() {
+                return Ok(());
+            }
+            self.move_blocking(&exhausted, Why::Exhausted)?;
+        }
+    }
+
+    /// Moves `spans`, reading them where that may block.
+    fn move_blocking(&self, spans: &Spans, why: Why) -> Result<()> {
+        let mut rest = spans.clone();
+        while let Some(first) = first_of(&rest) {
+            let window = self.read_blocking(first, HEAD_READ_LEN)?;
+            let (now, later) = split(&rest, &window);
+            if now.is_empty() {
+                return Ok(());
+            }
+            self.carry(&now, &window, why)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_blocking(&self, from: Offset, len: usize) -> Result<Window> {
+        let limits = store::ReadLimits { bytes: len, ..store::ReadLimits::default() };
+        let chunk = self.broker.store().read_blocking(self.partition.log(), from, limits, Upto::Stable)?;
+        let ttl_ms = self.partition.log().with(|_, state| state.settings.as_ref().and_then(|set| set.ttl_ms));
+        Window::new(&self.broker, from, chunk, Need::Stored, ttl_ms)
+    }
+}

@@ -1,0 +1,550 @@
+//! Granting records: from memory in one short critical section, reading ahead where it must.
+
+use std::sync::Arc;
+
+use cursor::{Ask, Changes, Look, OrderingKey, Oversize, Stop};
+use model::{ErrorKind, Offset, RecordAttributes, Result, Seq};
+use store::{Class, LockedLog};
+
+use super::{
+    Allowance, Delivery, Exhaust, KeySharing, LeaseAsk, Leased, Order, Span, Spans, Work, gone,
+    moving::{MOVED_MAX, Why, first_of, split},
+    state::{self, WorkState},
+    window::{Need, Window, Windows},
+};
+use crate::{
+    faults::Fault,
+    log_state::LogState,
+    read::{Chunk, ReadLimits},
+    settings::StreamSettings,
+    stream::closed,
+};
+
+/// What a lease takes in the queue, bytes, unless its records lie scattered.
+const LEASE_LEN: usize = 256;
+
+/// Bytes that a cursor reads ahead at a time, at least and at most.
+const WINDOW_LEN_MIN: usize = 64 << 10;
+const WINDOW_LEN_MAX: usize = 1 << 20;
+
+/// Records, rounded up to whole batches, that an order by keys is told of at a time: it wants more whenever nothing is
+/// ready, and keeps what it has no room for.
+const AHEAD_RECORDS: u64 = 4_096;
+
+/// Bytes that are read at least for a record which an order by keys chose. It may choose any within its window: only a
+/// reader that goes on where it ended reads more, twice as much each time.
+const CHOSEN_LEN_MIN: usize = 4 << 10;
+
+/// Reads that one lease may take to find a record: a cursor whose filter matches little comes back for more.
+const READS_MAX: u32 = 64;
+
+/// Reads that a lease makes to look for records of other keys, before it gives more of one that has its share.
+const LOOK_AHEAD_MAX: u32 = 2;
+
+/// Reads from memory that a lease makes to go on when it has some records and may have more.
+const MORE_MAX: u32 = 4;
+
+/// A read for a cursor.
+#[derive(Clone, Copy)]
+struct Fetch {
+    from: Offset,
+    limits: ReadLimits,
+    need: Need,
+    ttl_ms: Option<u64>,
+    /// It is for the order alone to be told.
+    is_ahead: bool,
+}
+
+/// What one attempt came to: what it gave, and what has to be done before there can be more.
+struct Step {
+    leased: Leased,
+    wants: Option<Want>,
+}
+
+/// How one attempt stands to those before it.
+#[derive(Clone, Copy)]
+struct StepOf {
+    /// It goes on where the last one stopped.
+    goes_on: bool,
+    /// It may stop to look for records of other keys.
+    looks_ahead: bool,
+}
+
+/// What has to be done before records can be given.
+enum Want {
+    /// The records from here on have to be read.
+    Read(Offset),
+    /// The order has to be told of the records from here on.
+    Index(Offset),
+    /// These are past their time to live; the window has them.
+    Expire(Spans, Arc<Window>),
+    /// These were delivered as often as allowed.
+    Move(Spans),
+}
+
+impl Work {
+    /// Leases what is ready, as far as the ask allows; nothing when nothing is (arm a watch with [`Work::wait`]). Reads
+    /// from the disk where it must, and then may give less than there is. Answers at once: where the lease has to be
+    /// durable first, wait for [`Leased::wait`].
+    ///
+    /// [`model::ErrorKind::Closed`] once stream or cursor are deleted.
+    pub async fn lease(&self, ask: LeaseAsk) -> Result<Leased> {
+        let len =
+            usize::try_from(ask.allowance.bytes).unwrap_or(usize::MAX).clamp(WINDOW_LEN_MIN, WINDOW_LEN_MAX);
+        let mut all = Leased::default();
+        let (mut more_count, mut look_count) = (0, 0);
+        for _ in 0..READS_MAX {
+            let state = StepOf { goes_on: all.records > 0, looks_ahead: look_count < LOOK_AHEAD_MAX };
+            let Step { leased, wants } = self.step(&rest_of(&ask, &all), state)?;
+            all.add(leased);
+            let is_done = all.records >= ask.allowance.records;
+            match wants {
+                Some(Want::Move(spans)) => all.wait = all.wait.max(self.move_spent(spans).await?),
+                Some(Want::Expire(spans, window)) => self.expire(spans, window)?,
+                Some(want @ (Want::Read(_) | Want::Index(_))) if all.records > 0 => {
+                    more_count += 1;
+                    if is_done || more_count > MORE_MAX || !self.take_from_memory(self.fetch(&want, len))? {
+                        return Ok(all);
+                    }
+                }
+                Some(want @ (Want::Read(_) | Want::Index(_))) => {
+                    look_count += u32::from(matches!(want, Want::Index(_)));
+                    self.read_and_take(self.fetch(&want, len)).await?;
+                }
+                None => return Ok(all),
+            }
+            if is_done {
+                return Ok(all);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads records from `from` on. What others settled since the caller looked is gone, and the log may start behind
+    /// it by now: then the window has nothing of it.
+    pub(super) async fn read_window(&self, from: Offset, len: usize) -> Result<Arc<Window>> {
+        self.read(self.fetch(&Want::Read(from), len).within(ReadLimits::bytes(len))).await
+    }
+
+    async fn read(&self, fetch: Fetch) -> Result<Arc<Window>> {
+        let mut start = fetch.from;
+        let chunk = loop {
+            match self.broker.read(&self.partition, start, fetch.limits).await {
+                Ok(chunk) => break chunk,
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound && start < self.partition.bounds().start =>
+                {
+                    start = self.partition.bounds().start;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        fetch.window(self, chunk)
+    }
+
+    /// How what is wanted is read: `len` bytes for records that are handed out one after another.
+    fn fetch(&self, want: &Want, len: usize) -> Fetch {
+        let (from, is_index) = match want {
+            Want::Index(from) => (*from, true),
+            Want::Read(from) => (*from, false),
+            Want::Expire(..) | Want::Move(_) => (Offset::ZERO, false),
+        };
+        self.partition.log().with(|_, state| {
+            let ttl_ms = state.settings.as_ref().and_then(|settings| settings.ttl_ms);
+            let mut fetch =
+                Fetch { from, limits: ReadLimits::bytes(len), need: Need::Stored, ttl_ms, is_ahead: false };
+            let Some(work) = state.work_mut(&self.name) else { return fetch };
+            fetch.need = need(work);
+            match (work.spec().order, is_index) {
+                (Order::Keyed(_), true) => {
+                    fetch.limits = ReadLimits { records: AHEAD_RECORDS, ..ReadLimits::default() };
+                    // Keys that share are those that were published as such: nobody's bytes are searched for them.
+                    fetch.need = if is_fair(work) { fetch.need } else { Need::Attributes };
+                    fetch.is_ahead = true;
+                }
+                (Order::Keyed(_), false) if !work.cursor.is_by_offset() => {
+                    let goes_on = work.window.as_ref().is_some_and(|window| window.is_followed_by(from));
+                    let more = if goes_on { work.read_len.saturating_mul(2) } else { 0 };
+                    work.read_len = more.max(CHOSEN_LEN_MIN).min(len);
+                    fetch.limits.bytes = work.read_len;
+                }
+                (_, true) => fetch.limits.bytes = WINDOW_LEN_MAX,
+                (_, false) => {}
+            }
+            fetch
+        })
+    }
+
+    /// Goes on with the records that are wanted, wherever they are.
+    async fn read_and_take(&self, fetch: Fetch) -> Result<()> {
+        match self.read(fetch).await {
+            Ok(window) => self.take_window(window, fetch.is_ahead),
+            // They left the log meanwhile: the next look passes over them.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Goes on with the records that are wanted if they are in memory. Whether they were.
+    fn take_from_memory(&self, fetch: Fetch) -> Result<bool> {
+        let chunk = match self.broker.try_read(&self.partition, fetch.from, fetch.limits) {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(false),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        self.take_window(fetch.window(self, chunk)?, fetch.is_ahead)?;
+        Ok(true)
+    }
+
+    fn step(&self, ask: &LeaseAsk, of: StepOf) -> Result<Step> {
+        let limit = self.limit();
+        let store = self.broker.store();
+        let permit = store.reserve(LEASE_LEN, Class::Drain)?;
+        let mut locked = store.lock(&[self.partition.log()]);
+        let now_ms = locked.now_ms();
+        let mut log = locked.log(self.partition.log_id())?;
+        let step = self.step_locked(&mut log, ask, of, limit, now_ms);
+        let applied = log.core().applied();
+        let wait = store.commit(permit, locked);
+        self.broker.schedule(&self.partition);
+        let mut step = step?;
+        if step.leased.records > 0 {
+            // A lease without an entry of its own still rests on what is staged of the log.
+            self.broker.inner.counters.leased_records.add(step.leased.records);
+            step.leased.wait = if wait == Seq(0) { applied } else { wait };
+        }
+        Ok(step)
+    }
+
+    fn step_locked(
+        &self,
+        log: &mut LockedLog<'_, LogState>,
+        ask: &LeaseAsk,
+        of: StepOf,
+        limit: Option<Option<u32>>,
+        now_ms: i64,
+    ) -> Result<Step> {
+        let (core, state) = log.parts();
+        if core.is_deleted() {
+            return Err(closed());
+        }
+        let settings = state.settings.clone().unwrap_or_default();
+        let work = state.work_mut(&self.name).ok_or_else(gone)?;
+        work.follow(core);
+        work.note_delay(settings.delay_ms);
+        if let Some(limit) = limit {
+            work.cursor.set_attempts(limit, Exhaust::WhenOffered);
+        }
+        let (window, ahead) = (work.window.clone(), work.ahead.clone());
+        for window in [&window, &ahead].into_iter().flatten() {
+            if window.first_expiry_ms <= now_ms {
+                let expired = window.expired(work, settings.ttl_ms, now_ms);
+                if !expired.is_empty() {
+                    return Ok(Step {
+                        leased: Leased::default(),
+                        wants: Some(Want::Expire(expired, window.clone())),
+                    });
+                }
+            }
+        }
+        if let Some(ahead) = &ahead {
+            tell_ahead(work, ahead, settings.delay_ms, now_ms)?;
+        }
+        let windows = Windows([window.as_deref(), ahead.as_deref()]);
+        let mut changes = state::changes();
+        let (leased, stop) = grant(work, windows, &settings, ask, of, now_ms, &mut changes);
+        let spent = if limit.is_some() { work.cursor.exhausted(MOVED_MAX) } else { Spans::new() };
+        let wants = match stop {
+            _ if !spent.is_empty() => Some(Want::Move(spent)),
+            // What the window covers and does not give is held back by a uniform delay.
+            Stop::Unread(offset) if windows.at(offset).is_some() => None,
+            Stop::Unread(offset) => Some(Want::Read(offset)),
+            Stop::Index => work.cursor.wants().map(|span| Want::Index(span.start)),
+            _ => None,
+        };
+        if leased.records == 0 && wants.is_none() {
+            work.found_nothing();
+        } else if matches!(stop, Stop::Allowance | Stop::Bytes) {
+            work.tell_next();
+        }
+        let passes_over = work.drops == state::Drops::SettledByAll && !work.filter.is_empty();
+        let drops_settled = work.drops == state::Drops::Settled;
+        if ask.kind == cursor::LeaseKind::Taken {
+            let taken = spans_of(&leased);
+            if !(drops_settled && log.attached().keep(&taken, now_ms)) {
+                super::settling::drop_settled(log, &self.name, &taken);
+            }
+        }
+        if let Some(entry) = changes.into_entry()
+            && !self.broker.options().faults.has(Fault::LeaseNotLogged)
+        {
+            log.note(state::change_note(&self.name, &entry));
+        }
+        if passes_over {
+            super::settling::reap_interest(log);
+        }
+        Ok(Step { leased, wants })
+    }
+
+    /// Works on with these records: tells the cursor what its order has to know of them, and which have to wait.
+    fn take_window(&self, window: Arc<Window>, is_ahead: bool) -> Result<()> {
+        let now_ms = self.broker.env().clock.wall_ms();
+        let delay_ms =
+            self.partition.log().with(|_, state| state.settings.as_ref().map_or(0, |set| set.delay_ms));
+        self.with(|_, work| {
+            hold_back(work, &window, now_ms);
+            if let Some(last) = window.last_keyed().filter(|_| is_fair(work)) {
+                work.cursor.note_keyed(last);
+            }
+            if !work.cursor.is_by_offset() {
+                window.gaps().into_iter().for_each(|gap| work.cursor.skip(gap));
+            }
+            if is_ahead {
+                // Told with the next look, as far as there is room.
+                work.ahead = Some(window);
+                return Ok(());
+            }
+            if work.spec().order == Order::Priority {
+                hold_from(work, &window, window.from(), delay_ms, now_ms);
+                index(work, &window, window.from(), u64::MAX)?;
+            }
+            work.window = Some(window);
+            Ok(())
+        })?
+    }
+
+    /// Moves what was delivered as often as allowed to where its stream says.
+    async fn move_spent(&self, spans: Spans) -> Result<Seq> {
+        let (mut rest, mut wait) = (spans, Seq(0));
+        while let Some(first) = first_of(&rest) {
+            let window = match self.read_window(first, WINDOW_LEN_MAX).await {
+                Err(e) if e.kind() == ErrorKind::NotFound => break,
+                window => window?,
+            };
+            let (now, later) = split(&rest, &window);
+            if now.is_empty() {
+                break;
+            }
+            wait = wait.max(self.carry(&now, &window, Why::Exhausted)?.1);
+            rest = later;
+        }
+        // The worker that does what time brings may have been quicker: what it did is waited for too.
+        Ok(wait.max(self.partition.log().with(|core, _| core.applied())))
+    }
+}
+
+/// What is left of an ask after so much was leased.
+fn rest_of(ask: &LeaseAsk, leased: &Leased) -> LeaseAsk {
+    let Allowance { records, bytes, oversize } = ask.allowance;
+    let allowance = Allowance {
+        records: records.saturating_sub(leased.records),
+        bytes: bytes.saturating_sub(leased.bytes),
+        oversize: if leased.records > 0 { Oversize::Never } else { oversize },
+    };
+    LeaseAsk { allowance, ..*ask }
+}
+
+impl Leased {
+    fn add(&mut self, more: Leased) {
+        self.deliveries.extend(more.deliveries);
+        self.records += more.records;
+        self.bytes = self.bytes.saturating_add(more.bytes);
+        self.wait = self.wait.max(more.wait);
+        self.is_full = more.is_full;
+    }
+}
+
+impl Fetch {
+    fn within(self, limits: ReadLimits) -> Self {
+        Fetch { limits, ..self }
+    }
+
+    fn window(self, work: &Work, chunk: Chunk) -> Result<Arc<Window>> {
+        Window::new(&work.broker, self.from, chunk, self.need, self.ttl_ms).map(Arc::new)
+    }
+}
+
+/// Tells an order by keys of what was read ahead for it, as far as it has room now.
+fn tell_ahead(work: &mut WorkState, ahead: &Window, delay_ms: u64, now_ms: i64) -> Result<()> {
+    let wanted = |work: &WorkState| work.cursor.wants().filter(|span| ahead.covers(span.start));
+    let Some(first) = wanted(work) else { return Ok(()) };
+    hold_from(work, ahead, first.start, delay_ms, now_ms);
+    match wanted(work) {
+        Some(span) => index(work, ahead, span.start, span.end.since(span.start)),
+        None => Ok(()),
+    }
+}
+
+/// Tells the cursor's order of the records of a window from `from` on, about `count` at most.
+fn index(work: &mut WorkState, window: &Window, from: Offset, count: u64) -> Result<()> {
+    let mut run: Vec<(Offset, OrderingKey, bool, u8)> = Vec::new();
+    let end = from.0.saturating_add(count);
+    for (offset, _, row) in window.records_from(from).take_while(|(offset, ..)| offset.0 < end) {
+        let key = key_of(work, row);
+        let level = row.and_then(|row| row.priority).unwrap_or(0);
+        if run.last().is_some_and(|last| last.0.plus(1) != offset) {
+            tell_run(work, &run)?;
+            run.clear();
+        }
+        run.push((offset, OrderingKey::of(key.unwrap_or_default()), key.is_some(), level));
+    }
+    tell_run(work, &run)
+}
+
+fn tell_run(work: &mut WorkState, run: &[(Offset, OrderingKey, bool, u8)]) -> Result<()> {
+    let Some((base, ..)) = run.first() else { return Ok(()) };
+    let told = if work.spec().order == Order::Priority {
+        let levels: Vec<u8> = run.iter().map(|(_, _, _, level)| *level).collect();
+        work.cursor.note_levels(*base, &levels)
+    } else {
+        let keys: Vec<_> = run.iter().map(|(_, key, has_key, _)| has_key.then_some(*key)).collect();
+        work.cursor.note_keys(*base, &keys)
+    };
+    match told {
+        // What lies before was settled meanwhile, or the window of keys is full: asked for again when it matters.
+        Err(e) if e.kind() == model::ErrorKind::Conflict => Ok(()),
+        told => told,
+    }
+}
+
+fn spans_of(leased: &Leased) -> Spans {
+    leased.deliveries.iter().flat_map(|delivery| delivery.runs.iter().map(|run| run.span)).collect()
+}
+
+fn is_fair(work: &WorkState) -> bool {
+    work.spec().order == Order::Keyed(KeySharing::Fair)
+}
+
+/// The key by which a record is ordered.
+fn key_of<'r>(work: &WorkState, row: Option<&'r RecordAttributes>) -> Option<&'r [u8]> {
+    let row = row?;
+    let record_key = if is_fair(work) { None } else { row.record_key.as_deref() };
+    row.ordering_key.as_deref().or(record_key)
+}
+
+/// What a cursor's windows have to know.
+fn need(work: &WorkState) -> Need {
+    // An order by keys was told of them when they were read ahead.
+    if work.spec().order != Order::Priority && work.filter.is_empty() {
+        Need::Stored
+    } else {
+        Need::Attributes
+    }
+}
+
+/// Holds back the records of the window whose own time has not come.
+fn hold_back(work: &mut WorkState, window: &Window, now_ms: i64) {
+    for (offset, _, row) in window.records() {
+        if let Some(due_ms) = row.and_then(|row| row.deliver_at_ms).filter(|due_ms| *due_ms > now_ms) {
+            work.cursor.hold_until(offset, due_ms);
+        }
+    }
+}
+
+/// Holds everything back from the first record of the window, from `from` on, that a uniform delay lets wait: what comes
+/// later waits longer. For orders that choose; by offset, a lease stops at that record.
+fn hold_from(work: &mut WorkState, window: &Window, from: Offset, delay_ms: u64, now_ms: i64) {
+    if delay_ms == 0 {
+        return;
+    }
+    let is_early = |appended_ms: i64| appended_ms.saturating_add_unsigned(delay_ms) > now_ms;
+    let first = window.records_from(from).find(|(_, appended_ms, _)| is_early(*appended_ms));
+    if let Some((offset, appended_ms, _)) = first
+        && work.held.is_none_or(|(held, _)| offset < held)
+    {
+        work.held = Some((offset, appended_ms));
+        work.cursor.hold_from(Some(offset));
+    }
+}
+
+/// Lets go of what a uniform delay held back, once its time has come. When the next of it is due, milliseconds since the
+/// Unix epoch.
+fn let_go(work: &mut WorkState, delay_ms: u64, now_ms: i64) -> Option<i64> {
+    let (_, appended_ms) = work.held?;
+    let due_ms = appended_ms.saturating_add_unsigned(delay_ms);
+    if due_ms > now_ms {
+        return Some(due_ms);
+    }
+    work.held = None;
+    work.cursor.hold_from(None);
+    None
+}
+
+/// Lets the cursor grant, and puts batches to what it granted.
+fn grant(
+    work: &mut WorkState,
+    windows: Windows<'_>,
+    settings: &StreamSettings,
+    ask: &LeaseAsk,
+    of: StepOf,
+    now_ms: i64,
+    changes: &mut Changes,
+) -> (Leased, Stop) {
+    let lease_ms = ask.lease_ms.or(settings.lease_ms);
+    let asked = Ask {
+        holder: ask.holder,
+        allowance: ask.allowance,
+        kind: ask.kind,
+        deadline_ms: lease_ms.map(|lease_ms| now_ms.saturating_add_unsigned(lease_ms)),
+        goes_on: of.goes_on,
+        looks_ahead: of.looks_ahead,
+    };
+    let filter = std::mem::take(&mut work.filter);
+    let wants = |key: Option<&[u8]>| {
+        filter.is_empty() || key.is_some_and(|key| filter.iter().any(|pattern| pattern.matches(key)))
+    };
+    let mut held_until = let_go(work, settings.delay_ms, now_ms);
+    let is_by_offset = work.cursor.is_by_offset();
+    let mut look = |offset: Offset| {
+        let Some(window) = windows.at(offset) else { return Look::Unread };
+        let found = window.look(offset, &wants);
+        if settings.delay_ms > 0
+            && is_by_offset
+            && matches!(found, Look::Here { .. })
+            && let Some(appended) = window.append_time_ms(offset)
+            && appended.saturating_add_unsigned(settings.delay_ms) > now_ms
+        {
+            held_until = Some(appended.saturating_add_unsigned(settings.delay_ms));
+            return Look::Unread;
+        }
+        found
+    };
+    let mut throwaway = Changes::new();
+    // What a queue settles is told by its drops.
+    let is_told_by_drops = work.drops == state::Drops::Settled && settings.history_ms.is_none();
+    let own = if ask.kind == cursor::LeaseKind::Taken && is_told_by_drops { &mut throwaway } else { changes };
+    let granted = work.cursor.lease(&asked, now_ms, &mut look, own);
+    work.filter = filter;
+    work.held_until_ms = held_until;
+    let mut leased = Leased {
+        records: granted.records,
+        bytes: granted.bytes,
+        is_full: granted.stop == Stop::Full,
+        ..Leased::default()
+    };
+    for run in granted.runs {
+        add_run(&mut leased.deliveries, windows, run, now_ms);
+    }
+    (leased, granted.stop)
+}
+
+/// Splits a run of records by the batches they are in.
+fn add_run(deliveries: &mut Vec<Delivery>, windows: Windows<'_>, run: cursor::GrantRun, now_ms: i64) {
+    let mut at = run.span.start;
+    while at < run.span.end {
+        let Some((batch, _, _)) = windows.at(at).and_then(|window| window.batch_at(at)) else {
+            at = at.plus(1);
+            continue;
+        };
+        let end = batch.end().min(run.span.end);
+        // Held back, or delivered as if it had not happened: this is the first delivery.
+        let is_redelivered = run.is_redelivered && (run.attempt > 1 || run.first_delivery_ms != Some(now_ms));
+        let piece = cursor::GrantRun { span: Span::new(at, end), is_redelivered, ..run };
+        match deliveries.last_mut() {
+            Some(last) if last.batch.base == batch.base => last.runs.push(piece),
+            _ => deliveries.push(Delivery { batch: batch.clone(), runs: vec![piece] }),
+        }
+        at = end;
+    }
+}

@@ -1,0 +1,239 @@
+//! Settling: the holders' word, taken in one unit with what follows from it.
+
+use model::{Error, Offset, Result, Seq};
+use store::{Class, LockedLog};
+
+use super::{
+    Claim, Settled, Settlement, Span, Spans, Verdict, Work, gone,
+    state::{self, Drops},
+};
+use crate::{broker::Broker, log_state::LogState, stream::closed};
+
+/// What one settlement takes in the queue beside its runs, and what a run takes, bytes.
+const SETTLEMENT_LEN: usize = 128;
+pub(super) const RUN_LEN: usize = 20;
+
+/// The room that settlements take.
+pub(crate) fn room_of(settlements: &[Settlement]) -> usize {
+    settlements
+        .iter()
+        .map(|one| SETTLEMENT_LEN + one.work.name.len() + 2 * RUN_LEN * one.spans.run_count())
+        .sum()
+}
+
+impl Broker {
+    /// Takes the holders' word on records, all in one unit; rejected records go to their dead letters in that unit too,
+    /// or one per cursor where they have to be read first. Answers, per settlement, which records it took effect on
+    /// and which are not as claimed; wait for the sequence where the answer has to follow the commit.
+    ///
+    /// [`model::ErrorKind::Closed`] when a stream or cursor is gone; then nothing of the unit happened.
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<(Vec<Settled>, Seq)> {
+        let mut outcomes: Vec<Option<Settled>> = vec![None; settlements.len()];
+        let mut wait = Seq(0);
+        for (settlement, outcome) in settlements.iter().zip(&mut outcomes) {
+            if settlement.verdict == Verdict::Reject && settlement.work.has_dead_letter() {
+                let (settled, seq) = settlement.work.reject(&settlement.spans, settlement.claim).await?;
+                wait = wait.max(seq);
+                *outcome = Some(settled);
+            }
+        }
+        let rest: Vec<&Settlement> = settlements
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| outcome.is_none())
+            .map(|(one, _)| one)
+            .collect();
+        if !rest.is_empty() {
+            let (settled, seq) = self.settle_in_place(&rest)?;
+            wait = wait.max(seq);
+            outcomes.iter_mut().filter(|outcome| outcome.is_none()).zip(settled).for_each(
+                |(place, settled)| {
+                    *place = Some(settled);
+                },
+            );
+        }
+        Ok((outcomes.into_iter().map(Option::unwrap_or_default).collect(), wait))
+    }
+
+    /// As [`Broker::settle`], for what needs no record to be moved.
+    pub(super) fn settle_in_place(&self, settlements: &[&Settlement]) -> Result<(Vec<Settled>, Seq)> {
+        let len = settlements.iter().map(|one| room_of(std::slice::from_ref(*one))).sum();
+        let permit = self.store().reserve(len, Class::Drain)?;
+        let logs: Vec<_> = settlements.iter().map(|one| one.work.partition.log()).collect();
+        let mut locked = self.store().lock(&logs);
+        for settlement in settlements {
+            check_open(&mut locked.log(settlement.work.partition.log_id())?, settlement)?;
+        }
+        let now_ms = locked.now_ms();
+        let mut settled = Vec::with_capacity(settlements.len());
+        for settlement in settlements {
+            let mut log = locked.log(settlement.work.partition.log_id())?;
+            settled.push(settle_one(&mut log, settlement, now_ms)?);
+        }
+        let wait = self.store().commit(permit, locked);
+        for (settlement, settled) in settlements.iter().zip(&settled) {
+            if matches!(settlement.verdict, Verdict::Accept | Verdict::Reject) {
+                self.inner.counters.settled_records.add(settled.done.count());
+            }
+            self.schedule(&settlement.work.partition);
+        }
+        Ok((settled, wait))
+    }
+}
+
+impl Work {
+    fn has_dead_letter(&self) -> bool {
+        self.partition
+            .log()
+            .with(|_, state| state.settings.as_ref().is_some_and(|set| set.dead_letter.is_some()))
+    }
+}
+
+/// [`model::ErrorKind::Closed`] when stream or cursor are gone.
+pub(crate) fn check_open(log: &mut LockedLog<'_, LogState>, settlement: &Settlement) -> Result<()> {
+    if log.core().is_deleted() {
+        return Err(closed());
+    }
+    log.attached().work(&settlement.work.name).map(drop).ok_or_else(gone)
+}
+
+/// Applies one settlement that moves no record, with its drops and its note.
+pub(crate) fn settle_one(
+    log: &mut LockedLog<'_, LogState>,
+    settlement: &Settlement,
+    now_ms: i64,
+) -> Result<Settled> {
+    let Settlement { work, spans, claim, verdict } = settlement;
+    let verdict = match *verdict {
+        Verdict::Accept | Verdict::Reject => cursor::Verdict::Settle,
+        Verdict::Release { delay_ms, count } => {
+            let due_ms = (delay_ms > 0).then(|| now_ms.saturating_add_unsigned(delay_ms));
+            cursor::Verdict::Release { due_ms, count }
+        }
+        Verdict::Extend { deadline_ms } => cursor::Verdict::Extend { deadline_ms },
+        Verdict::Transfer { holder, deadline_ms, count } => {
+            cursor::Verdict::Transfer { holder, deadline_ms, count }
+        }
+    };
+    settle_as(log, &work.name, spans, *claim, verdict, Fate::Done, now_ms)
+}
+
+/// What became of records that are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// They are done with: a queue with a history keeps them.
+    Done,
+    /// They are elsewhere now, or were to be deleted.
+    Gone,
+}
+
+/// Lets a cursor settle, drops or keeps what is done with, notes the rest.
+pub(super) fn settle_as(
+    log: &mut LockedLog<'_, LogState>,
+    name: &str,
+    spans: &Spans,
+    claim: Claim,
+    verdict: cursor::Verdict,
+    fate: Fate,
+    now_ms: i64,
+) -> Result<Settled> {
+    let (core, state) = log.parts();
+    let has_history = state.settings.as_ref().is_some_and(|settings| settings.history_ms.is_some());
+    let work = state.work_mut(name).ok_or_else(gone)?;
+    work.follow(core);
+    if let Claim::Attempt(_) = claim {
+        // Whether a delivery is over is a matter of time, not of when somebody looked.
+        work.cursor.expire(now_ms);
+    }
+    let mut changes = state::changes();
+    let settled = work.cursor.settle(spans, claim, verdict, now_ms, &mut changes);
+    let keeps = has_history && fate == Fate::Done && work.drops == Drops::Settled;
+    let is_told_by_drops = verdict == cursor::Verdict::Settle && work.drops == Drops::Settled && !keeps;
+    let mut noted = if is_told_by_drops { state::changes() } else { changes };
+    noted.note_delivered(&mut work.cursor);
+    // Released records may be for another; settled ones make room below a limit on leases.
+    if !settled.done.is_empty() {
+        work.tell_next();
+    }
+    if verdict == cursor::Verdict::Settle {
+        if keeps {
+            log.attached().keep(&settled.done, now_ms);
+        } else {
+            drop_settled(log, name, &settled.done);
+        }
+    }
+    if let Some(entry) = noted.into_entry() {
+        log.note(state::change_note(name, &entry));
+    }
+    Ok(settled)
+}
+
+/// Takes records that cursor `name` has settled out of the log, if its mode says so.
+pub(super) fn drop_settled(log: &mut LockedLog<'_, LogState>, name: &str, done: &Spans) {
+    match log.attached().work(name).map(|work| work.drops) {
+        Some(Drops::Settled) => drop_spans(log, done),
+        Some(Drops::SettledByAll) => {
+            let state = log.attached();
+            let by_all: Spans =
+                done.offsets().filter(|offset| is_settled_by_all(state, *offset)).map(Span::one).collect();
+            drop_spans(log, &by_all);
+            reap_interest(log);
+        }
+        Some(Drops::Never) | None => {}
+    }
+}
+
+fn is_settled_by_all(state: &LogState, offset: Offset) -> bool {
+    let mut works = state.works.iter().flat_map(|works| works.values());
+    works.all(|work| work.cursor.state(offset) == cursor::RecordState::Settled)
+}
+
+/// Trims a log of the interest mode to where every cursor is done: what was settled out of order, or passed over by a
+/// filter, goes at the latest then.
+pub(super) fn reap_interest(log: &mut LockedLog<'_, LogState>) {
+    let (core, state) = log.parts();
+    let Some(works) = state.works.as_deref() else { return };
+    if works.values().any(|work| work.drops != Drops::SettledByAll) {
+        return;
+    }
+    let Some(floor) = works.values().map(|work| work.cursor.floor()).min() else { return };
+    let floor = floor.min(core.durable_end());
+    if floor > core.start() {
+        log.trim(floor);
+        log.attached().forget(Span::new(Offset::ZERO, floor));
+    }
+}
+
+/// Drops records from a log, and from the view of its other cursors.
+pub(crate) fn drop_spans(log: &mut LockedLog<'_, LogState>, spans: &Spans) {
+    if spans.is_empty() {
+        return;
+    }
+    log.drop_offsets(spans.iter().map(|span| span.start..span.end).collect());
+    let (core, state) = log.parts();
+    spans.iter().for_each(|span| state.forget(span));
+    if let Some(works) = state.works.as_deref_mut().filter(|works| works.len() > 1) {
+        spans.iter().for_each(|span| state::skip(works, core, span));
+    }
+}
+
+impl Broker {
+    /// Deletes records from the middle of a partition, whoever holds them. Wait for the sequence.
+    /// [`model::ErrorKind::Closed`] once the stream is deleted.
+    pub fn drop_records(&self, partition: &crate::Partition, spans: &Spans) -> Result<Seq> {
+        let permit = self.store().reserve(RUN_LEN * spans.run_count() + SETTLEMENT_LEN, Class::Drain)?;
+        let mut locked = self.store().lock(&[partition.log()]);
+        let mut log = locked.log(partition.log_id())?;
+        if log.core().is_deleted() {
+            return Err(closed());
+        }
+        if spans.end() > log.core().end() {
+            return Err(Error::invalid(format!("the partition ends at {}", log.core().end())));
+        }
+        log.drop_offsets(spans.iter().map(|span| span.start..span.end).collect());
+        let (core, state) = log.parts();
+        spans.iter().for_each(|span| state.skip(core, span));
+        let applied = log.core().applied();
+        Ok(self.store().commit(permit, locked).max(applied))
+    }
+}

@@ -1,0 +1,43 @@
+//! What queues are asked for beside their records, and whose turn it is in them.
+
+use super::*;
+
+fn stream(rig: &Rig) -> Arc<crate::Stream> {
+    rig.broker.stream(&queue_key("jobs")).unwrap()
+}
+
+#[test]
+fn the_age_of_a_queue_is_that_of_its_oldest_record_that_is_not_settled() {
+    let rig = Rig::new();
+    let partition = queue(&rig, "jobs");
+    let age = |rig: &Rig| wait(rig.broker.queue_age_ms(&stream(rig))).unwrap();
+    assert_eq!(age(&rig), None);
+    rig.publish(Append::new(&partition, batch(&["a"])));
+    rig.advance(3_000);
+    assert_eq!(age(&rig), Some(3_000), "nobody has worked it yet");
+    rig.publish(Append::new(&partition, batch(&["a"])));
+    rig.advance(1_000);
+    let work = rig.broker.queue_work(&partition).unwrap().0;
+    assert_eq!(offsets(&rig, &work, ask(1, 2, LeaseKind::Recorded)), [0, 1]);
+    assert_eq!(age(&rig), Some(4_000), "what is out counts");
+    settle(&rig, &work, &[0], Verdict::Accept);
+    assert_eq!((age(&rig), age(&rig)), (Some(1_000), Some(1_000)));
+    settle(&rig, &work, &[1], Verdict::Accept);
+    assert_eq!(age(&rig), None);
+}
+
+#[test]
+fn a_quiet_key_passes_a_loud_one_that_has_much_out_also_after_a_restart() {
+    let mut rig = Rig::new();
+    let partition = queue(&rig, "jobs");
+    rig.publish(Append::new(&partition, keyed(&["loud"; 20])));
+    let spec = WorkSpec { order: Order::Keyed(KeySharing::Fair), ..WorkSpec::default() };
+    let work = rig.broker.open_work(&partition, QUEUE_WORK, spec).unwrap().0;
+    assert_eq!(offsets(&rig, &work, ask(1, 8, LeaseKind::Recorded)), [0, 1, 2, 3, 4, 5, 6, 7]);
+    rig.publish(Append::new(&partition, keyed(&["quiet"])));
+    assert_eq!(offsets(&rig, &work, ask(2, 1, LeaseKind::Recorded)), [20]);
+    rig.publish(Append::new(&partition, keyed(&["quiet"])));
+    rig.reopen();
+    let work = rig.broker.work(&find(&rig, "jobs"), QUEUE_WORK).unwrap();
+    assert_eq!(offsets(&rig, &work, ask(3, 2, LeaseKind::Recorded)), [21, 8]);
+}

@@ -1,0 +1,224 @@
+//! Who is served next among those that wait at one cursor.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::entry::HolderId;
+
+/// A named part of the consumers of a cursor; each is served by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+/// How the members of a group share the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// In turn, higher priorities first.
+    #[default]
+    Turns,
+    /// One of them does it all, until it leaves: of the highest priority at that time, the first that came.
+    Single,
+}
+
+/// A consumer at a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Who consumes; once per cursor.
+    pub holder: HolderId,
+    /// Higher ones are served first, as long as they take.
+    pub priority: i32,
+    /// With whom it shares.
+    pub group: GroupId,
+}
+
+/// The consumers at one cursor, and whose turn it is. A subscription that cannot take (no credit, a full outbox) is
+/// not waiting, and is passed over; that is how lower priorities get their turn.
+#[derive(Clone, Debug)]
+pub struct Subscriptions {
+    sharing: Sharing,
+    by_holder: HashMap<HolderId, Member>,
+    /// Waiting holders in the order of their turns, by (group, falling priority).
+    turns: BTreeMap<(GroupId, i64), VecDeque<HolderId>>,
+    /// Who does it all, where one does.
+    active: HashMap<GroupId, HolderId>,
+    joined_count: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    subscription: Subscription,
+    joined: u64,
+    is_waiting: bool,
+}
+
+impl Member {
+    fn turn(&self) -> (GroupId, i64) {
+        (self.subscription.group, -i64::from(self.subscription.priority))
+    }
+}
+
+impl Subscriptions {
+    /// Nobody yet.
+    pub fn new(sharing: Sharing) -> Self {
+        Subscriptions {
+            sharing,
+            by_holder: HashMap::new(),
+            turns: BTreeMap::new(),
+            active: HashMap::new(),
+            joined_count: 0,
+        }
+    }
+
+    /// Adds a consumer, not waiting. One with the same holder is replaced.
+    pub fn join(&mut self, subscription: Subscription) {
+        self.leave(subscription.holder);
+        self.joined_count += 1;
+        let member = Member { subscription, joined: self.joined_count, is_waiting: false };
+        self.by_holder.insert(subscription.holder, member);
+        if self.sharing == Sharing::Single {
+            self.active.entry(subscription.group).or_insert(subscription.holder);
+        }
+    }
+
+    /// Removes a consumer. Answers who does it all in its stead, where one does and it was that one.
+    pub fn leave(&mut self, holder: HolderId) -> Option<HolderId> {
+        self.set_waiting(holder, false);
+        let group = self.by_holder.remove(&holder)?.subscription.group;
+        if self.active.get(&group) != Some(&holder) {
+            return None;
+        }
+        self.active.remove(&group);
+        let members = self.by_holder.values().filter(|member| member.subscription.group == group);
+        let next = members.min_by_key(|member| (member.turn(), member.joined))?.subscription.holder;
+        self.active.insert(group, next);
+        Some(next)
+    }
+
+    /// Says whether a consumer can take records now. One that starts to wait comes last among its priority.
+    pub fn set_waiting(&mut self, holder: HolderId, is_waiting: bool) {
+        let Some(member) = self.by_holder.get_mut(&holder) else { return };
+        if member.is_waiting == is_waiting {
+            return;
+        }
+        member.is_waiting = is_waiting;
+        let turn = member.turn();
+        let line = self.turns.entry(turn).or_default();
+        if is_waiting {
+            line.push_back(holder);
+        } else {
+            line.retain(|waiting| *waiting != holder);
+            if line.is_empty() {
+                self.turns.remove(&turn);
+            }
+        }
+    }
+
+    /// Whose turn it is in `group`; that one comes last among its priority the next time.
+    pub fn next(&mut self, group: GroupId) -> Option<HolderId> {
+        if self.sharing == Sharing::Single {
+            let active = self.active.get(&group)?;
+            return self.by_holder.get(active).filter(|member| member.is_waiting).map(|_| *active);
+        }
+        let (_, line) = self.turns.range_mut((group, i64::MIN)..=(group, i64::MAX)).next()?;
+        let holder = line.pop_front()?;
+        line.push_back(holder);
+        Some(holder)
+    }
+
+    /// Who does it all in `group`, where one does.
+    pub fn active(&self, group: GroupId) -> Option<HolderId> {
+        self.active.get(&group).copied()
+    }
+
+    /// Whether a consumer is one of them.
+    pub fn contains(&self, holder: HolderId) -> bool {
+        self.by_holder.contains_key(&holder)
+    }
+
+    /// The groups of which somebody waits.
+    pub fn waiting_groups(&self) -> Vec<GroupId> {
+        let mut groups: Vec<GroupId> = self.turns.keys().map(|(group, _)| *group).collect();
+        groups.dedup();
+        groups
+    }
+
+    /// Everyone, in the order in which they came.
+    pub fn all(&self) -> Vec<Subscription> {
+        let mut members: Vec<&Member> = self.by_holder.values().collect();
+        members.sort_by_key(|member| member.joined);
+        members.into_iter().map(|member| member.subscription).collect()
+    }
+
+    /// How many consumers there are.
+    pub fn len(&self) -> usize {
+        self.by_holder.len()
+    }
+
+    /// Whether there is no consumer.
+    pub fn is_empty(&self) -> bool {
+        self.by_holder.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupId = GroupId(0);
+
+    fn subscription(holder: u64, priority: i32) -> Subscription {
+        Subscription { holder: HolderId(holder), priority, group: GROUP }
+    }
+
+    fn waiting(sharing: Sharing, members: &[(u64, i32)]) -> Subscriptions {
+        let mut all = Subscriptions::new(sharing);
+        for (holder, priority) in members {
+            all.join(subscription(*holder, *priority));
+            all.set_waiting(HolderId(*holder), true);
+        }
+        all
+    }
+
+    fn turns(all: &mut Subscriptions, count: usize) -> Vec<u64> {
+        (0..count).filter_map(|_| all.next(GROUP)).map(|holder| holder.0).collect()
+    }
+
+    #[test]
+    fn equal_ones_are_served_in_turn() {
+        let mut all = waiting(Sharing::Turns, &[(1, 0), (2, 0), (3, 0)]);
+        assert_eq!(turns(&mut all, 7), [1, 2, 3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn a_lower_priority_is_served_when_the_higher_cannot_take() {
+        let mut all = waiting(Sharing::Turns, &[(1, 0), (2, 9), (3, 9)]);
+        assert_eq!(turns(&mut all, 3), [2, 3, 2]);
+        all.set_waiting(HolderId(2), false);
+        all.set_waiting(HolderId(3), false);
+        assert_eq!(turns(&mut all, 2), [1, 1]);
+        all.set_waiting(HolderId(3), true);
+        assert_eq!(turns(&mut all, 2), [3, 3]);
+    }
+
+    #[test]
+    fn groups_are_served_by_themselves() {
+        let mut all = waiting(Sharing::Turns, &[(1, 0)]);
+        all.join(Subscription { group: GroupId(7), ..subscription(2, 9) });
+        assert_eq!(all.next(GroupId(7)), None);
+        all.set_waiting(HolderId(2), true);
+        assert_eq!(all.next(GroupId(7)), Some(HolderId(2)));
+        assert_eq!(turns(&mut all, 1), [1]);
+    }
+
+    #[test]
+    fn a_single_active_one_is_followed_by_the_highest_priority_and_then_the_oldest() {
+        let mut all = waiting(Sharing::Single, &[(1, 0), (2, 0), (3, 5), (4, 5)]);
+        assert_eq!(turns(&mut all, 2), [1, 1]);
+        all.set_waiting(HolderId(1), false);
+        assert_eq!(turns(&mut all, 2), []);
+        assert_eq!(all.leave(HolderId(2)), None);
+        assert_eq!(all.leave(HolderId(1)), Some(HolderId(3)));
+        assert_eq!(turns(&mut all, 1), [3]);
+        assert_eq!(all.leave(HolderId(3)), Some(HolderId(4)));
+        assert_eq!(all.leave(HolderId(4)), None);
+        assert!(all.is_empty());
+    }
+}

@@ -1,0 +1,80 @@
+//! Files as the engine needs them: positioned reads and writes, explicit syncs of data and of folders.
+
+use std::{
+    io::{self, IoSlice},
+    path::Path,
+    sync::Arc,
+};
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    Write,
+    /// For reading and writing; it must not exist yet.
+    Create,
+}
+
+/// One entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// File name without its folder.
+    pub name: String,
+    /// Length in bytes; 0 for folders.
+    pub len: u64,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+}
+
+/// Holds a folder for this process; given up when dropped or when the process dies.
+pub trait LockedDir: Send + Sync {}
+
+/// A file system. Nothing is durable before [`File::sync`], no name before [`Files::sync_dir`].
+pub trait Files: Send + Sync + 'static {
+    /// Opens `path`.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>>;
+    /// Renames, replacing what is there.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Handles that are open go on reading it.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Creates a folder and its parents; one that is there is fine. Answers how many it made: `path` and that many less
+    /// one of the folders above.
+    fn create_dir(&self, path: &Path) -> io::Result<usize>;
+    /// Makes the names in `path` durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Entries of a folder, sorted by name.
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Bytes that may still be written to the file system holding `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Takes `path` for this process. Fails with [`io::ErrorKind::WouldBlock`] when another holds it; the error's text
+    /// then is what that holder wrote as `holder`.
+    fn lock_dir(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockedDir>>;
+}
+
+/// An open file.
+pub trait File: Send + Sync + 'static {
+    /// Reads exactly `buf.len()` bytes at `at`; [`io::ErrorKind::UnexpectedEof`] when there are fewer.
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
+    /// Writes all of `parts` one after another at `at`.
+    fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()>;
+    /// Makes everything written so far durable, with the length. A failure means that nothing is known of any write
+    /// since the last success; it is never to be retried.
+    fn sync(&self) -> io::Result<()>;
+    /// Lengthens a shorter file to `len` with zeros that are not written yet, and says whether the disk promises their
+    /// room; without that promise a later write may find the disk full.
+    fn reserve(&self, len: u64) -> io::Result<bool>;
+    /// Cuts or extends to `len`.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether nothing was ever written.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Drops cached pages of `[at, at + len)`, so that the next read asks the device. Advice only.
+    fn forget_cached(&self, at: u64, len: u64);
+    /// Begins to fetch `[at, at + len)` into the cache, for a read that comes soon. Advice only; does not wait.
+    fn will_need(&self, at: u64, len: u64);
+}

@@ -1,0 +1,266 @@
+//! One connection: frames in, answers out in the order of their requests.
+//!
+//! One read fills the buffer; every whole frame in it is handled before anything is written back. A Produce is staged at
+//! once and its answer waits for the commit while later Produces are staged behind it; every other request is answered
+//! before the next one is looked at, as the original does.
+
+use std::{collections::VecDeque, future::Future, io, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, timeout},
+};
+use wire::FrameBuffer;
+
+/// Produces that may wait for their commit at a time. Clients have five in flight, generators more; bounded because
+/// each holds a task's state.
+const WAITING_MAX: usize = 1_024;
+
+/// Bytes taken in while an answer is awaited: enough to notice that the client is gone, and to read on at once.
+const READ_AHEAD_MAX: usize = 256 * 1024;
+
+/// Frames up to this length are not charged to the budget: most are far below, and so is what one read brings.
+const UNCHARGED_LEN_MAX: usize = 64 * 1024;
+
+/// How long a frame that is charged may take to arrive: one that trickles in must not hold others up for ever.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long one write may take: a client that does not read for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Parts of one vectored write.
+const PARTS_MAX: usize = 64;
+
+/// What becomes of one request.
+pub(crate) enum Step {
+    /// The whole answer, length prefix included.
+    Answer(Vec<Bytes>),
+    /// The answer follows; requests behind it may be looked at meanwhile.
+    Later(Answering),
+    /// The answer follows; nothing behind it is looked at before.
+    Barrier(Answering),
+    /// No answer is owed.
+    Silent,
+    /// The connection cannot go on, for this reason.
+    Close(String),
+}
+
+/// An answer on its way. An error closes the connection, for that reason.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Vec<Bytes>, String>> + Send>>;
+
+/// What handles the requests of a connection.
+pub(crate) trait Handler: Send {
+    /// Handles one frame.
+    fn handle(&mut self, frame: Bytes) -> Step;
+    /// The largest frame taken now: small before authentication.
+    fn frame_len_max(&self) -> usize;
+    /// Whether nothing more is taken: the last answer was a refusal that ends the connection.
+    fn is_over(&self) -> bool;
+}
+
+/// Why a connection ended.
+pub(crate) enum End {
+    /// The client closed it, or it broke.
+    Gone,
+    /// It was idle for too long.
+    Idle,
+    /// The process stops.
+    Shutdown,
+    /// The client did what cannot be answered.
+    Broken(String),
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Send>(
+    stream: S,
+    handler: &mut impl Handler,
+    idle_max: Duration,
+    budget: &Arc<Semaphore>,
+    mut shutdown: watch::Receiver<bool>,
+) -> End {
+    let (reader, writer) = tokio::io::split(stream);
+    let mut connection = Connection {
+        reader,
+        writer,
+        frames: FrameBuffer::new(handler.frame_len_max()),
+        waiting: VecDeque::new(),
+        out: VecDeque::new(),
+        budget: budget.clone(),
+        charged: None,
+    };
+    match connection.serve(handler, idle_max, &mut shutdown).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    }
+}
+
+struct Connection<S> {
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    frames: FrameBuffer,
+    waiting: VecDeque<Answering>,
+    out: VecDeque<Bytes>,
+    /// Bytes that long frames of all connections may take together.
+    budget: Arc<Semaphore>,
+    /// What the frame under way takes of it, and until when it has to be there.
+    charged: Option<(OwnedSemaphorePermit, Instant)>,
+}
+
+enum Never {}
+
+impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
+    async fn serve(
+        &mut self,
+        handler: &mut impl Handler,
+        idle_max: Duration,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<Never, End> {
+        loop {
+            self.handle_frames(handler).await?;
+            self.flush().await?;
+            if *shutdown.borrow() && self.waiting.is_empty() {
+                return Err(End::Shutdown);
+            }
+            self.charge().await?;
+            let late_at = self.charged.as_ref().map(|(_, late_at)| *late_at);
+            let idle_at = Instant::now() + idle_max;
+            let full = self.waiting.len() >= WAITING_MAX;
+            tokio::select! {
+                biased;
+                answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.take(answer)?,
+                read = self.reader.read_buf(self.frames.room()), if !full => received(read)?,
+                () = tokio::time::sleep_until(late_at.unwrap_or(idle_at)), if late_at.is_some() => {
+                    return Err(End::Broken("a long frame took too long to arrive".to_owned()));
+                }
+                () = tokio::time::sleep_until(idle_at), if self.waiting.is_empty() => return Err(End::Idle),
+                _ = shutdown.wait_for(|stop| *stop), if self.waiting.is_empty() => return Err(End::Shutdown),
+            }
+        }
+    }
+
+    /// Takes a long frame's bytes from the budget before they are read on; waits for them if need be, so that a crowd of
+    /// long frames comes in one after another rather than all into memory.
+    async fn charge(&mut self) -> Result<(), End> {
+        let pending = self.frames.pending_len().map_err(|e| End::Broken(e.to_string()))?;
+        let Some(len) = pending.filter(|len| *len > UNCHARGED_LEN_MAX) else { return Ok(()) };
+        if self.charged.is_some() {
+            return Ok(());
+        }
+        // What was promised before goes first: it may be what holds the budget.
+        self.drain().await?;
+        let permits = u32::try_from(len).unwrap_or(u32::MAX);
+        let permit = self.budget.clone().acquire_many_owned(permits).await.map_err(|_| End::Shutdown)?;
+        self.charged = Some((permit, Instant::now() + FRAME_TIMEOUT));
+        Ok(())
+    }
+
+    /// Handles every whole frame that is there.
+    async fn handle_frames(&mut self, handler: &mut impl Handler) -> Result<(), End> {
+        while self.waiting.len() < WAITING_MAX {
+            self.frames.set_max_len(handler.frame_len_max());
+            let frame = self.frames.next_frame().map_err(|e| End::Broken(e.to_string()))?;
+            let Some(frame) = frame else { return Ok(()) };
+            // Held until the frame is handled; what is staged of it counts in the queue to the disk.
+            let _charged = self.charged.take();
+            match handler.handle(frame) {
+                Step::Answer(parts) if self.waiting.is_empty() => self.out.extend(parts),
+                Step::Answer(parts) => self.waiting.push_back(Box::pin(std::future::ready(Ok(parts)))),
+                Step::Later(answering) => self.waiting.push_back(answering),
+                Step::Barrier(answering) => self.pass_barrier(answering).await?,
+                Step::Silent => {}
+                Step::Close(why) => {
+                    self.drain().await?;
+                    return Err(End::Broken(why));
+                }
+            }
+            if handler.is_over() {
+                self.drain().await?;
+                return Err(End::Broken("authentication failed".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers everything that waits, and then this.
+    async fn pass_barrier(&mut self, mut answering: Answering) -> Result<(), End> {
+        self.drain().await?;
+        loop {
+            let ahead = self.frames.buffered_len() < READ_AHEAD_MAX;
+            tokio::select! {
+                biased;
+                answer = &mut answering => {
+                    self.take(answer)?;
+                    return Ok(());
+                }
+                // A client that went away waits for nothing: its long poll ends here.
+                read = self.reader.read_buf(self.frames.room()), if ahead => received(read)?,
+            }
+        }
+    }
+
+    async fn drain(&mut self) -> Result<(), End> {
+        while !self.waiting.is_empty() {
+            let answer = front(&mut self.waiting).await;
+            self.take(answer)?;
+        }
+        self.flush().await
+    }
+
+    /// Queues the front answer, and every one behind it that is ready too.
+    fn take(&mut self, answer: Result<Vec<Bytes>, String>) -> Result<(), End> {
+        self.out.extend(answer.map_err(End::Broken)?);
+        let mut ctx = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Some(next) = self.waiting.front_mut() {
+            match next.as_mut().poll(&mut ctx) {
+                std::task::Poll::Pending => break,
+                std::task::Poll::Ready(answer) => {
+                    self.waiting.pop_front();
+                    self.out.extend(answer.map_err(End::Broken)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        while !self.out.is_empty() {
+            let parts: Vec<io::IoSlice<'_>> =
+                self.out.iter().take(PARTS_MAX).map(|part| io::IoSlice::new(part)).collect();
+            let written = timeout(WRITE_TIMEOUT, self.writer.write_vectored(&parts)).await;
+            let mut written = match written {
+                Ok(Ok(written)) if written > 0 => written,
+                _ => return Err(End::Gone),
+            };
+            while let Some(part) = self.out.front_mut() {
+                let taken = written.min(part.len());
+                part.advance(taken);
+                written -= taken;
+                if !part.is_empty() {
+                    break;
+                }
+                self.out.pop_front();
+            }
+        }
+        self.writer.flush().await.map_err(|_| End::Gone)
+    }
+}
+
+/// Resolves with the front answer, which is taken off.
+async fn front(waiting: &mut VecDeque<Answering>) -> Result<Vec<Bytes>, String> {
+    let Some(answering) = waiting.front_mut() else { return std::future::pending().await };
+    let answer = answering.as_mut().await;
+    waiting.pop_front();
+    answer
+}
+
+fn received(read: io::Result<usize>) -> Result<(), End> {
+    match read {
+        Ok(0) | Err(_) => Err(End::Gone),
+        Ok(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+use tokio::io::{DuplexStream, duplex};
+
+use super::*;
+
+/// Answers each frame with its length; ends after `last`.
+struct Echo {
+    left: usize,
+}
+
+impl Handler for Echo {
+    fn handle(&mut self, frame: Bytes) -> Step {
+        self.left -= 1;
+        let len = u32::try_from(frame.len()).unwrap();
+        Step::Answer(vec![Bytes::copy_from_slice(&len.to_be_bytes())])
+    }
+
+    fn frame_len_max(&self) -> usize {
+        1 << 20
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
+}
+
+fn serve(budget: &Arc<Semaphore>, left: usize) -> (DuplexStream, impl Future<Output = End>) {
+    let (client, server) = duplex(4 << 20);
+    let budget = budget.clone();
+    let serving = async move {
+        let (_stop, shutdown) = watch::channel(false);
+        run(server, &mut Echo { left }, Duration::from_secs(60), &budget, shutdown).await
+    };
+    (client, serving)
+}
+
+fn frame(len: u32) -> Vec<u8> {
+    [len.to_be_bytes().to_vec(), vec![7; len as usize]].concat()
+}
+
+#[tokio::test]
+async fn long_frames_wait_for_their_share_of_the_budget_and_short_ones_do_not() {
+    let budget = Arc::new(Semaphore::new(600_000));
+    let held = budget.clone().acquire_many_owned(200_000).await.unwrap();
+    let (mut long, serving_long) = serve(&budget, 1);
+    let (mut short, serving_short) = serve(&budget, 1);
+    long.write_all(&frame(500_000)).await.unwrap();
+    short.write_all(&frame(5)).await.unwrap();
+    let mut serving_long = Box::pin(serving_long);
+    assert!(timeout(Duration::from_millis(50), &mut serving_long).await.is_err(), "400,000 are left");
+    serving_short.await;
+    assert_eq!(short.read_u32().await.unwrap(), 5);
+    drop(held);
+    serving_long.await;
+    assert_eq!(long.read_u32().await.unwrap(), 500_000);
+    assert_eq!(budget.available_permits(), 600_000, "given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_frame_that_trickles_in_does_not_hold_its_share_for_ever() {
+    let budget = Arc::new(Semaphore::new(1 << 20));
+    let (mut client, serving) = serve(&budget, 1);
+    client.write_all(&500_000u32.to_be_bytes()).await.unwrap();
+    let end = timeout(Duration::from_secs(61), serving).await.unwrap();
+    assert!(matches!(end, End::Broken(_)));
+    assert_eq!(budget.available_permits(), 1 << 20);
+}
+
+#[tokio::test]
+async fn the_answer_that_ends_a_connection_is_sent_before_it_ends() {
+    let budget = Arc::new(Semaphore::new(1));
+    let (mut client, serving) = serve(&budget, 1);
+    client.write_all(&[frame(3), frame(4)].concat()).await.unwrap();
+    serving.await;
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).await.unwrap();
+    assert_eq!(all, 3u32.to_be_bytes());
+}

@@ -1,0 +1,102 @@
+//! Rules that the original keeps in corners: who may come into a full group, who waits for absent static members.
+
+use super::*;
+
+fn full_at(members_max: usize) -> World {
+    let mut w = World::new();
+    w.group = Group::new("g", GroupLimits { members_max, initial_delay_ms: 0, ..GroupLimits::default() });
+    w
+}
+
+#[test]
+fn an_offer_that_nobody_takes_up_does_not_fill_the_group() {
+    let mut w = full_at(1);
+    for id in ["a", "b"] {
+        let mut join = w.request(id);
+        join.must_know_its_id = true;
+        let ticket = w.join(join);
+        assert_eq!(w.join_refusal(ticket), Refusal::MemberIdRequired, "{id}");
+    }
+    let b = w.rejoin("b");
+    w.pass(0);
+    w.joined(b);
+    let a = w.rejoin("a");
+    assert_eq!(w.join_refusal(a), Refusal::GroupFull, "the place is taken by whoever came back first");
+}
+
+#[test]
+fn a_restarted_static_leader_of_an_older_client_follows_and_nothing_rebalances() {
+    let mut w = static_pair();
+    let generation = w.group.generation();
+    let ticket = w.join(static_join(&w, "a2", "i"));
+    let joined = w.joined(ticket);
+    assert_eq!((joined.generation, joined.leader.as_str(), joined.members.len()), (generation, "a", 0));
+    assert_eq!(w.group.phase(), Phase::Stable);
+    let ticket = w.sync("a2", &[]);
+    assert_eq!(w.synced(ticket), Ok(Bytes::from_static(b"0")));
+}
+
+#[test]
+fn a_restarted_static_member_with_other_metadata_keeps_its_assignment_while_the_protocol_stays() {
+    // A cooperative member's metadata names what it owns, which is nothing after a restart.
+    let mut w = static_pair();
+    let generation = w.group.generation();
+    let mut join = static_join(&w, "b2", "j");
+    join.protocols = vec![("range".into(), Bytes::from_static(b"owns nothing"))];
+    let ticket = w.join(join);
+    assert_eq!(w.joined(ticket).generation, generation);
+    assert_eq!(w.group.phase(), Phase::Stable);
+}
+
+#[test]
+fn a_group_of_absent_static_members_waits_for_one_of_them() {
+    let mut w = static_pair();
+    let mut join = w.request("c");
+    join.must_know_its_id = false;
+    w.join(join);
+    assert_eq!(w.group.phase(), Phase::PreparingRebalance);
+    w.leave("c", "").unwrap();
+    let generation = w.group.generation();
+    // Both are away for longer than the rebalance time-out; their sessions are longer still.
+    for member in w.group.members.values_mut() {
+        member.expires_at_ms = w.now.mono_ms + 1_000_000;
+    }
+    w.pass(60_000);
+    assert_eq!((w.group.phase(), w.group.generation()), (Phase::PreparingRebalance, generation));
+    w.pass(60_000);
+    assert_eq!(w.group.members().count(), 2, "the session decides");
+    let mut back = static_join(&w, "a", "i");
+    back.member_id = "a".into();
+    let a = w.join(back);
+    w.pass(60_000);
+    assert_eq!(w.joined(a).leader, "a");
+}
+
+#[test]
+fn a_lone_member_cannot_turn_its_group_into_one_of_another_type() {
+    let mut w = World::new();
+    let a = w.join(w.request("a"));
+    w.pass(0);
+    w.joined(a);
+    let mut other = w.request("a");
+    other.member_id = "a".into();
+    other.protocol_type = "connect".into();
+    let ticket = w.join(other);
+    assert_eq!(w.join_refusal(ticket), Refusal::InconsistentProtocol);
+}
+
+#[test]
+fn a_newcomer_whose_join_is_parked_for_five_minutes_is_given_up() {
+    let mut w = World::new();
+    let mut slow = w.request("a");
+    slow.rebalance_timeout_ms = 3_600_000;
+    let a = w.join(slow);
+    w.pass(0);
+    w.joined(a);
+    let b = w.join(w.request("b"));
+    for _ in 0..61 {
+        w.heartbeat("a").unwrap_err();
+        w.pass(5_000);
+    }
+    assert_eq!(w.join_refusal(b), Refusal::UnknownMember);
+}

@@ -1,0 +1,418 @@
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs and ListConfigResources.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::{Action, StreamSettings};
+use model::{Error, Kind, StreamKey};
+
+use super::{
+    create_topics::{Refused, check_config},
+    metadata::may_describe,
+    once_each,
+};
+use crate::{
+    codec::{
+        ErrorCode, Str,
+        api::{
+            alter_configs::{self, AlterConfigsRequest, AlterConfigsResponse},
+            describe_configs::{
+                DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+                DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+            },
+            incremental_alter_configs::{
+                self, AlterableConfig, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+            },
+            list_config_resources::{
+                ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
+            },
+        },
+    },
+    configs::{
+        BROKER_CONFIGS, Config, Kind as ConfigKind, TOPIC_CONFIGS, settings_of, topic_config, values_of,
+    },
+    errors,
+    session::Ctx,
+    topics,
+};
+
+/// `ConfigResource.Type`.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+
+/// `DescribeConfigsResponse.ConfigSource`.
+pub(crate) const DYNAMIC_TOPIC: i8 = 1;
+const STATIC_BROKER: i8 = 4;
+pub(crate) const DEFAULT: i8 = 5;
+
+pub(crate) async fn describe_configs(
+    ctx: &Ctx,
+    request: DescribeConfigsRequest<'_>,
+) -> DescribeConfigsResponse<'static> {
+    let results = once_each(&request.resources, |resource| (resource.resource_type, resource.resource_name))
+        .map(|resource| {
+            let described = describe(ctx, resource, request.include_synonyms, request.include_documentation);
+            let (error_code, error_message, configs) = match described {
+                Ok(configs) => (ErrorCode::NONE, None, configs),
+                Err((code, why)) => (code, Some(why.into()), Vec::new()),
+            };
+            DescribeConfigsResult {
+                error_code,
+                error_message,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.to_owned().into(),
+                configs,
+            }
+        })
+        .collect();
+    DescribeConfigsResponse { results, ..Default::default() }
+}
+
+fn describe(
+    ctx: &Ctx,
+    resource: &DescribeConfigsResource<'_>,
+    synonyms: bool,
+    docs: bool,
+) -> Result<Vec<DescribeConfigsResourceResult<'static>>, Refused> {
+    let wanted = |config: &&Config| {
+        resource.configuration_keys.as_ref().is_none_or(|keys| keys.is_empty() || keys.contains(&config.name))
+    };
+    match resource.resource_type {
+        TOPIC => {
+            let settings =
+                topic_settings(ctx, resource.resource_name, may_describe(ctx, resource.resource_name))?.1;
+            let set = values_of(&settings);
+            Ok(TOPIC_CONFIGS.iter().filter(wanted).map(|c| topic_row(c, &set, synonyms, docs)).collect())
+        }
+        BROKER => {
+            check_broker_name(ctx, resource.resource_name)?;
+            // The empty name asks for cluster-wide dynamic defaults: there are none.
+            if resource.resource_name.is_empty() {
+                return Ok(Vec::new());
+            }
+            let values = broker_values(ctx);
+            Ok(all_broker_configs()
+                .filter(|(name, _)| {
+                    resource
+                        .configuration_keys
+                        .as_ref()
+                        .is_none_or(|keys| keys.is_empty() || keys.contains(name))
+                })
+                .map(|(name, config)| broker_row(name, config, &values, docs))
+                .collect())
+        }
+        BROKER_LOGGER => Err((ErrorCode::INVALID_REQUEST, "There are no broker loggers here.".to_owned())),
+        other => Err((ErrorCode::INVALID_REQUEST, format!("Unsupported resource type: {other}"))),
+    }
+}
+
+/// A topic's key and settings, for whoever `may` see or change them.
+fn topic_settings(ctx: &Ctx, name: &str, may: bool) -> Result<(StreamKey, StreamSettings), Refused> {
+    if !may {
+        return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Topic authorization failed.".to_owned()));
+    }
+    if let Some(why) = topics::invalid_name(name) {
+        return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, why));
+    }
+    let stream = topics::find(&ctx.server.broker, &ctx.namespace(), name).ok_or_else(|| {
+        (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.".to_owned())
+    })?;
+    Ok((stream.key().clone(), stream.settings().as_ref().clone()))
+}
+
+fn check_broker_name(ctx: &Ctx, name: &str) -> Result<(), Refused> {
+    let node = ctx.server.options.node_id;
+    if name.is_empty() || name == node.to_string() {
+        return Ok(());
+    }
+    let why = format!("Unexpected broker id, expected {node} or empty string, but received {name}");
+    Err((ErrorCode::INVALID_REQUEST, why))
+}
+
+fn topic_row(
+    config: &'static Config,
+    set: &BTreeMap<String, String>,
+    with_synonyms: bool,
+    docs: bool,
+) -> DescribeConfigsResourceResult<'static> {
+    let own = set.get(config.name).cloned();
+    let mut synonyms = Vec::new();
+    if with_synonyms {
+        if let Some(value) = &own {
+            let value = Some(Str::from(value.clone()));
+            synonyms.push(DescribeConfigsSynonym { name: config.name.into(), value, source: DYNAMIC_TOPIC });
+        }
+        if !config.synonym.is_empty() {
+            let value = Some(config.default.into());
+            synonyms.push(DescribeConfigsSynonym { name: config.synonym.into(), value, source: DEFAULT });
+        }
+    }
+    DescribeConfigsResourceResult {
+        name: config.name.into(),
+        config_source: if own.is_some() { DYNAMIC_TOPIC } else { DEFAULT },
+        value: Some(own.map_or(Str::from(config.default), Str::from)),
+        read_only: false,
+        is_sensitive: false,
+        synonyms,
+        config_type: config.kind.code(),
+        documentation: docs.then(|| config.doc.into()),
+    }
+}
+
+/// The broker's own configurations, and the topics' under the names of their defaults.
+fn all_broker_configs() -> impl Iterator<Item = (&'static str, &'static Config)> {
+    let own = BROKER_CONFIGS.iter().map(|config| (config.name, config));
+    let known = |name: &str| BROKER_CONFIGS.iter().any(|config| config.name == name);
+    let of_topics = TOPIC_CONFIGS.iter().filter(move |c| !c.synonym.is_empty() && !known(c.synonym));
+    own.chain(of_topics.map(|config| (config.synonym, config)))
+}
+
+/// Values that come from this run's settings.
+fn broker_values(ctx: &Ctx) -> BTreeMap<&'static str, String> {
+    let options = &ctx.server.options;
+    let (host, port) = ctx.advertised();
+    let listener = format!("PLAINTEXT://{host}:{port}");
+    BTreeMap::from([
+        ("advertised.listeners", listener.clone()),
+        ("listeners", listener),
+        ("broker.id", options.node_id.to_string()),
+        ("node.id", options.node_id.to_string()),
+        ("auto.create.topics.enable", options.auto_create_topics.to_string()),
+        ("num.partitions", options.num_partitions.to_string()),
+        ("log.dirs", options.log_dir.clone()),
+        ("connections.max.idle.ms", options.idle_max_ms.to_string()),
+        ("socket.request.max.bytes", options.request_len_max.to_string()),
+        ("offset.metadata.max.bytes", options.offset_metadata_len_max.to_string()),
+        ("offsets.retention.minutes", options.offsets_retention_min.to_string()),
+        ("group.min.session.timeout.ms", options.session_timeout_min_ms.to_string()),
+        ("group.max.session.timeout.ms", options.session_timeout_max_ms.to_string()),
+        ("group.max.size", options.group_size_max.to_string()),
+        ("group.initial.rebalance.delay.ms", options.initial_rebalance_delay_ms.to_string()),
+    ])
+}
+
+fn broker_row(
+    name: &'static str,
+    config: &'static Config,
+    values: &BTreeMap<&'static str, String>,
+    docs: bool,
+) -> DescribeConfigsResourceResult<'static> {
+    let value = values.get(name).cloned();
+    DescribeConfigsResourceResult {
+        name: name.into(),
+        config_source: match &value {
+            Some(value) if value != config.default => STATIC_BROKER,
+            _ => DEFAULT,
+        },
+        value: Some(value.map_or(Str::from(config.default), Str::from)),
+        read_only: true,
+        is_sensitive: false,
+        synonyms: Vec::new(),
+        config_type: config.kind.code(),
+        documentation: docs.then(|| config.doc.into()),
+    }
+}
+
+pub(crate) async fn alter_configs(
+    ctx: &Ctx,
+    request: AlterConfigsRequest<'_>,
+) -> AlterConfigsResponse<'static> {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name)).collect();
+    for resource in &request.resources {
+        // What is not named goes back to its default.
+        let replace = |_: BTreeMap<String, String>| -> Result<BTreeMap<String, String>, Refused> {
+            let mut values = BTreeMap::new();
+            for config in &resource.configs {
+                if let Some(value) = config.value {
+                    values.insert(config.name.to_owned(), value.to_owned());
+                }
+            }
+            Ok(values)
+        };
+        let kind = resource.resource_type;
+        let configs = resource.configs.iter().map(|config| (config.name, config.value.is_none()));
+        let refused = match check_shape(&named, (kind, resource.resource_name), configs) {
+            Err(refused) => Some(refused),
+            Ok(()) => alter(ctx, kind, resource.resource_name, request.validate_only, replace).await.err(),
+        };
+        responses.push(alter_configs::AlterConfigsResourceResponse {
+            error_code: refused.as_ref().map_or(ErrorCode::NONE, |(code, _)| *code),
+            error_message: refused.map(|(_, why)| why.into()),
+            resource_type: kind,
+            resource_name: resource.resource_name.to_owned().into(),
+        });
+    }
+    AlterConfigsResponse { responses, ..Default::default() }
+}
+
+pub(crate) async fn incremental_alter_configs(
+    ctx: &Ctx,
+    request: IncrementalAlterConfigsRequest<'_>,
+) -> IncrementalAlterConfigsResponse<'static> {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name)).collect();
+    for resource in &request.resources {
+        let change = |values: BTreeMap<String, String>| {
+            resource.configs.iter().try_fold(values, |values, config| apply(values, config))
+        };
+        let kind = resource.resource_type;
+        let lacks_value =
+            |config: &AlterableConfig<'_>| config.config_operation != DELETE && config.value.is_none();
+        let configs = resource.configs.iter().map(|config| (config.name, lacks_value(config)));
+        let refused = match check_shape(&named, (kind, resource.resource_name), configs) {
+            Err(refused) => Some(refused),
+            Ok(()) => alter(ctx, kind, resource.resource_name, request.validate_only, change).await.err(),
+        };
+        responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
+            error_code: refused.as_ref().map_or(ErrorCode::NONE, |(code, _)| *code),
+            error_message: refused.map(|(_, why)| why.into()),
+            resource_type: kind,
+            resource_name: resource.resource_name.to_owned().into(),
+        });
+    }
+    IncrementalAlterConfigsResponse { responses, ..Default::default() }
+}
+
+/// What is wrong with a change whatever it is about: a resource or a name given twice, or a value that is missing. The
+/// original looks at this before it looks at permissions.
+fn check_shape<'a>(
+    named: &[(i8, &str)],
+    resource: (i8, &str),
+    configs: impl Iterator<Item = (&'a str, bool)>,
+) -> Result<(), Refused> {
+    let invalid = |why: &str| Err((ErrorCode::INVALID_REQUEST, why.to_owned()));
+    if named.iter().filter(|other| **other == resource).count() > 1 {
+        return invalid("Each resource must appear at most once.");
+    }
+    let (mut seen, mut without_value) = (BTreeSet::new(), Vec::new());
+    for (name, lacks_value) in configs {
+        if !seen.insert(name) {
+            return invalid("Error due to duplicate config keys");
+        }
+        if lacks_value {
+            without_value.push(name);
+        }
+    }
+    match without_value.is_empty() {
+        true => Ok(()),
+        false => invalid(&format!("Null value not supported for : {}", without_value.join(", "))),
+    }
+}
+
+/// `AlterConfigOp.OpType`.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+fn apply(
+    mut values: BTreeMap<String, String>,
+    config: &AlterableConfig<'_>,
+) -> Result<BTreeMap<String, String>, Refused> {
+    let invalid = |why: String| (ErrorCode::INVALID_CONFIG, why);
+    let known = topic_config(config.name)
+        .ok_or_else(|| invalid(format!("Unknown topic config name: {}", config.name)))?;
+    let given = || {
+        let why = format!("Null value not supported for topic configs: {}", config.name);
+        config.value.ok_or((ErrorCode::INVALID_REQUEST, why))
+    };
+    if matches!(config.config_operation, APPEND | SUBTRACT) && known.kind != ConfigKind::List {
+        let why = format!("Config value append is not allowed for config key: {}", config.name);
+        return Err((ErrorCode::INVALID_REQUEST, why));
+    }
+    let items = |text: &str| -> Vec<String> {
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    };
+    match config.config_operation {
+        SET => {
+            values.insert(config.name.to_owned(), given()?.to_owned());
+        }
+        DELETE => {
+            values.remove(config.name);
+        }
+        APPEND | SUBTRACT => {
+            let now = values.get(config.name).map_or(known.default, String::as_str);
+            let mut list = items(now);
+            let named = items(given()?);
+            if config.config_operation == APPEND {
+                list.extend(named.into_iter().filter(|item| !items(now).contains(item)));
+            } else {
+                list.retain(|item| !named.contains(item));
+            }
+            values.insert(config.name.to_owned(), list.join(","));
+        }
+        other => return Err((ErrorCode::INVALID_REQUEST, format!("Unknown operation type {other}"))),
+    }
+    Ok(values)
+}
+
+async fn alter(
+    ctx: &Ctx,
+    kind: i8,
+    name: &str,
+    validate_only: bool,
+    change: impl Fn(BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refused>,
+) -> Result<(), Refused> {
+    match kind {
+        TOPIC => {}
+        BROKER => {
+            check_broker_name(ctx, name)?;
+            let why = "Broker settings are given at start and cannot be altered while it runs.";
+            return Err((ErrorCode::INVALID_REQUEST, why.to_owned()));
+        }
+        other => return Err((ErrorCode::INVALID_REQUEST, format!("Unsupported resource type: {other}"))),
+    }
+    let (key, settings) = topic_settings(ctx, name, ctx.allows(Action::Configure, name))?;
+    if key.kind == Kind::Queue {
+        let why = "A queue is looked at here; it is configured where it was made.";
+        return Err((ErrorCode::POLICY_VIOLATION, why.to_owned()));
+    }
+    let changed = |settings: &StreamSettings| -> Result<StreamSettings, Refused> {
+        let values = change(values_of(settings))?;
+        values.iter().try_for_each(|(name, value)| check_config(name, value))?;
+        Ok(settings_of(settings.clone(), &values))
+    };
+    if validate_only {
+        return changed(&settings).map(|_| ());
+    }
+    // Once more under the catalog's lock: of two changes at a time, none is lost.
+    let mut refused = None;
+    let altered = ctx.server.broker.stage_alter_stream(&key, |settings| match changed(settings) {
+        Ok(changed) => {
+            *settings = changed;
+            Ok(())
+        }
+        Err(refusal) => {
+            refused = Some(refusal);
+            Err(Error::invalid("the configuration is refused"))
+        }
+    });
+    let done = match altered {
+        Ok((_, seq)) => ctx.server.broker.durable(seq).await,
+        Err(e) => Err(e),
+    };
+    done.map_err(|e| refused.unwrap_or_else(|| (errors::of(&e), e.text().to_owned())))
+}
+
+pub(crate) async fn list_config_resources(
+    ctx: &Ctx,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse<'static> {
+    // Version 0 asks for client metrics alone, of which there are none; later ones for what they list, or for all.
+    let wanted = |kind: i8| {
+        ctx.version >= 1 && (request.resource_types.is_empty() || request.resource_types.contains(&kind))
+    };
+    let resource =
+        |resource_type: i8, name: String| ConfigResource { resource_name: name.into(), resource_type };
+    let mut config_resources = Vec::new();
+    if wanted(TOPIC) {
+        let all = topics::list(&ctx.server.broker, &ctx.namespace());
+        let names = all.iter().map(|stream| topics::shown_name(stream.key()));
+        config_resources.extend(names.filter(|n| may_describe(ctx, n)).map(|name| resource(TOPIC, name)));
+    }
+    if wanted(BROKER) {
+        config_resources.push(resource(BROKER, ctx.server.options.node_id.to_string()));
+    }
+    ListConfigResourcesResponse { config_resources, ..Default::default() }
+}

@@ -1,0 +1,333 @@
+//! Fetch: batches as they are stored, waiting for them if asked to.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Action, Partition, ReadLimits, Stream, Upto, Watch};
+use bytes::Bytes;
+use model::{ErrorKind, Offset};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    list_offsets::{check_leader_epoch, end_of_epoch, wire_offset},
+    metadata::topic_id,
+};
+use crate::{
+    answer_budget::Charge,
+    codec::{
+        ErrorCode, Records, Uuid,
+        api::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData},
+    },
+    errors,
+    fetch_sessions::{Ask, FINAL_EPOCH, PartitionKey, Plan, SessionError, Told, Wanted},
+    format::wire_batches,
+    session::Ctx,
+    topics,
+};
+
+const READ_COMMITTED: i8 = 1;
+
+/// Bytes of one answer, whatever is asked for (`fetch.max.bytes`).
+const FETCH_LEN_MAX: usize = 55 << 20;
+
+/// Longest wait taken: a client that asks for more asks again.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// The answer, with what it takes of the memory for answers until it is written.
+pub(crate) async fn fetch(ctx: &Ctx, request: FetchRequest<'_>) -> (FetchResponse<'static>, Option<Charge>) {
+    let plan = match plan_of(ctx, &request) {
+        Ok(plan) => plan,
+        Err(error) => return (FetchResponse { error_code: session_code(error), ..Default::default() }, None),
+    };
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_LEN_MAX);
+    let read = Fetch {
+        ctx,
+        by_ids: ctx.version >= 13,
+        upto: if request.isolation_level == READ_COMMITTED { Upto::Stable } else { Upto::Durable },
+    };
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
+    // More than fits into an answer never comes.
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
+    let (shares, charge) = read.until_enough(&plan, min_bytes, max_bytes, Instant::now() + wait).await;
+    (answer(ctx, &plan, shares), charge)
+}
+
+fn session_code(error: SessionError) -> ErrorCode {
+    match error {
+        SessionError::NotFound => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+        SessionError::InvalidEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+        SessionError::TopicIdMix => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
+    }
+}
+
+fn plan_of(ctx: &Ctx, request: &FetchRequest<'_>) -> Result<Plan, SessionError> {
+    let key = |topic: &str, id: Uuid, partition| PartitionKey {
+        topic: topic.to_owned(),
+        topic_id: id.0,
+        partition,
+    };
+    let mut partitions = Vec::new();
+    for topic in &request.topics {
+        for wanted in &topic.partitions {
+            let wanted_of = Wanted {
+                offset: wanted.fetch_offset,
+                max_bytes: wanted.partition_max_bytes,
+                current_leader_epoch: wanted.current_leader_epoch,
+                last_fetched_epoch: wanted.last_fetched_epoch,
+            };
+            partitions.push((key(topic.topic, topic.topic_id, wanted.partition), wanted_of));
+        }
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        forgotten.extend(topic.partitions.iter().map(|index| key(topic.topic, topic.topic_id, *index)));
+    }
+    let ask = Ask {
+        session_id: request.session_id,
+        epoch: if ctx.version >= 7 { request.session_epoch } else { FINAL_EPOCH },
+        by_ids: ctx.version >= 13,
+        partitions,
+        forgotten,
+    };
+    let env = ctx.server.broker.env();
+    // Any 31 bits will do.
+    let new_id = i32::try_from(env.random.u64() >> 33).unwrap_or(1);
+    ctx.server.fetch_sessions.lock().plan(ask, new_id, env.clock.mono_ns() / 1_000_000)
+}
+
+/// One partition's share of the answer.
+struct Share {
+    data: PartitionData<'static>,
+    len: usize,
+    /// From where on something new would be worth an answer.
+    source: Option<(Arc<Partition>, Offset)>,
+    /// Whether the client should hear of it at once.
+    urgent: bool,
+    /// The topic's name, once it was found.
+    name: Option<Arc<str>>,
+}
+
+struct Fetch<'a> {
+    ctx: &'a Ctx,
+    by_ids: bool,
+    upto: Upto,
+}
+
+impl Fetch<'_> {
+    /// Reads until there is enough, reading fails somewhere, or the time is over. Partitions that were never there do
+    /// not cut the wait short (their client would come back at once, again and again); one that goes meanwhile does.
+    async fn until_enough(
+        &self,
+        plan: &Plan,
+        min_bytes: usize,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> (Vec<Share>, Option<Charge>) {
+        let watch = Watch::new();
+        let mut there = 0;
+        loop {
+            let mut charge = self.ctx.server.answer_budget.take(max_bytes, deadline).await;
+            let room = charge.as_ref().map(Charge::len);
+            let shares = self.once(plan, room).await;
+            let total: usize = shares.iter().map(|share| share.len).sum();
+            if let Some(charge) = &mut charge {
+                charge.settle(total);
+            }
+            // What is there and has no room in memory is no reason to wait for more.
+            let kept_back = total > 0 && room.is_some_and(|room| room < max_bytes);
+            let sources = shares.iter().filter(|share| share.source.is_some()).count();
+            let nothing_to_wait_for = sources == 0 || sources < there;
+            if total >= min_bytes
+                || kept_back
+                || nothing_to_wait_for
+                || shares.iter().any(|share| share.urgent)
+                || Instant::now() >= deadline
+            {
+                return (shares, charge);
+            }
+            there = sources;
+            for (partition, end) in shares.iter().filter_map(|share| share.source.as_ref()) {
+                partition.watch(*end, &watch);
+            }
+            // Nothing is held while one waits.
+            drop(charge);
+            if timeout_at(deadline, watch.changed()).await.is_err() {
+                return (shares, None);
+            }
+        }
+    }
+
+    /// Reads what `room` bytes hold; without room, bounds alone.
+    async fn once(&self, plan: &Plan, room: Option<usize>) -> Vec<Share> {
+        let mut shares = Vec::with_capacity(plan.partitions.len());
+        let mut last: Option<Arc<Stream>> = None;
+        let mut first = room.is_some();
+        let mut room = room.unwrap_or(0);
+        for (key, wanted) in &plan.partitions {
+            let share = match self.find(key, &mut last) {
+                Ok((stream, partition)) => {
+                    let read = self.read(&stream, &partition, key, wanted, room, first).await;
+                    let refused = |error_code| Share { urgent: true, ..refused(key.partition, error_code) };
+                    Share { name: Some(stream.key().name.clone()), ..read.unwrap_or_else(refused) }
+                }
+                Err(error_code) => refused(key.partition, self.in_session(plan, key, error_code)),
+            };
+            room = room.saturating_sub(share.len);
+            first &= share.len == 0;
+            shares.push(share);
+        }
+        shares
+    }
+
+    /// The partition of `key`. Partitions of one topic come one after another, so the last stream is tried first.
+    fn find(
+        &self,
+        key: &PartitionKey,
+        last: &mut Option<Arc<Stream>>,
+    ) -> Result<(Arc<Stream>, Arc<Partition>), ErrorCode> {
+        let (broker, namespace) = (&self.ctx.server.broker, self.ctx.namespace());
+        let is_it = |stream: &Arc<Stream>| match self.by_ids {
+            true => topic_id(stream).0 == key.topic_id,
+            false => *stream.key().name == *key.topic,
+        };
+        let unknown =
+            if self.by_ids { ErrorCode::UNKNOWN_TOPIC_ID } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+        let stream = match last.take().filter(is_it) {
+            Some(stream) => stream,
+            None if self.by_ids => topics::find_by_id(broker, &namespace, key.topic_id).ok_or(unknown)?,
+            None => topics::find(broker, &namespace, &key.topic).ok_or(unknown)?,
+        };
+        if !self.ctx.allows(Action::Read, &stream.key().name) {
+            return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+        }
+        let index = usize::try_from(key.partition).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let partition = stream.partitions().get(index).cloned();
+        *last = Some(stream.clone());
+        Ok((stream, partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?))
+    }
+
+    /// What is said of a topic id that nothing has. A session remembers the name that it stood for, as the original's
+    /// does: deleted, the topic is unknown; made again, it has another id than the session's.
+    fn in_session(&self, plan: &Plan, key: &PartitionKey, error_code: ErrorCode) -> ErrorCode {
+        let sessions = &self.ctx.server.fetch_sessions;
+        if error_code != ErrorCode::UNKNOWN_TOPIC_ID {
+            return error_code;
+        }
+        let Some(name) = sessions.lock().name_of(plan.session_id, key) else { return error_code };
+        match topics::find(&self.ctx.server.broker, &self.ctx.namespace(), &name) {
+            Some(_) => ErrorCode::INCONSISTENT_TOPIC_ID,
+            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        }
+    }
+
+    async fn read(
+        &self,
+        stream: &Stream,
+        partition: &Arc<Partition>,
+        key: &PartitionKey,
+        wanted: &Wanted,
+        room: usize,
+        first: bool,
+    ) -> Result<Share, ErrorCode> {
+        check_leader_epoch(partition, wanted.current_leader_epoch)?;
+        if let Some(diverging) = diverging(partition, wanted) {
+            let mut share = Share { urgent: true, ..refused(key.partition, ErrorCode::NONE) };
+            share.data.diverging_epoch = diverging;
+            return Ok(share);
+        }
+        let from = Offset(u64::try_from(wanted.offset).map_err(|_| ErrorCode::OFFSET_OUT_OF_RANGE)?);
+        let limits = ReadLimits {
+            bytes: room.min(usize::try_from(wanted.max_bytes).unwrap_or(0)),
+            upto: self.upto,
+            // The first partition with data gives a whole batch, however long (KIP-74).
+            oversize: if first { broker::Oversize::First } else { broker::Oversize::Never },
+            ..ReadLimits::bytes(0)
+        };
+        let chunk =
+            self.ctx.server.broker.look(stream, partition, from, limits).await.map_err(|e| {
+                match e.kind() {
+                    ErrorKind::NotFound => ErrorCode::OFFSET_OUT_OF_RANGE,
+                    _ => errors::of(&e),
+                }
+            })?;
+        let pieces = wire_batches(self.ctx.server.broker.formats(), &chunk, from).map_err(|e| {
+            tracing::warn!(log = partition.log_id().0, error = %e, "stored records do not read");
+            errors::of(&e)
+        })?;
+        let len = pieces.iter().map(Bytes::len).sum();
+        let readable = match self.upto {
+            Upto::Stable => chunk.bounds.stable_end,
+            Upto::Durable => chunk.bounds.durable_end,
+        };
+        Ok(Share {
+            data: PartitionData {
+                partition_index: key.partition,
+                high_watermark: wire_offset(chunk.bounds.durable_end),
+                last_stable_offset: wire_offset(chunk.bounds.stable_end),
+                log_start_offset: wire_offset(chunk.bounds.start),
+                aborted_transactions: (self.upto == Upto::Stable).then(Vec::new),
+                records: Records::Chunks(pieces),
+                ..Default::default()
+            },
+            len,
+            // What a limit kept back is there already: only what comes behind it is worth waking up for.
+            source: Some((partition.clone(), chunk.next.max(readable))),
+            urgent: false,
+            name: None,
+        })
+    }
+}
+
+/// Where the client's log and this one part, when they do (KIP-595's truncation on fetch).
+fn diverging(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let (epoch, end_offset) = end_of_epoch(partition, wanted.last_fetched_epoch)?;
+    (epoch < wanted.last_fetched_epoch || end_offset < wanted.offset)
+        .then_some(EpochEndOffset { epoch, end_offset })
+}
+
+fn refused(partition_index: i32, error_code: ErrorCode) -> Share {
+    let data = PartitionData {
+        partition_index,
+        error_code,
+        high_watermark: -1,
+        aborted_transactions: None,
+        // Never null, not even beside an error: some clients fail on it.
+        records: Records::default(),
+        ..Default::default()
+    };
+    Share { data, len: 0, source: None, urgent: false, name: None }
+}
+
+fn answer(ctx: &Ctx, plan: &Plan, shares: Vec<Share>) -> FetchResponse<'static> {
+    let mut sessions = ctx.server.fetch_sessions.lock();
+    let mut responses: Vec<FetchableTopicResponse<'static>> = Vec::new();
+    let mut current: Option<(&str, [u8; 16])> = None;
+    for ((key, _), share) in plan.partitions.iter().zip(shares) {
+        let told = Told { high_watermark: share.data.high_watermark, log_start: share.data.log_start_offset };
+        let failed = share.data.error_code != ErrorCode::NONE || share.data.diverging_epoch.epoch >= 0;
+        let news = plan.session_id == 0 || sessions.tell(plan.session_id, key, told, share.len > 0, failed);
+        if let Some(name) = share.name.filter(|_| plan.session_id != 0 && key.topic.is_empty()) {
+            sessions.remember_name(plan.session_id, key, name);
+        }
+        if plan.incremental && !news {
+            continue;
+        }
+        if current != Some((key.topic.as_str(), key.topic_id)) {
+            current = Some((key.topic.as_str(), key.topic_id));
+            responses.push(FetchableTopicResponse {
+                topic: key.topic.clone().into(),
+                topic_id: Uuid(key.topic_id),
+                partitions: Vec::new(),
+            });
+        }
+        if let Some(topic) = responses.last_mut() {
+            topic.partitions.push(share.data);
+        }
+    }
+    FetchResponse { session_id: plan.session_id, responses, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use broker::StreamSettings;
+
+use super::*;
+use crate::{
+    codec::api::fetch::{FetchPartition, FetchTopic},
+    testing::Rig,
+};
+
+fn wanted(topic: &str, partition_max_bytes: i32) -> FetchTopic<'_> {
+    let partition = FetchPartition { partition_max_bytes, ..Default::default() };
+    FetchTopic { topic, partitions: vec![partition], ..Default::default() }
+}
+
+fn request<'a>(
+    topics: Vec<FetchTopic<'a>>,
+    min_bytes: i32,
+    max_bytes: i32,
+    max_wait_ms: i32,
+) -> FetchRequest<'a> {
+    FetchRequest {
+        topics,
+        min_bytes,
+        max_bytes,
+        max_wait_ms,
+        session_epoch: FINAL_EPOCH,
+        ..Default::default()
+    }
+}
+
+fn lens(response: &FetchResponse<'_>) -> Vec<usize> {
+    let len = |data: &PartitionData<'_>| match &data.records {
+        Records::Chunks(chunks) => chunks.iter().map(Bytes::len).sum(),
+        Records::Slice(bytes) => bytes.len(),
+    };
+    response.responses.iter().flat_map(|topic| topic.partitions.iter().map(len)).collect()
+}
+
+#[tokio::test]
+async fn without_room_one_partition_alone_gives_a_whole_batch() {
+    let rig = Rig::new();
+    for name in ["a", "b"] {
+        let stream = rig.topic(name, StreamSettings::default()).await;
+        rig.append(&stream, b"value").await;
+    }
+    let answer = fetch(&rig.ctx(12), request(vec![wanted("a", 1), wanted("b", 1)], 1, 0, 0)).await.0;
+    let lens = lens(&answer);
+    assert!(lens[0] > 0);
+    assert_eq!(lens[1], 0, "the first alone may pass the limit");
+}
+
+#[tokio::test]
+async fn a_backlog_behind_the_limits_is_no_reason_to_wake_up() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    rig.append(&stream, b"1").await;
+    rig.append(&stream, b"2").await;
+    let ctx = rig.ctx(12);
+    let read = Fetch { ctx: &ctx, by_ids: false, upto: Upto::Durable };
+    let key = PartitionKey { topic: "a".into(), topic_id: [0; 16], partition: 0 };
+    let want = Wanted { offset: 0, max_bytes: 1, current_leader_epoch: -1, last_fetched_epoch: -1 };
+    let share = read.read(&stream, &stream.partitions()[0], &key, &want, 1 << 20, true).await.ok().unwrap();
+    assert!(share.len > 0);
+    assert_eq!(share.source.unwrap().1, Offset(2), "the second batch does not fit: the third is waited for");
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_there_does_not_cut_the_wait_for_the_others_short() {
+    let rig = Rig::new();
+    rig.topic("a", StreamSettings::default()).await;
+    let before = Instant::now();
+    let both = vec![wanted("a", 1 << 20), wanted("nowhere", 1 << 20)];
+    let answer = fetch(&rig.ctx(12), request(both, 1, 1 << 20, 200)).await.0;
+    assert!(before.elapsed() >= Duration::from_millis(200));
+    assert_eq!(answer.responses[1].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let alone = fetch(&rig.ctx(12), request(vec![wanted("nowhere", 1)], 1, 1 << 20, 60_000)).await.0;
+    assert_eq!(lens(&alone), [0], "with nothing to wait for it is answered at once");
+}
+
+#[tokio::test]
+async fn a_topic_deleted_while_it_is_waited_for_ends_the_wait() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    let broker = rig.broker().clone();
+    let delete = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        broker.delete_stream(stream.key()).await.unwrap();
+    };
+    let ctx = rig.ctx(12);
+    let wait = fetch(&ctx, request(vec![wanted("a", 1)], 1, 1 << 20, 60_000));
+    let ((answer, _), ()) = tokio::join!(wait, delete);
+    assert_eq!(answer.responses[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+#[tokio::test]
+async fn an_answer_is_charged_for_what_it_has_and_a_wait_for_nothing() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    let budget = &rig.server.answer_budget;
+    let ctx = rig.ctx(12);
+    let empty = fetch(&ctx, request(vec![wanted("a", 1 << 20)], 1, 1 << 20, 50)).await;
+    assert_eq!(budget.held_len(), 0, "{:?}", lens(&empty.0));
+    rig.append(&stream, b"value").await;
+    let (answer, charge) = fetch(&ctx, request(vec![wanted("a", 1 << 20)], 1, 1 << 20, 0)).await;
+    assert_eq!(budget.held_len(), lens(&answer)[0]);
+    drop(charge);
+    assert_eq!(budget.held_len(), 0);
+}
+
+#[tokio::test]
+async fn without_memory_for_answers_a_fetch_waits_its_time_and_is_answered_without_records_and_without_error()
+{
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    rig.append(&stream, b"value").await;
+    let mut all = rig.server.answer_budget.take(1, Instant::now()).await.unwrap();
+    all.settle(1 << 40);
+    let ctx = rig.ctx(12);
+    let answer = fetch(&ctx, request(vec![wanted("a", 1 << 20)], 1, 1 << 20, 50)).await.0;
+    let partition = &answer.responses[0].partitions[0];
+    assert_eq!((partition.error_code, partition.high_watermark), (ErrorCode::NONE, 1));
+    assert_eq!(lens(&answer), [0]);
+    let wait = fetch(&ctx, request(vec![wanted("a", 1 << 20)], 1, 1 << 20, 60_000));
+    let (answer, ()) = tokio::join!(wait, async { drop(all) });
+    assert!(lens(&answer.0)[0] > 0, "it is answered as soon as there is room");
+}

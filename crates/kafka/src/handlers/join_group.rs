@@ -1,0 +1,138 @@
+//! JoinGroup and SyncGroup.
+
+use broker::{Action, CursorKey};
+use bytes::Bytes;
+
+use crate::{
+    codec::{
+        ErrorCode,
+        api::{
+            join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember},
+            sync_group::{SyncGroupRequest, SyncGroupResponse},
+        },
+    },
+    errors,
+    group::{Join, Joined, Sync},
+    session::Ctx,
+};
+
+/// Longest reason kept: people read it.
+const REASON_LEN_MAX: usize = 255;
+
+pub(crate) async fn join_group(ctx: &Ctx, request: JoinGroupRequest<'_>) -> JoinGroupResponse<'static> {
+    if !ctx.allows(Action::Read, request.group_id) {
+        return refused(ErrorCode::GROUP_AUTHORIZATION_FAILED, request.member_id.to_owned());
+    }
+    let key = CursorKey::new(&ctx.namespace(), request.group_id);
+    match ctx.server.coordinator.join(&key, join_of(ctx, &request)).await {
+        Ok(joined) => answer(ctx, joined),
+        Err((refusal, member_id)) => refused(errors::of_group(refusal), member_id),
+    }
+}
+
+/// As much of a client's reason as is kept.
+pub(crate) fn shortened(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_LEN_MAX)].to_owned()
+}
+
+fn join_of(ctx: &Ctx, request: &JoinGroupRequest<'_>) -> Join {
+    let ms = |ms: i32| u64::try_from(ms).unwrap_or(0);
+    let unique = ctx.server.broker.env().random.u128();
+    let prefix = request.group_instance_id.unwrap_or(&ctx.client.client_id);
+    let session_timeout_ms = ms(request.session_timeout_ms);
+    Join {
+        member_id: request.member_id.to_owned(),
+        instance_id: request.group_instance_id.map(str::to_owned),
+        new_member_id: format!("{prefix}-{}", uuid_text(unique)),
+        client: ctx.client.clone(),
+        session_timeout_ms,
+        // Version 0 has no rebalance time-out of its own (KIP-62).
+        rebalance_timeout_ms: if ctx.version == 0 {
+            session_timeout_ms
+        } else {
+            ms(request.rebalance_timeout_ms)
+        },
+        protocol_type: request.protocol_type.to_owned(),
+        protocols: request
+            .protocols
+            .iter()
+            .map(|p| (p.name.to_owned(), Bytes::copy_from_slice(p.metadata)))
+            .collect(),
+        must_know_its_id: ctx.version >= 4 && request.group_instance_id.is_none(),
+        may_skip_assignment: ctx.version >= 9,
+        reason: shortened(request.reason.unwrap_or_default()),
+    }
+}
+
+/// 128 bits as people write a UUID; version and variant bits set as for a random one (RFC 9562 §5.4).
+fn uuid_text(bits: u128) -> String {
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+fn answer(ctx: &Ctx, joined: Joined) -> JoinGroupResponse<'static> {
+    let members = joined
+        .members
+        .into_iter()
+        .map(|member| JoinGroupResponseMember {
+            member_id: member.member_id.into(),
+            group_instance_id: member.instance_id.map(Into::into),
+            metadata: Vec::from(member.metadata).into(),
+        })
+        .collect();
+    JoinGroupResponse {
+        error_code: ErrorCode::NONE,
+        generation_id: joined.generation,
+        protocol_type: (ctx.version >= 7).then(|| joined.protocol_type.into()),
+        protocol_name: Some(joined.protocol.into()),
+        leader: joined.leader.into(),
+        skip_assignment: joined.skip_assignment,
+        member_id: joined.member_id.into(),
+        members,
+        ..Default::default()
+    }
+}
+
+fn refused(error_code: ErrorCode, member_id: String) -> JoinGroupResponse<'static> {
+    JoinGroupResponse { error_code, member_id: member_id.into(), ..Default::default() }
+}
+
+pub(crate) async fn sync_group(ctx: &Ctx, request: SyncGroupRequest<'_>) -> SyncGroupResponse<'static> {
+    if !ctx.allows(Action::Read, request.group_id) {
+        return SyncGroupResponse { error_code: ErrorCode::GROUP_AUTHORIZATION_FAILED, ..Default::default() };
+    }
+    let sync = Sync {
+        member_id: request.member_id.to_owned(),
+        instance_id: request.group_instance_id.map(str::to_owned),
+        generation: request.generation_id,
+        protocol_type: request.protocol_type.map(str::to_owned),
+        protocol: request.protocol_name.map(str::to_owned),
+        assignments: request
+            .assignments
+            .iter()
+            .map(|a| (a.member_id.to_owned(), Bytes::copy_from_slice(a.assignment)))
+            .collect(),
+    };
+    let key = CursorKey::new(&ctx.namespace(), request.group_id);
+    match ctx.server.coordinator.sync(&key, sync).await {
+        Ok(synced) => SyncGroupResponse {
+            protocol_type: Some(synced.protocol_type.into()),
+            protocol_name: Some(synced.protocol.into()),
+            assignment: Vec::from(synced.assignment).into(),
+            ..Default::default()
+        },
+        Err(refusal) => SyncGroupResponse { error_code: errors::of_group(refusal), ..Default::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn member_ids_end_in_a_random_uuid() {
+        assert_eq!(uuid_text(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid_text(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+}

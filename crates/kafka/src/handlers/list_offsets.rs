@@ -1,0 +1,187 @@
+//! ListOffsets and OffsetForLeaderEpoch: where records lie in time, and under which leader epoch.
+
+use std::sync::Arc;
+
+use broker::{Action, Partition};
+use model::{Offset, OwnerEpoch};
+
+use super::metadata::{leader_epoch, may_describe};
+use crate::{
+    codec::{
+        ErrorCode,
+        api::{
+            list_offsets::{
+                ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+                ListOffsetsTopicResponse,
+            },
+            offset_for_leader_epoch::{
+                EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+                OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+            },
+        },
+    },
+    errors,
+    session::Ctx,
+    topics,
+};
+
+/// Timestamps that are not times (KIP-79, KIP-734, KIP-405, KIP-1005, KIP-1023).
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// The request version from which on a special timestamp is understood; other negative ones never are.
+fn understood_from(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        LATEST | EARLIEST => Some(1),
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL => Some(8),
+        LATEST_TIERED => Some(9),
+        EARLIEST_PENDING_UPLOAD => Some(11),
+        _ => None,
+    }
+}
+
+const READ_COMMITTED: i8 = 1;
+
+/// Offsets are below 2^63 by construction.
+pub(crate) fn wire_offset(offset: Offset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
+}
+
+/// The partition of a topic, if both are there.
+pub(crate) fn partition(ctx: &Ctx, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+    let stream = topics::find(&ctx.server.broker, &ctx.namespace(), topic);
+    let index = usize::try_from(index).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let partition = stream.and_then(|stream| stream.partitions().get(index).cloned());
+    partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+}
+
+/// Checks a client's idea of the leader epoch (KIP-320); -1 is no idea.
+pub(crate) fn check_leader_epoch(partition: &Partition, claimed: i32) -> Result<(), ErrorCode> {
+    match claimed.cmp(&leader_epoch(partition)) {
+        _ if claimed < 0 => Ok(()),
+        std::cmp::Ordering::Less => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        std::cmp::Ordering::Greater => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+pub(crate) async fn list_offsets(ctx: &Ctx, request: ListOffsetsRequest<'_>) -> ListOffsetsResponse<'static> {
+    let mut answer = ListOffsetsResponse::default();
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let found = match may_describe(ctx, topic.name) {
+                false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+                true => offset_at(ctx, topic.name, wanted, request.isolation_level).await,
+            };
+            partitions.push(match found {
+                Ok(found) => found,
+                Err(error_code) => ListOffsetsPartitionResponse {
+                    partition_index: wanted.partition_index,
+                    error_code,
+                    ..Default::default()
+                },
+            });
+        }
+        answer.topics.push(ListOffsetsTopicResponse { name: topic.name.to_owned().into(), partitions });
+    }
+    answer
+}
+
+async fn offset_at(
+    ctx: &Ctx,
+    topic: &str,
+    wanted: &ListOffsetsPartition,
+    isolation_level: i8,
+) -> Result<ListOffsetsPartitionResponse, ErrorCode> {
+    if wanted.timestamp < 0 && understood_from(wanted.timestamp).is_none_or(|from| ctx.version < from) {
+        return Err(ErrorCode::UNSUPPORTED_VERSION);
+    }
+    let partition = partition(ctx, topic, wanted.partition_index)?;
+    check_leader_epoch(&partition, wanted.current_leader_epoch)?;
+    let bounds = partition.bounds();
+    let broker = &ctx.server.broker;
+    let (offset, timestamp) = match wanted.timestamp {
+        LATEST if isolation_level == READ_COMMITTED => (Some(bounds.stable_end), -1),
+        LATEST => (Some(bounds.durable_end), -1),
+        EARLIEST | EARLIEST_LOCAL => (Some(bounds.start), -1),
+        // Nothing is in a remote tier, and nothing waits to go there.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => (None, -1),
+        MAX_TIMESTAMP => {
+            let latest = broker.latest_time(&partition).await.map_err(|e| errors::of(&e))?;
+            latest.map_or((None, -1), |(offset, at_ms)| (Some(offset), at_ms))
+        }
+        at_ms => {
+            let found = broker.search_time(&partition, at_ms).await.map_err(|e| errors::of(&e))?;
+            found.map_or((None, -1), |(offset, at_ms)| (Some(offset), at_ms))
+        }
+    };
+    let epoch = offset.map(|offset| epoch_of(&partition, offset));
+    Ok(ListOffsetsPartitionResponse {
+        partition_index: wanted.partition_index,
+        error_code: ErrorCode::NONE,
+        timestamp,
+        offset: offset.map_or(-1, wire_offset),
+        leader_epoch: epoch.map_or(-1, |epoch| i32::try_from(epoch.0).unwrap_or(i32::MAX)),
+    })
+}
+
+/// The epoch under which `offset` was, or will be, written.
+fn epoch_of(partition: &Partition, offset: Offset) -> OwnerEpoch {
+    let epochs = partition.epochs();
+    epochs.iter().rev().find(|e| e.start <= offset).map_or_else(|| partition.epoch(), |e| e.epoch)
+}
+
+pub(crate) async fn offset_for_leader_epoch(
+    ctx: &Ctx,
+    request: OffsetForLeaderEpochRequest<'_>,
+) -> OffsetForLeaderEpochResponse<'static> {
+    let mut answer = OffsetForLeaderEpochResponse::default();
+    for topic in &request.topics {
+        let allowed = ctx.allows(Action::Read, topic.topic);
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(|wanted| {
+                let found = match allowed {
+                    false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+                    true => epoch_end(ctx, topic.topic, wanted),
+                };
+                found.unwrap_or_else(|error_code| EpochEndOffset {
+                    error_code,
+                    partition: wanted.partition,
+                    ..Default::default()
+                })
+            })
+            .collect();
+        answer.topics.push(OffsetForLeaderTopicResult { topic: topic.topic.to_owned().into(), partitions });
+    }
+    answer
+}
+
+/// Where the largest epoch that is not above the one asked for ends (KIP-101).
+fn epoch_end(ctx: &Ctx, topic: &str, wanted: &OffsetForLeaderPartition) -> Result<EpochEndOffset, ErrorCode> {
+    let partition = partition(ctx, topic, wanted.partition)?;
+    check_leader_epoch(&partition, wanted.current_leader_epoch)?;
+    let (leader_epoch, end_offset) = end_of_epoch(&partition, wanted.leader_epoch).unwrap_or((-1, -1));
+    Ok(EpochEndOffset { error_code: ErrorCode::NONE, partition: wanted.partition, leader_epoch, end_offset })
+}
+
+/// The largest epoch up to `asked` with its end; `None` when all that are known are above.
+pub(crate) fn end_of_epoch(partition: &Partition, asked: i32) -> Option<(i32, i64)> {
+    let asked = u32::try_from(asked).ok()?;
+    let end = wire_offset(partition.bounds().durable_end);
+    let current = partition.epoch().0;
+    if asked == current {
+        return Some((i32::try_from(current).ok()?, end));
+    }
+    let epochs = partition.epochs();
+    let at = epochs.iter().rposition(|e| e.epoch.0 <= asked)?;
+    let epoch_end = epochs.get(at + 1).map_or(end, |next| wire_offset(next.start));
+    (asked < current).then_some((i32::try_from(epochs.get(at)?.epoch.0).ok()?, epoch_end))
+}

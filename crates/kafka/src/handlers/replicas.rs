@@ -1,0 +1,131 @@
+//! ElectLeaders and the reassignment APIs, as one node answers them: it leads everything, and nothing can move.
+
+use std::collections::BTreeSet;
+
+use broker::Action;
+
+use super::{list_offsets::partition, metadata::partition_index};
+use crate::{
+    codec::{
+        ErrorCode,
+        api::{
+            alter_partition_reassignments::{
+                AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
+                ReassignablePartitionResponse, ReassignableTopicResponse,
+            },
+            elect_leaders::{
+                ElectLeadersRequest, ElectLeadersResponse, PartitionResult, ReplicaElectionResult,
+            },
+            list_partition_reassignments::{
+                ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
+            },
+        },
+    },
+    session::Ctx,
+    topics,
+};
+
+pub(crate) async fn elect_leaders(
+    ctx: &Ctx,
+    request: ElectLeadersRequest<'_>,
+) -> ElectLeadersResponse<'static> {
+    if !ctx.allows(Action::Admin, "*") {
+        return ElectLeadersResponse {
+            error_code: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            ..Default::default()
+        };
+    }
+    let named = request
+        .topic_partitions
+        .map(|all| all.into_iter().map(|t| (t.topic.to_owned(), t.partitions)).collect::<Vec<_>>());
+    let wanted = named.unwrap_or_else(|| {
+        let all = topics::list(&ctx.server.broker, &ctx.namespace());
+        let partitions = |s: &broker::Stream| s.partitions().iter().map(|p| partition_index(p)).collect();
+        all.iter().map(|stream| (topics::shown_name(stream.key()), partitions(stream))).collect()
+    });
+    let result = |topic: &str, index: i32| match partition(ctx, topic, index) {
+        Ok(_) => PartitionResult {
+            partition_id: index,
+            error_code: ErrorCode::ELECTION_NOT_NEEDED,
+            error_message: Some("Leader election not needed for topic partition.".into()),
+        },
+        Err(error_code) => PartitionResult {
+            partition_id: index,
+            error_code,
+            error_message: Some("The partition does not exist.".into()),
+        },
+    };
+    let replica_election_results = wanted
+        .into_iter()
+        .map(|(topic, indexes)| ReplicaElectionResult {
+            partition_result: indexes.into_iter().map(|index| result(&topic, index)).collect(),
+            topic: topic.into(),
+        })
+        .collect();
+    ElectLeadersResponse { replica_election_results, ..Default::default() }
+}
+
+pub(crate) async fn alter_partition_reassignments(
+    ctx: &Ctx,
+    request: AlterPartitionReassignmentsRequest<'_>,
+) -> AlterPartitionReassignmentsResponse<'static> {
+    if !ctx.allows(Action::Admin, "*") {
+        return AlterPartitionReassignmentsResponse {
+            error_code: ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            error_message: Some("Cluster authorization failed.".into()),
+            ..Default::default()
+        };
+    }
+    let node = ctx.server.options.node_id;
+    let verdict = |topic: &str, index: i32, replicas: Option<&Vec<i32>>| {
+        if let Err(code) = partition(ctx, topic, index) {
+            return (code, Some("This server does not host this topic-partition.".to_owned()));
+        }
+        match replicas {
+            None => (ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, None),
+            // Already there: the original finishes such a reassignment at once.
+            Some(replicas) if replicas == &[node] => (ErrorCode::NONE, None),
+            Some(replicas) => {
+                let unknown: BTreeSet<i32> = replicas.iter().copied().filter(|id| *id != node).collect();
+                let why = format!("Replica assignment contains brokers that are not registered: {unknown:?}");
+                (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(why))
+            }
+        }
+    };
+    let responses = request
+        .topics
+        .iter()
+        .map(|topic| ReassignableTopicResponse {
+            name: topic.name.to_owned().into(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|p| {
+                    let (error_code, message) = verdict(topic.name, p.partition_index, p.replicas.as_ref());
+                    ReassignablePartitionResponse {
+                        partition_index: p.partition_index,
+                        error_code,
+                        error_message: message.map(Into::into),
+                    }
+                })
+                .collect(),
+        })
+        .collect();
+    AlterPartitionReassignmentsResponse {
+        allow_replication_factor_change: request.allow_replication_factor_change,
+        responses,
+        ..Default::default()
+    }
+}
+
+/// Nothing ever moves, so nothing is on its way.
+pub(crate) async fn list_partition_reassignments(
+    ctx: &Ctx,
+    _request: ListPartitionReassignmentsRequest<'_>,
+) -> ListPartitionReassignmentsResponse<'static> {
+    let error_code = match ctx.allows(Action::Admin, "*") {
+        true => ErrorCode::NONE,
+        false => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+    };
+    ListPartitionReassignmentsResponse { error_code, ..Default::default() }
+}

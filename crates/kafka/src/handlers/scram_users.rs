@@ -1,0 +1,208 @@
+//! DescribeUserScramCredentials and AlterUserScramCredentials, over the broker's users.
+
+use std::collections::{BTreeMap, HashMap};
+
+use broker::{Action, Credentials, ScramHash, ScramVerifier, UserSpec};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::{
+    codec::{
+        ErrorCode,
+        api::{
+            alter_user_scram_credentials::{
+                AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse,
+                AlterUserScramCredentialsResult, ScramCredentialUpsertion,
+            },
+            describe_user_scram_credentials::{
+                CredentialInfo, DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse,
+                DescribeUserScramCredentialsResult,
+            },
+        },
+    },
+    errors,
+    session::Ctx,
+};
+
+/// `ScramMechanism` on the wire.
+fn hash_of(mechanism: i8) -> Option<ScramHash> {
+    match mechanism {
+        1 => Some(ScramHash::Sha256),
+        2 => Some(ScramHash::Sha512),
+        _ => None,
+    }
+}
+
+fn mechanism_of(hash: ScramHash) -> i8 {
+    match hash {
+        ScramHash::Sha256 => 1,
+        ScramHash::Sha512 => 2,
+    }
+}
+
+/// The original's bounds for the rounds of a password's derivation.
+const ITERATIONS: std::ops::RangeInclusive<i32> = 4_096..=16_384;
+
+pub(crate) async fn describe_user_scram_credentials(
+    ctx: &Ctx,
+    request: DescribeUserScramCredentialsRequest<'_>,
+) -> DescribeUserScramCredentialsResponse<'static> {
+    if !ctx.allows(Action::Admin, "*") {
+        let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+        return DescribeUserScramCredentialsResponse { error_code, ..Default::default() };
+    }
+    let mut known: BTreeMap<String, Vec<(ScramHash, u32)>> =
+        ctx.server.broker.users().list().into_iter().map(|user| (user.name, user.scram)).collect();
+    known.retain(|_, forms| !forms.is_empty());
+    let wanted: Vec<String> = match &request.users {
+        Some(users) if !users.is_empty() => users.iter().map(|user| user.name.to_owned()).collect(),
+        _ => known.keys().cloned().collect(),
+    };
+    let mut named: HashMap<&String, usize> = HashMap::new();
+    for user in &wanted {
+        *named.entry(user).or_default() += 1;
+    }
+    let result = |user: &String| {
+        let twice = named.get(user).is_some_and(|times| *times > 1);
+        let refused = |error_code, why: String| DescribeUserScramCredentialsResult {
+            user: user.clone().into(),
+            error_code,
+            error_message: Some(why.into()),
+            credential_infos: Vec::new(),
+        };
+        match known.get(user) {
+            _ if twice => refused(
+                ErrorCode::DUPLICATE_RESOURCE,
+                format!(
+                    "Cannot describe SCRAM credentials for the same user twice in a single request: {user}"
+                ),
+            ),
+            None => refused(
+                ErrorCode::RESOURCE_NOT_FOUND,
+                format!("Attempt to describe a user credential that does not exist: {user}"),
+            ),
+            Some(forms) => DescribeUserScramCredentialsResult {
+                user: user.clone().into(),
+                credential_infos: forms
+                    .iter()
+                    .map(|(hash, rounds)| CredentialInfo {
+                        mechanism: mechanism_of(*hash),
+                        iterations: i32::try_from(*rounds).unwrap_or(i32::MAX),
+                    })
+                    .collect(),
+                ..Default::default()
+            },
+        }
+    };
+    DescribeUserScramCredentialsResponse {
+        results: wanted.iter().map(result).collect(),
+        ..Default::default()
+    }
+}
+
+/// By user: what changes, by mechanism, or why nothing does.
+type Changes<'a> = BTreeMap<&'a str, Result<Vec<(i8, Credentials)>, ErrorCode>>;
+
+pub(crate) async fn alter_user_scram_credentials(
+    ctx: &Ctx,
+    request: AlterUserScramCredentialsRequest<'_>,
+) -> AlterUserScramCredentialsResponse<'static> {
+    let allowed = ctx.allows(Action::Admin, "*");
+    let mut changes = Changes::new();
+    for deletion in &request.deletions {
+        let change = hash_of(deletion.mechanism)
+            .ok_or(ErrorCode::UNSUPPORTED_SASL_MECHANISM)
+            .and_then(|hash| may_delete(ctx, deletion.name, hash))
+            .map(|hash| (deletion.mechanism, Credentials::NoScram(hash)));
+        add(&mut changes, deletion.name, change);
+    }
+    for upsertion in &request.upsertions {
+        let change = credentials_of(upsertion).map(|credentials| (upsertion.mechanism, credentials));
+        add(&mut changes, upsertion.name, change);
+    }
+    let mut results = Vec::with_capacity(changes.len());
+    for (user, change) in changes {
+        let error_code = match change {
+            _ if !allowed => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+            Err(code) => code,
+            Ok(credentials) => {
+                let credentials = credentials.into_iter().map(|(_, credentials)| credentials).collect();
+                let spec = UserSpec { credentials, ..UserSpec::default() };
+                ctx.server
+                    .broker
+                    .users()
+                    .put(user, spec)
+                    .await
+                    .map_or_else(|e| errors::of(&e), |()| ErrorCode::NONE)
+            }
+        };
+        results.push(AlterUserScramCredentialsResult {
+            user: user.to_owned().into(),
+            error_code,
+            error_message: None,
+        });
+    }
+    AlterUserScramCredentialsResponse { results, ..Default::default() }
+}
+
+/// Adds a change of `user`; two of one mechanism in one request contradict each other.
+fn add<'a>(changes: &mut Changes<'a>, user: &'a str, change: Result<(i8, Credentials), ErrorCode>) {
+    let all = changes.entry(user).or_insert_with(|| Ok(Vec::new()));
+    let (Ok(known), Ok(change)) = (&mut *all, &change) else {
+        if all.is_ok() {
+            *all = change.map(|change| vec![change]);
+        }
+        return;
+    };
+    if known.iter().any(|(mechanism, _)| *mechanism == change.0) {
+        *all = Err(ErrorCode::DUPLICATE_RESOURCE);
+        return;
+    }
+    known.push(change.clone());
+}
+
+fn may_delete(ctx: &Ctx, user: &str, hash: ScramHash) -> Result<ScramHash, ErrorCode> {
+    match ctx.server.broker.users().scram(user, hash) {
+        Some(_) => Ok(hash),
+        None => Err(ErrorCode::RESOURCE_NOT_FOUND),
+    }
+}
+
+/// The client sends the salted password; a verifier is what is kept of it (RFC 5802 §3).
+fn credentials_of(upsertion: &ScramCredentialUpsertion<'_>) -> Result<Credentials, ErrorCode> {
+    let hash = hash_of(upsertion.mechanism).ok_or(ErrorCode::UNSUPPORTED_SASL_MECHANISM)?;
+    let iterations = u32::try_from(upsertion.iterations).unwrap_or(0);
+    let acceptable = ITERATIONS.contains(&upsertion.iterations)
+        && !upsertion.name.is_empty()
+        && !upsertion.salt.is_empty()
+        && !upsertion.salted_password.is_empty();
+    if !acceptable {
+        return Err(ErrorCode::UNACCEPTABLE_CREDENTIAL);
+    }
+    let unacceptable = |_| ErrorCode::UNACCEPTABLE_CREDENTIAL;
+    let (stored_key, server_key) = match hash {
+        ScramHash::Sha256 => {
+            let keyed = Hmac::<Sha256>::new_from_slice(upsertion.salted_password).map_err(unacceptable)?;
+            let client_key = keyed.clone().chain_update(b"Client Key").finalize().into_bytes();
+            (
+                Sha256::digest(client_key).to_vec(),
+                keyed.chain_update(b"Server Key").finalize().into_bytes().to_vec(),
+            )
+        }
+        ScramHash::Sha512 => {
+            let keyed = Hmac::<Sha512>::new_from_slice(upsertion.salted_password).map_err(unacceptable)?;
+            let client_key = keyed.clone().chain_update(b"Client Key").finalize().into_bytes();
+            (
+                Sha512::digest(client_key).to_vec(),
+                keyed.chain_update(b"Server Key").finalize().into_bytes().to_vec(),
+            )
+        }
+    };
+    let verifier = ScramVerifier {
+        salt: upsertion.salt.to_vec().into(),
+        iterations,
+        stored_key: stored_key.into(),
+        server_key: server_key.into(),
+    };
+    Ok(Credentials::Scram(hash, verifier))
+}

@@ -1,0 +1,193 @@
+//! DeleteTopics, CreatePartitions and DeleteRecords.
+
+use broker::Action;
+use model::{ErrorKind, Kind, Offset, limits};
+
+use super::{
+    create_topics::Refused,
+    list_offsets::{partition, wire_offset},
+};
+use crate::{
+    codec::{
+        ErrorCode, Uuid,
+        api::{
+            create_partitions::{
+                CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+                CreatePartitionsTopicResult,
+            },
+            delete_records::{
+                DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
+                DeleteRecordsTopicResult,
+            },
+            delete_topics::{DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse},
+        },
+    },
+    errors,
+    session::Ctx,
+    topics,
+};
+
+pub(crate) async fn delete_topics(
+    ctx: &Ctx,
+    request: DeleteTopicsRequest<'_>,
+) -> DeleteTopicsResponse<'static> {
+    let wanted: Vec<(Option<&str>, Uuid)> = match ctx.version >= 6 {
+        true => request.topics.iter().map(|topic| (topic.name, topic.topic_id)).collect(),
+        false => request.topic_names.iter().map(|name| (Some(*name), Uuid::ZERO)).collect(),
+    };
+    let mut responses = Vec::with_capacity(wanted.len());
+    for (name, id) in wanted {
+        let result = delete(ctx, name, id).await;
+        let (name, topic_id) = match &result {
+            Ok((name, id)) => (Some(name.clone()), *id),
+            Err(_) => (name.map(str::to_owned), id),
+        };
+        let refused = result.err();
+        responses.push(DeletableTopicResult {
+            name: name.map(Into::into),
+            topic_id,
+            error_code: refused.as_ref().map_or(ErrorCode::NONE, |(code, _)| *code),
+            error_message: refused.map(|(_, why)| why.into()),
+        });
+    }
+    DeleteTopicsResponse { responses, ..Default::default() }
+}
+
+/// Deletes by name or by id; the answer has both.
+async fn delete(ctx: &Ctx, name: Option<&str>, id: Uuid) -> Result<(String, Uuid), Refused> {
+    let refuse = |code: ErrorCode, why: &str| Err((code, why.to_owned()));
+    let (broker, namespace) = (&ctx.server.broker, ctx.namespace());
+    let found = match name {
+        Some(_) if !id.is_zero() => {
+            return refuse(ErrorCode::INVALID_REQUEST, "You may not specify both topic name and topic id.");
+        }
+        Some(name) => topics::find(broker, &namespace, name),
+        None => topics::find_by_id(broker, &namespace, id.0),
+    };
+    // Queues are looked at here, never deleted.
+    let Some(stream) = found.filter(|stream| stream.key().kind == Kind::Log) else {
+        return match name {
+            Some(_) => refuse(
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                "This server does not host this topic-partition.",
+            ),
+            None => refuse(ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID."),
+        };
+    };
+    let shown = topics::shown_name(stream.key());
+    if !ctx.allows(Action::Configure, &shown) {
+        return refuse(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.");
+    }
+    broker.delete_stream(stream.key()).await.map_err(|e| (errors::of(&e), e.text().to_owned()))?;
+    Ok((shown, super::metadata::topic_id(&stream)))
+}
+
+pub(crate) async fn create_partitions(
+    ctx: &Ctx,
+    request: CreatePartitionsRequest<'_>,
+) -> CreatePartitionsResponse<'static> {
+    let mut results = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let refused = add_partitions(ctx, topic, request.validate_only).await.err();
+        results.push(CreatePartitionsTopicResult {
+            name: topic.name.to_owned().into(),
+            error_code: refused.as_ref().map_or(ErrorCode::NONE, |(code, _)| *code),
+            error_message: refused.map(|(_, why)| why.into()),
+        });
+    }
+    CreatePartitionsResponse { results, ..Default::default() }
+}
+
+async fn add_partitions(
+    ctx: &Ctx,
+    topic: &CreatePartitionsTopic<'_>,
+    validate_only: bool,
+) -> Result<(), Refused> {
+    let refuse = |code: ErrorCode, why: String| Err((code, why));
+    if !ctx.allows(Action::Configure, topic.name) {
+        return refuse(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.".to_owned());
+    }
+    let broker = &ctx.server.broker;
+    let found = topics::find(broker, &ctx.namespace(), topic.name).filter(|s| s.key().kind == Kind::Log);
+    let Some(stream) = found else {
+        return refuse(
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            "This server does not host this topic-partition.".to_owned(),
+        );
+    };
+    let now = stream.partitions().len();
+    let total = usize::try_from(topic.count).unwrap_or(0);
+    if total == now {
+        return refuse(ErrorCode::INVALID_PARTITIONS, format!("Topic already has {now} partition(s)."));
+    }
+    if total < now {
+        let why = format!(
+            "The topic {} currently has {now} partition(s); {} would not be an increase.",
+            topic.name, topic.count
+        );
+        return refuse(ErrorCode::INVALID_PARTITIONS, why);
+    }
+    if let Some(assignments) = &topic.assignments {
+        let node = ctx.server.options.node_id;
+        if assignments.len() != total - now || assignments.iter().any(|a| a.broker_ids != [node]) {
+            let why =
+                format!("Replicas can only be assigned to node {node}, one list for each new partition.");
+            return refuse(ErrorCode::INVALID_REPLICA_ASSIGNMENT, why);
+        }
+    }
+    let total = u32::try_from(total).unwrap_or(u32::MAX);
+    if total > limits::PARTITIONS_MAX {
+        let why = format!("A topic has at most {} partitions here.", limits::PARTITIONS_MAX);
+        return refuse(ErrorCode::INVALID_PARTITIONS, why);
+    }
+    if validate_only {
+        return Ok(());
+    }
+    match broker.add_partitions(stream.key(), total).await {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::Invalid => {
+            refuse(ErrorCode::INVALID_PARTITIONS, e.text().to_owned())
+        }
+        Err(e) => refuse(errors::of(&e), e.text().to_owned()),
+    }
+}
+
+/// Stands for the high watermark.
+const TO_THE_END: i64 = -1;
+
+pub(crate) async fn delete_records(
+    ctx: &Ctx,
+    request: DeleteRecordsRequest<'_>,
+) -> DeleteRecordsResponse<'static> {
+    let mut answer = DeleteRecordsResponse::default();
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let result = delete_before(ctx, topic.name, wanted.partition_index, wanted.offset).await;
+            partitions.push(DeleteRecordsPartitionResult {
+                partition_index: wanted.partition_index,
+                low_watermark: result.unwrap_or(-1),
+                error_code: result.err().unwrap_or(ErrorCode::NONE),
+            });
+        }
+        answer.topics.push(DeleteRecordsTopicResult { name: topic.name.to_owned().into(), partitions });
+    }
+    answer
+}
+
+async fn delete_before(ctx: &Ctx, topic: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+    if !ctx.allows(Action::Configure, topic) {
+        return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    }
+    let partition = partition(ctx, topic, index)?;
+    let bounds = partition.bounds();
+    let to = match offset {
+        TO_THE_END => bounds.durable_end,
+        offset => Offset(u64::try_from(offset).map_err(|_| ErrorCode::OFFSET_OUT_OF_RANGE)?),
+    };
+    if to > bounds.durable_end {
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    let start = ctx.server.broker.trim(&partition, to).await.map_err(|e| errors::of(&e))?;
+    Ok(wire_offset(start))
+}

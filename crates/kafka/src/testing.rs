@@ -1,0 +1,113 @@
+//! What this crate's tests run on: a server over a broker in a scratch directory, asked without a socket.
+#![allow(clippy::disallowed_methods)]
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use broker::{
+    Append, Broker, BrokerOptions, NewBatch, Principal, PublishUnit, Stream, StreamSettings, StreamSpec,
+};
+use model::{Formats, Namespace, StreamKey};
+
+use crate::{
+    ConnectionInfo, Options, Server,
+    codec::records::{BatchBuilder, Compression, Stamp},
+    format::{FORMAT, stamp_create_time},
+    group::ClientView,
+    session::Ctx,
+};
+
+/// A server on a directory of its own, which goes with it.
+pub(crate) struct Rig {
+    pub server: Arc<Server>,
+    clock: Arc<TestClock>,
+    dir: PathBuf,
+}
+
+/// The machine's clocks, put forward.
+struct TestClock {
+    machine: Arc<dyn env::Clock>,
+    ahead_ms: AtomicI64,
+}
+
+impl env::Clock for TestClock {
+    fn wall_ms(&self) -> i64 {
+        self.machine.wall_ms() + self.ahead_ms.load(Ordering::SeqCst)
+    }
+
+    fn mono_ns(&self) -> u64 {
+        self.machine.mono_ns() + self.ahead_ms.load(Ordering::SeqCst).unsigned_abs() * 1_000_000
+    }
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Rig::with(Options { initial_rebalance_delay_ms: 0, ..Options::default() })
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let dir = std::env::temp_dir().join(format!("wm-kafka-{}-{number}", std::process::id()));
+        let mut formats = Formats::default();
+        formats.register(crate::format()).unwrap();
+        let clock = Arc::new(TestClock { machine: env::real().clock, ahead_ms: AtomicI64::new(0) });
+        let world = env::Env { clock: clock.clone(), ..env::real() };
+        let broker = Broker::open(world, &dir, BrokerOptions::default(), formats).unwrap().0;
+        Rig { server: Server::new(broker, options), clock, dir }
+    }
+
+    /// Puts the clock forward.
+    pub(crate) fn advance(&self, by_ms: i64) {
+        self.clock.ahead_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.server.broker
+    }
+
+    pub(crate) fn ctx(&self, version: i16) -> Ctx {
+        let address = "127.0.0.1:9092".parse().unwrap();
+        Ctx {
+            server: self.server.clone(),
+            info: Arc::new(ConnectionInfo { peer: address, local: address, advertised: None }),
+            principal: Principal::anonymous(),
+            client: ClientView::default(),
+            version,
+        }
+    }
+
+    pub(crate) async fn topic(&self, name: &str, settings: StreamSettings) -> Arc<Stream> {
+        let key = StreamKey::log(&Namespace::default(), name);
+        let spec = StreamSpec { settings, ..StreamSpec::with_partitions(1) };
+        self.broker().create_stream(key, spec).await.unwrap()
+    }
+
+    /// Appends a batch of one record to partition 0.
+    pub(crate) async fn append(&self, stream: &Stream, value: &[u8]) {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(1_000, None, Some(value), std::iter::empty());
+        let batch = NewBatch {
+            count: 1,
+            format: FORMAT,
+            body: builder.finish(&Stamp::default()).unwrap(),
+            stamp: Some(stamp_create_time),
+            ..NewBatch::default()
+        };
+        let unit = PublishUnit::of(vec![Append::new(&stream.partitions()[0], batch)]);
+        let published = self.broker().publish(unit).unwrap();
+        self.broker().durable(published.wait).await.unwrap();
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.server.broker.close().unwrap();
+        drop(std::fs::remove_dir_all(&self.dir));
+    }
+}

@@ -1,0 +1,127 @@
+//! Topics are streams: how names go from one to the other.
+
+use std::sync::Arc;
+
+use broker::{Broker, Stream};
+use model::{Kind, Namespace, StreamId, StreamKey, alias};
+
+/// Longest topic name, as the original has it: file names of its segments have to fit.
+pub(crate) const TOPIC_NAME_MAX: usize = 249;
+
+/// The dialect in which topics are addresses, as routes name it.
+pub const DIALECT: &str = "kafka";
+
+fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Why a topic may not be called that; `None` when it may.
+pub(crate) fn invalid_name(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("Topic name is invalid: the empty string is not allowed".to_owned());
+    }
+    if name == "." || name == ".." {
+        return Some("Topic name is invalid: '.' or '..' is not allowed".to_owned());
+    }
+    if name.len() > TOPIC_NAME_MAX {
+        return Some(format!(
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length {TOPIC_NAME_MAX}"
+        ));
+    }
+    if !name.chars().all(is_legal) {
+        return Some(format!(
+            "Topic name is invalid: '{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ));
+    }
+    None
+}
+
+/// Characters of a name up to which each spelling of it is looked up; names with more are compared with every topic's.
+const SPELLED_OUT_MAX: u32 = 8;
+
+/// An existing topic whose name differs from `name` in nothing but dots where the other has underscores. The original
+/// names its metrics after topics with one for the other, and so takes only one of the two.
+pub(crate) fn colliding(broker: &Broker, namespace: &Namespace, name: &str) -> Option<String> {
+    let ambiguous = |c: &char| matches!(c, '.' | '_');
+    let count = u32::try_from(name.chars().filter(ambiguous).count()).unwrap_or(u32::MAX);
+    if count > SPELLED_OUT_MAX {
+        let plain = |name: &str| name.replace('.', "_");
+        let collides = |other: &str| other != name && plain(other) == plain(name);
+        return list(broker, namespace).iter().map(|s| shown_name(s.key())).find(|other| collides(other));
+    }
+    (0..1_u32 << count).find_map(|spelling| {
+        let mut nth = 0;
+        let spelled: String = name
+            .chars()
+            .map(|c| match ambiguous(&c) {
+                false => c,
+                true => {
+                    nth += 1;
+                    if spelling >> (nth - 1) & 1 == 0 { '.' } else { '_' }
+                }
+            })
+            .collect();
+        let key = StreamKey::log(namespace, &spelled);
+        let there = spelled != name && broker.stream(&key).is_some_and(|stream| !stream.facets().hidden);
+        there.then_some(spelled)
+    })
+}
+
+/// The name under which a stream is shown.
+pub(crate) fn shown_name(key: &StreamKey) -> String {
+    alias(&key.name, TOPIC_NAME_MAX, is_legal).unwrap_or_else(|| key.name.as_ref().to_owned())
+}
+
+/// The stream behind a topic name: the log of that name, the log whose alias it is, or else the queue of that name, to
+/// be looked at and published to. Hidden streams are nobody's topics.
+pub(crate) fn find(broker: &Broker, namespace: &Namespace, name: &str) -> Option<Arc<Stream>> {
+    [Kind::Log, Kind::Queue].into_iter().find_map(|kind| {
+        let key = StreamKey { namespace: namespace.clone(), kind, name: name.into() };
+        broker.stream(&key).or_else(|| by_alias(broker, namespace, kind, name)).filter(|s| !s.facets().hidden)
+    })
+}
+
+/// The stream of a topic id, if it is one of this namespace's.
+pub(crate) fn find_by_id(broker: &Broker, namespace: &Namespace, id: [u8; 16]) -> Option<Arc<Stream>> {
+    let stream = broker.stream_by_id(StreamId(u128::from_be_bytes(id)))?;
+    (stream.key().namespace == *namespace && !stream.facets().hidden).then_some(stream)
+}
+
+/// Every topic of a namespace, by name: its logs. Queues are found by name alone.
+pub(crate) fn list(broker: &Broker, namespace: &Namespace) -> Vec<Arc<Stream>> {
+    let mut all = broker.streams(namespace, Some(Kind::Log));
+    all.retain(|stream| !stream.facets().hidden);
+    all
+}
+
+fn by_alias(broker: &Broker, namespace: &Namespace, kind: Kind, name: &str) -> Option<Arc<Stream>> {
+    // Aliases end in a dash and six hex digits; other names cost no search.
+    let (_, hash) = name.rsplit_once('-')?;
+    if hash.len() != 6 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    broker.streams(namespace, Some(kind)).into_iter().find(|stream| shown_name(stream.key()) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_original_s_name_rules_hold() {
+        assert_eq!(invalid_name("orders.v1_a-B"), None);
+        assert_eq!(invalid_name(&"a".repeat(249)), None);
+        for bad in ["", ".", "..", "a b", "a/b", "ä", &"a".repeat(250)] {
+            assert!(invalid_name(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stream_with_a_foreign_name_is_shown_under_its_alias() {
+        let namespace = Namespace::default();
+        assert_eq!(shown_name(&StreamKey::log(&namespace, "orders")), "orders");
+        let shown = shown_name(&StreamKey::log(&namespace, "orders/eu"));
+        assert!(shown.starts_with("orders_eu-"));
+        assert_eq!(invalid_name(&shown), None);
+    }
+}

@@ -1,0 +1,278 @@
+//! Publishing fast: who listens to a subject is looked up once while nothing changes, and what one read of a connection
+//! brings is gathered per receiver and handed over under one lock each.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use broker::routing::Cache;
+use bytes::Bytes;
+use wire::{Gathered, Pushed};
+
+use super::{
+    client::Client,
+    hub::{Delivery, Hub, Subscription},
+};
+use crate::codec::digits;
+
+/// Subjects whose audience one session keeps.
+const AUDIENCES_MAX: usize = 4_096;
+
+/// Receivers that a session keeps a buffer for; with more it starts anew.
+const RECEIVERS_MAX: usize = 16_384;
+
+/// Bodies from this length on travel by reference to several receivers; a shorter one is copied for less.
+const BY_REFERENCE_LEN: usize = 2_048;
+
+/// A message on its way to whoever listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub subject: &'a [u8],
+    pub reply: Option<&'a [u8]>,
+    /// Length of the header block at the start of `payload`; `None` = no headers.
+    pub headers_len: Option<usize>,
+    pub payload: &'a [u8],
+}
+
+/// One receiver of a subject.
+#[derive(Debug)]
+struct Target {
+    subscription: Arc<Subscription>,
+    /// Where its messages are gathered.
+    slot: usize,
+    /// `HMSG <subject> <sid> `, of which the part from `MSG` on serves where there are no headers.
+    prefix: Box<[u8]>,
+}
+
+/// Who listens to a subject.
+#[derive(Debug)]
+struct Audience {
+    plain: Vec<Target>,
+    groups: Vec<Vec<Target>>,
+}
+
+#[derive(Debug)]
+struct Receiver {
+    client: Arc<Client>,
+    gathered: Gathered,
+    messages: u64,
+}
+
+#[derive(Debug, Default)]
+struct Receivers {
+    all: Vec<Receiver>,
+    by_client: HashMap<u64, usize>,
+}
+
+/// What a session publishes with.
+pub(crate) struct Fanout {
+    hub: Arc<Hub>,
+    audiences: Cache<Audience>,
+    receivers: Receivers,
+    /// Receivers with something gathered.
+    touched: Vec<usize>,
+    random: u64,
+}
+
+/// A receiver that reads more slowly than it is sent to.
+pub(crate) struct Laggard {
+    pub client: Arc<Client>,
+    /// Down to how many waiting bytes it should get.
+    pub len: usize,
+}
+
+impl Fanout {
+    /// `seed` decides which member of a queue group is first.
+    pub(crate) fn new(hub: Arc<Hub>, seed: u64) -> Self {
+        Fanout {
+            hub,
+            audiences: Cache::new(AUDIENCES_MAX),
+            receivers: Receivers::default(),
+            touched: Vec::new(),
+            random: seed | 1,
+        }
+    }
+
+    /// Gathers the message for everyone who listens. How many that are. With `but`, that client is left out.
+    pub(crate) fn publish(&mut self, message: &Message<'_>, but: Option<u64>) -> usize {
+        let Fanout { hub, audiences, receivers, touched, random } = self;
+        let answer = || Audience::of(hub, message.subject, receivers);
+        let audience = audiences.of(hub.generations(), message.subject, answer);
+        let count = audience.plain.len() + audience.groups.len();
+        let mut out =
+            Out { hub, receivers, touched, message, but, shared: None, is_fanned: count > 1, reached: 0 };
+        for target in &audience.plain {
+            out.send(target);
+        }
+        for group in &audience.groups {
+            out.send_to_one(group, next_random(random));
+        }
+        out.reached
+    }
+
+    /// Gathers bytes for one client, behind what is gathered for it.
+    pub(crate) fn send(&mut self, client: &Arc<Client>, bytes: &[u8]) {
+        let slot = self.receivers.slot_of(client);
+        if let Some(receiver) = self.receivers.all.get_mut(slot) {
+            if receiver.gathered.is_empty() {
+                self.touched.push(slot);
+            }
+            receiver.gathered.slice(bytes);
+        }
+    }
+
+    /// Hands everything over. The worst of those that lag behind by more than three quarters of what may wait.
+    pub(crate) fn flush(&mut self, pending_len_max: usize) -> Option<Laggard> {
+        let soft = pending_len_max / 4 * 3;
+        let mut worst: Option<(usize, usize)> = None;
+        for slot in self.touched.drain(..) {
+            let Some(receiver) = self.receivers.all.get_mut(slot) else { continue };
+            let len = receiver.gathered.len();
+            let pending = &receiver.client.pending;
+            pending.add(len);
+            match receiver.client.outbox.push(&mut receiver.gathered) {
+                Pushed::Waiting(waiting) => {
+                    let counters = &receiver.client.counters;
+                    counters.out_messages.fetch_add(receiver.messages, Relaxed);
+                    counters.out_bytes.fetch_add(len as u64, Relaxed);
+                    if pending.is_too_much(waiting) {
+                        receiver.client.cut_off();
+                    } else if waiting > soft && worst.is_none_or(|(most, _)| waiting > most) {
+                        worst = Some((waiting, slot));
+                    }
+                }
+                Pushed::Overflow => {
+                    pending.sub(len);
+                    receiver.client.cut_off();
+                }
+                Pushed::Closed => pending.sub(len),
+            }
+            receiver.messages = 0;
+        }
+        let worst = worst.and_then(|(_, slot)| self.receivers.all.get(slot));
+        let worst = worst.map(|receiver| Laggard { client: receiver.client.clone(), len: soft });
+        if self.receivers.all.len() > RECEIVERS_MAX {
+            self.receivers = Receivers::default();
+            self.audiences = Cache::new(AUDIENCES_MAX);
+        }
+        worst
+    }
+}
+
+impl Audience {
+    fn of(hub: &Hub, subject: &[u8], receivers: &mut Receivers) -> Self {
+        let mut audience = Audience { plain: Vec::new(), groups: Vec::new() };
+        hub.matching(subject, |subscription| {
+            if subscription.is_denied(subject) {
+                return;
+            }
+            let prefix = [b"HMSG ", subject, b" ", &subscription.sid, b" "].concat().into();
+            let slot = receivers.slot_of(&subscription.client);
+            let target = Target { subscription: subscription.clone(), slot, prefix };
+            let Some(queue) = &subscription.queue else { return audience.plain.push(target) };
+            let is_of = |group: &&mut Vec<Target>| {
+                group.first().is_some_and(|first| first.subscription.queue.as_ref() == Some(queue))
+            };
+            match audience.groups.iter_mut().find(is_of) {
+                Some(group) => group.push(target),
+                None => audience.groups.push(vec![target]),
+            }
+        });
+        audience
+    }
+}
+
+impl Receivers {
+    /// Where messages for `client` are gathered.
+    fn slot_of(&mut self, client: &Arc<Client>) -> usize {
+        let Receivers { all, by_client } = self;
+        *by_client.entry(client.id).or_insert_with(|| {
+            all.push(Receiver { client: client.clone(), gathered: Gathered::default(), messages: 0 });
+            all.len() - 1
+        })
+    }
+}
+
+/// One message on its way out.
+struct Out<'a> {
+    hub: &'a Arc<Hub>,
+    receivers: &'a mut Receivers,
+    touched: &'a mut Vec<usize>,
+    message: &'a Message<'a>,
+    but: Option<u64>,
+    /// The payload by reference, once somebody needs it.
+    shared: Option<Bytes>,
+    is_fanned: bool,
+    reached: usize,
+}
+
+impl Out<'_> {
+    /// To one of a queue group: the first that takes it, from a random one on.
+    fn send_to_one(&mut self, group: &[Target], random: u64) {
+        let count = group.len();
+        let first = usize::try_from(random % count.max(1) as u64).unwrap_or(0);
+        let mut order = group.iter().cycle().skip(first).take(count);
+        let before = self.reached;
+        while self.reached == before {
+            let Some(target) = order.next() else { return };
+            self.send(target);
+        }
+    }
+
+    fn send(&mut self, target: &Target) {
+        let Some(receiver) = self.receivers.all.get_mut(target.slot) else { return };
+        if self.but == Some(receiver.client.id) {
+            return;
+        }
+        let delivery = target.subscription.count();
+        if delivery == Delivery::Over {
+            return;
+        }
+        self.reached += 1;
+        if receiver.gathered.is_empty() {
+            self.touched.push(target.slot);
+        }
+        receiver.messages += 1;
+        if let Some(reply) = self.message.reply {
+            receiver.client.note_reply(reply);
+        }
+        let message = self.message;
+        let headers_len = message.headers_len.filter(|_| receiver.client.takes_headers());
+        let skipped = if headers_len.is_none() { message.headers_len.unwrap_or(0) } else { 0 };
+        let body = message.payload.get(skipped..).unwrap_or_default();
+        let out = &mut receiver.gathered;
+        out.slice(target.prefix.get(usize::from(headers_len.is_none())..).unwrap_or_default());
+        if let Some(reply) = message.reply {
+            out.slice(reply);
+            out.slice(b" ");
+        }
+        if let Some(headers_len) = headers_len {
+            out.slice(digits(headers_len).as_slice());
+            out.slice(b" ");
+        }
+        out.slice(digits(body.len()).as_slice());
+        out.slice(b"\r\n");
+        if self.is_fanned && body.len() >= BY_REFERENCE_LEN {
+            let whole = self.shared.get_or_insert_with(|| Bytes::copy_from_slice(message.payload));
+            out.shared(&whole.slice(skipped.min(whole.len())..));
+        } else {
+            out.slice(body);
+        }
+        out.slice(b"\r\n");
+        if delivery == Delivery::DeliverLast {
+            self.hub.unsubscribe(&target.subscription);
+        }
+    }
+}
+
+/// xorshift64: enough to spread messages over a group.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[cfg(test)]
+mod tests;

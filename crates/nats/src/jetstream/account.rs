@@ -1,0 +1,188 @@
+//! The streams of one account, and which subjects they take.
+
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{Acquire, Release},
+    },
+};
+
+use broker::{
+    Broker, Partition, Stream, StreamSettings,
+    routing::{Generations, Pattern, Routes, Rule},
+};
+use model::{Kind, Namespace, StreamKey};
+use parking_lot::{Mutex, RwLock};
+
+use super::config::{StreamConfig, overlap};
+use crate::core::member::{Member, Numbered};
+
+/// A stream with what its configuration says.
+pub(crate) struct Bound {
+    pub stream: Arc<Stream>,
+    pub partition: Arc<Partition>,
+    pub config: StreamConfig,
+    patterns: Vec<Pattern>,
+    /// Tells two states of one stream apart.
+    number: u64,
+}
+
+impl Bound {
+    pub(crate) fn name(&self) -> &str {
+        &self.stream.key().name
+    }
+}
+
+impl Numbered for Bound {
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+struct Table {
+    /// By name.
+    all: Vec<Arc<Bound>>,
+    routes: Routes<Member<Bound>>,
+    next_number: u64,
+}
+
+/// One account: a tenant's streams, as this dialect has them.
+pub(crate) struct Account {
+    broker: Broker,
+    pub namespace: Namespace,
+    table: RwLock<Table>,
+    generations: Arc<Generations>,
+    /// The catalog's generation that the table is of.
+    seen: AtomicU64,
+    /// Whether there is none: then a publish costs nothing more than without streams.
+    is_empty: AtomicBool,
+    /// Held while streams are made or changed: what is checked stays so.
+    pub changing: Mutex<()>,
+}
+
+impl Account {
+    pub(crate) fn new(broker: Broker, tenant: &str) -> Self {
+        let routes = Routes::new(Generations::per_token());
+        let generations = routes.generations().clone();
+        let table = Table { all: Vec::new(), routes, next_number: 0 };
+        Account {
+            broker,
+            namespace: Namespace::new(tenant, "default"),
+            table: RwLock::new(table),
+            generations,
+            seen: AtomicU64::new(u64::MAX),
+            is_empty: AtomicBool::new(true),
+            changing: Mutex::new(()),
+        }
+    }
+
+    /// The name of a stream in the catalog.
+    pub(crate) fn key(&self, name: &str) -> StreamKey {
+        StreamKey::log(&self.namespace, name)
+    }
+
+    /// What tells whether a kept answer is current; brings the table up to date first.
+    pub(crate) fn generations(&self) -> &Generations {
+        self.refresh();
+        &self.generations
+    }
+
+    /// Whether it has no stream; to be asked after [`Account::generations`].
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_empty.load(Acquire)
+    }
+
+    /// Takes in what changed in the catalog, whoever changed it.
+    fn refresh(&self) {
+        let generation = self.broker.catalog_generation();
+        if self.seen.load(Acquire) == generation {
+            return;
+        }
+        let mut table = self.table.write();
+        let streams = self.broker.streams(&self.namespace, Some(Kind::Log));
+        table.take_in(streams);
+        self.is_empty.store(table.all.is_empty(), Release);
+        self.seen.store(generation, Release);
+    }
+
+    /// Every stream, by name.
+    pub(crate) fn streams(&self) -> Vec<Arc<Bound>> {
+        self.refresh();
+        self.table.read().all.clone()
+    }
+
+    /// The stream of that name.
+    pub(crate) fn stream(&self, name: &str) -> Option<Arc<Bound>> {
+        self.refresh();
+        let table = self.table.read();
+        let at = table.all.binary_search_by(|bound| bound.name().cmp(name)).ok()?;
+        table.all.get(at).cloned()
+    }
+
+    /// The stream that takes a subject.
+    pub(crate) fn taker(&self, subject: &[u8]) -> Option<Arc<Bound>> {
+        let mut taker = None;
+        self.table.read().routes.targets(subject, &[], |member| taker = Some(member.0.clone()));
+        taker
+    }
+
+    /// A stream other than `but` that takes subjects which one of `patterns` matches.
+    pub(crate) fn overlapping(&self, patterns: &[Pattern], but: &str) -> Option<Arc<Bound>> {
+        let others = self.streams().into_iter().filter(|bound| bound.name() != but);
+        let meets = |bound: &Arc<Bound>| {
+            bound.patterns.iter().any(|one| patterns.iter().any(|other| overlap(one, other)))
+        };
+        others.into_iter().find(meets)
+    }
+}
+
+impl Table {
+    fn take_in(&mut self, streams: Vec<Arc<Stream>>) {
+        let old = std::mem::take(&mut self.all);
+        let mut old = old.into_iter().peekable();
+        for stream in streams {
+            while let Some(gone) = old.next_if(|known| known.name() < &*stream.key().name) {
+                self.unbind(&gone);
+            }
+            let known = old.next_if(|known| known.name() == &*stream.key().name);
+            if let Some(known) = &known
+                && is_same(known.stream.settings(), stream.settings())
+                && known.stream.id() == stream.id()
+            {
+                self.all.push(known.clone());
+                continue;
+            }
+            if let Some(known) = known {
+                self.unbind(&known);
+            }
+            self.bind(stream);
+        }
+        old.for_each(|gone| self.unbind(&gone));
+    }
+
+    fn bind(&mut self, stream: Arc<Stream>) {
+        let (Some(config), Some(partition)) =
+            (StreamConfig::of(stream.settings()), stream.partitions().first())
+        else {
+            return;
+        };
+        let (partition, patterns) = (partition.clone(), config.patterns());
+        self.next_number += 1;
+        let bound = Arc::new(Bound { stream, partition, config, patterns, number: self.next_number });
+        for pattern in &bound.patterns {
+            self.routes.add(&Rule::Tokens(pattern.clone()), Member(bound.clone()));
+        }
+        self.all.push(bound);
+    }
+
+    fn unbind(&mut self, bound: &Arc<Bound>) {
+        for pattern in &bound.patterns {
+            self.routes.remove(&Rule::Tokens(pattern.clone()), &Member(bound.clone()));
+        }
+    }
+}
+
+fn is_same(one: &Arc<StreamSettings>, other: &Arc<StreamSettings>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}

@@ -1,0 +1,37 @@
+//! `INFO`: what an account uses, and may use.
+
+use serde_json::{Map, Value, json};
+
+use super::fields;
+use crate::jetstream::{account::Account, config::Storage};
+
+/// The level of the API: what clients take as a promise.
+const LEVEL: u32 = 1;
+
+pub(super) fn answer(account: &Account) -> Map<String, Value> {
+    let streams = account.streams();
+    let used = |storage: Storage| -> u64 {
+        let of_kind = streams.iter().filter(|bound| bound.config.storage == storage);
+        of_kind.map(|bound| bound.partition.stats().bytes).sum()
+    };
+    let limits = json!({
+        "max_memory": -1,
+        "max_storage": -1,
+        "max_streams": -1,
+        "max_consumers": -1,
+        "max_ack_pending": -1,
+        "memory_max_stream_bytes": -1,
+        "storage_max_stream_bytes": -1,
+        "max_bytes_required": false,
+    });
+    fields([
+        ("memory", used(Storage::Memory).into()),
+        ("storage", used(Storage::File).into()),
+        ("reserved_memory", 0.into()),
+        ("reserved_storage", 0.into()),
+        ("streams", streams.len().into()),
+        ("consumers", 0.into()),
+        ("limits", limits),
+        ("api", json!({ "level": LEVEL, "total": 0, "errors": 0 })),
+    ])
+}

@@ -1,0 +1,153 @@
+//! The API: requests by subject, one file per kind.
+
+mod account_info;
+mod direct_get;
+mod message;
+mod msg_delete;
+mod msg_get;
+mod stream_changes;
+mod stream_info;
+mod stream_list;
+mod stream_purge;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{
+    account::{Account, Bound},
+    error::ApiError,
+};
+use crate::server::Server;
+
+/// What every request's subject begins with.
+const PREFIX: &[u8] = b"$JS.API.";
+
+/// What every answer's type begins with.
+const TYPE_PREFIX: &str = "io.nats.jetstream.api.v1.";
+
+/// A request, by its subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    AccountInfo,
+    StreamCreate(String),
+    StreamUpdate(String),
+    StreamInfo(String),
+    StreamDelete(String),
+    StreamPurge(String),
+    StreamNames,
+    StreamList,
+    MsgGet(String),
+    MsgDelete(String),
+    /// Of a stream; the last message of a subject, where there is one.
+    DirectGet(String, Option<String>),
+}
+
+/// An answer, ready to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// A whole block, or nothing.
+    pub headers: Vec<u8>,
+    pub body: Vec<u8>,
+}
+
+/// What a request is answered with: fields beside its type, or an error.
+type Answered = std::result::Result<Map<String, Value>, ApiError>;
+
+impl Request {
+    /// The request of a subject; `None` when nobody answers there.
+    pub(crate) fn of(subject: &[u8], account: &Account) -> Option<Self> {
+        let subject = std::str::from_utf8(subject.strip_prefix(PREFIX)?).ok()?;
+        if let Some(rest) = subject.strip_prefix("DIRECT.GET.") {
+            let (stream, key) =
+                rest.split_once('.').map_or((rest, None), |(stream, key)| (stream, Some(key)));
+            let answers = account.stream(stream).is_some_and(|bound| bound.config.allow_direct);
+            return answers.then(|| Request::DirectGet(stream.to_owned(), key.map(str::to_owned)));
+        }
+        let tokens: Vec<&str> = subject.split('.').collect();
+        let name = |name: &&str| (*name).to_owned();
+        Some(match tokens.as_slice() {
+            ["INFO"] => Request::AccountInfo,
+            ["STREAM", "NAMES"] => Request::StreamNames,
+            ["STREAM", "LIST"] => Request::StreamList,
+            ["STREAM", "CREATE", stream] => Request::StreamCreate(name(stream)),
+            ["STREAM", "UPDATE", stream] => Request::StreamUpdate(name(stream)),
+            ["STREAM", "INFO", stream] => Request::StreamInfo(name(stream)),
+            ["STREAM", "DELETE", stream] => Request::StreamDelete(name(stream)),
+            ["STREAM", "PURGE", stream] => Request::StreamPurge(name(stream)),
+            ["STREAM", "MSG", "GET", stream] => Request::MsgGet(name(stream)),
+            ["STREAM", "MSG", "DELETE", stream] => Request::MsgDelete(name(stream)),
+            _ => return None,
+        })
+    }
+
+    /// The middle of its answer's type.
+    fn kind(&self) -> &'static str {
+        match self {
+            Request::AccountInfo => "account_info",
+            Request::StreamCreate(_) => "stream_create",
+            Request::StreamUpdate(_) => "stream_update",
+            Request::StreamInfo(_) => "stream_info",
+            Request::StreamDelete(_) => "stream_delete",
+            Request::StreamPurge(_) => "stream_purge",
+            Request::StreamNames => "stream_names",
+            Request::StreamList => "stream_list",
+            Request::MsgGet(_) | Request::DirectGet(..) => "stream_msg_get",
+            Request::MsgDelete(_) => "stream_msg_delete",
+        }
+    }
+
+    /// Does what is asked. Whatever changes something is durable when this returns.
+    pub(crate) async fn answer(&self, server: &Server, account: &Account, body: &[u8]) -> Vec<Answer> {
+        let answered = match self {
+            Request::DirectGet(stream, key) => {
+                return direct_get::answer(server, account, stream, key.as_deref(), body).await;
+            }
+            Request::AccountInfo => Ok(account_info::answer(account)),
+            Request::StreamNames => stream_list::names(account, body),
+            Request::StreamList => stream_list::list(server, account, body).await,
+            Request::StreamCreate(stream) => stream_changes::create(server, account, stream, body).await,
+            Request::StreamUpdate(stream) => stream_changes::update(server, account, stream, body).await,
+            Request::StreamInfo(stream) => stream_info::answer(server, account, stream, body).await,
+            Request::StreamDelete(stream) => stream_changes::delete(server, account, stream, body).await,
+            Request::StreamPurge(stream) => stream_purge::answer(server, account, stream, body).await,
+            Request::MsgGet(stream) => msg_get::answer(server, account, stream, body).await,
+            Request::MsgDelete(stream) => msg_delete::answer(server, account, stream, body).await,
+        };
+        vec![Answer { headers: Vec::new(), body: self.json(answered) }]
+    }
+
+    fn json(&self, answered: Answered) -> Vec<u8> {
+        let mut all = Map::new();
+        all.insert("type".to_owned(), format!("{TYPE_PREFIX}{}_response", self.kind()).into());
+        match answered {
+            Ok(fields) => all.extend(fields),
+            Err(error) => {
+                all.extend(fields([("error", json(&error))]));
+                // Fields that typed clients read also where there is an error.
+                if let Request::StreamPurge(_) = self {
+                    all.extend(fields([("purged", 0.into())]));
+                }
+            }
+        }
+        serde_json::to_vec(&all).unwrap_or_default()
+    }
+}
+
+fn fields<const N: usize>(all: [(&str, Value); N]) -> Map<String, Value> {
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn stream(account: &Account, name: &str) -> std::result::Result<Arc<Bound>, ApiError> {
+    account.stream(name).ok_or_else(ApiError::stream_not_found)
+}
+
+/// A request that takes no body.
+fn expect_empty(body: &[u8]) -> std::result::Result<(), ApiError> {
+    if body.is_empty() { Ok(()) } else { Err(ApiError::not_empty()) }
+}

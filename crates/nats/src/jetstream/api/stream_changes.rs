@@ -1,0 +1,91 @@
+//! `STREAM.CREATE`, `STREAM.UPDATE`, `STREAM.DELETE`.
+
+use broker::{Facets, StreamSpec};
+use model::ErrorKind;
+
+use super::{Answered, expect_empty, stream, stream_info::describe};
+use crate::{
+    jetstream::{
+        account::Account,
+        config::{StreamConfig, created_ms},
+        error::ApiError,
+    },
+    server::Server,
+};
+
+/// Makes a stream; one that is there with the same configuration is answered as if it had been made.
+pub(super) async fn create(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
+    let asked = StreamConfig::parse(body)?;
+    if asked.name != name {
+        return Err(ApiError::name_mismatch());
+    }
+    if asked.sealed {
+        return Err(ApiError::invalid_config("stream configuration for create can not be sealed"));
+    }
+    let config = asked.checked()?;
+    let broker = &server.broker;
+    let wait = {
+        let _changing = account.changing.lock();
+        match account.stream(name) {
+            Some(known) if known.config == config => broker.catalog_staged(),
+            Some(_) => return Err(ApiError::name_in_use()),
+            None => {
+                if account.overlapping(&config.patterns(), name).is_some() {
+                    return Err(ApiError::overlap());
+                }
+                let settings = config.settings(broker.env().clock.wall_ms());
+                let facets = Facets { hidden: is_hidden(name), ..Facets::default() };
+                let spec = StreamSpec { settings, facets, ..StreamSpec::with_partitions(1) };
+                broker.stage_create_stream(account.key(name), spec).map_err(|error| ApiError::of(&error))?.1
+            }
+        }
+    };
+    broker.durable(wait).await.map_err(|error| ApiError::of(&error))?;
+    let bound = stream(account, name)?;
+    let mut answer = describe(server, &bound).await?;
+    answer.insert("did_create".to_owned(), true.into());
+    Ok(answer)
+}
+
+/// Names that have no face in other dialects.
+fn is_hidden(name: &str) -> bool {
+    ["__", "$", "KV_", "OBJ_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Changes a stream's configuration.
+pub(super) async fn update(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
+    let asked = StreamConfig::parse(body)?;
+    if asked.name != name {
+        return Err(ApiError::name_mismatch());
+    }
+    let config = asked.checked()?;
+    let broker = &server.broker;
+    let wait = {
+        let _changing = account.changing.lock();
+        let known = stream(account, name)?;
+        known.config.check_update(&config)?;
+        if account.overlapping(&config.patterns(), name).is_some() {
+            return Err(ApiError::overlap());
+        }
+        let settings = config.settings(created_ms(known.stream.settings()));
+        let change = |current: &mut broker::StreamSettings| {
+            *current = settings;
+            Ok(())
+        };
+        broker.stage_alter_stream(&account.key(name), change).map_err(|error| ApiError::of(&error))?.1
+    };
+    broker.durable(wait).await.map_err(|error| ApiError::of(&error))?;
+    let bound = stream(account, name)?;
+    describe(server, &bound).await
+}
+
+/// Deletes a stream with its messages.
+pub(super) async fn delete(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
+    expect_empty(body)?;
+    stream(account, name)?;
+    match server.broker.delete_stream(&account.key(name)).await {
+        Ok(()) => Ok(super::fields([("success", true.into())])),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(ApiError::stream_not_found()),
+        Err(error) => Err(ApiError::of(&error)),
+    }
+}

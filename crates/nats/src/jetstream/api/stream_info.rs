@@ -1,0 +1,114 @@
+//! `STREAM.INFO`: configuration and state, with subjects and deleted sequences where they are asked for.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Answered, fields, stream};
+use crate::{
+    core::subject,
+    jetstream::{
+        account::{Account, Bound},
+        api::message,
+        config::{created_ms, from_json},
+        error::ApiError,
+        time,
+    },
+    server::Server,
+};
+
+/// Subjects of one page.
+const SUBJECTS_MAX: usize = 100_000;
+
+/// Deleted sequences that are listed.
+const DELETED_MAX: usize = 100_000;
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Asked {
+    deleted_details: bool,
+    subjects_filter: String,
+    offset: usize,
+}
+
+pub(super) async fn answer(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
+    let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
+    let bound = stream(account, name)?;
+    let mut all = fields([("total", 0.into()), ("offset", 0.into()), ("limit", 0.into())]);
+    all.extend(describe(server, &bound).await?);
+    all.insert("cluster".to_owned(), json!({ "leader": server.id }));
+    let Some(Value::Object(state)) = all.get_mut("state") else { return Ok(all) };
+    if asked.deleted_details {
+        let (gone, total) = bound.partition.gaps(DELETED_MAX);
+        if total > 0 {
+            let gone: Vec<u64> = gone.into_iter().map(|offset| offset.0 + 1).collect();
+            state.insert("deleted".to_owned(), gone.into());
+        }
+    }
+    if !asked.subjects_filter.is_empty() {
+        let pattern = subject::pattern(asked.subjects_filter.as_bytes())
+            .ok_or_else(|| ApiError::invalid_config("invalid subject"))?;
+        let found = bound.partition.route_keys(&pattern, asked.offset, SUBJECTS_MAX);
+        let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+        let subjects: Map<String, Value> =
+            found.iter().map(|view| (text(&view.key), view.records.into())).collect();
+        let total = asked.offset + subjects.len();
+        if !subjects.is_empty() {
+            state.insert("subjects".to_owned(), subjects.into());
+            all.extend(fields([
+                ("total", total.into()),
+                ("offset", asked.offset.into()),
+                ("limit", SUBJECTS_MAX.into()),
+            ]));
+        }
+    }
+    Ok(all)
+}
+
+/// Configuration, state and times of a stream.
+pub(super) async fn describe(
+    server: &Server,
+    bound: &Bound,
+) -> std::result::Result<Map<String, Value>, ApiError> {
+    // What is too old goes before it is counted.
+    if bound.config.max_age > 0 {
+        server.broker.retain(&bound.stream);
+    }
+    let now_ms = server.broker.env().clock.wall_ms();
+    Ok(fields([
+        ("config", super::json(&bound.config)),
+        ("created", time::text(created_ms(bound.stream.settings())).into()),
+        ("state", state(server, bound).await?.into()),
+        ("ts", time::text(now_ms).into()),
+    ]))
+}
+
+async fn state(server: &Server, bound: &Bound) -> std::result::Result<Map<String, Value>, ApiError> {
+    let (partition, stats) = (&bound.partition, bound.partition.stats());
+    let bounds = partition.bounds();
+    let first = message::at_or_after(server, bound, bounds.start).await?;
+    let first_seq = match &first {
+        Some(first) => first.seq,
+        // Nothing was ever there.
+        None if bounds.end.0 == 0 => 0,
+        None => bounds.end.0 + 1,
+    };
+    let at = |ms: i64| if ms == 0 { time::NEVER.to_owned() } else { time::text(ms) };
+    let mut state = fields([
+        ("messages", stats.records.into()),
+        ("bytes", stats.bytes.into()),
+        ("first_seq", first_seq.into()),
+        ("first_ts", at(first.map_or(0, |first| first.at_ms)).into()),
+        ("last_seq", bounds.end.0.into()),
+        ("last_ts", at(partition.last_append_time_ms()).into()),
+    ]);
+    let subjects = partition.route_key_count();
+    if subjects > 0 {
+        state.insert("num_subjects".to_owned(), subjects.into());
+    }
+    let (_, gone) = partition.gaps(0);
+    if gone > 0 && stats.records > 0 {
+        state.insert("num_deleted".to_owned(), gone.into());
+    }
+    state.insert("consumer_count".to_owned(), 0.into());
+    Ok(state)
+}

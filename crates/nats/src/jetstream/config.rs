@@ -1,0 +1,466 @@
+//! A stream's configuration: JSON as clients write it, checked, and what the broker makes of it.
+
+use std::collections::BTreeMap;
+
+use broker::{
+    Durability, Overflow, Retention, StreamSettings, TimeSource,
+    routing::{Pattern, Token},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::ApiError;
+use crate::core::subject;
+
+/// Where the configuration is kept beside the broker's own settings, and when the stream was made.
+const CONFIG: &str = "nats.stream";
+const CREATED: &str = "nats.created";
+
+/// `_nats.level` and the like: what servers say of themselves in metadata.
+const OWN_METADATA: &str = "_nats.";
+
+const NAME_LEN_MAX: usize = 255;
+const DESCRIPTION_LEN_MAX: usize = 4 * 1024;
+const METADATA_LEN_MAX: usize = 128 * 1024;
+const REPLICAS_MAX: i64 = 5;
+const NS_PER_MS: i64 = 1_000_000;
+const WINDOW_MIN_NS: i64 = 100 * NS_PER_MS;
+const WINDOW_DEFAULT_NS: i64 = 120_000 * NS_PER_MS;
+
+/// Which messages go where there are too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Discard {
+    #[default]
+    Old,
+    New,
+}
+
+/// When messages go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RetentionPolicy {
+    #[default]
+    Limits,
+    Interest,
+    Workqueue,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Storage {
+    #[default]
+    File,
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compression {
+    #[default]
+    None,
+    S2,
+}
+
+/// What the consumers of a stream may ask for at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ConsumerLimits {
+    #[serde(skip_serializing_if = "is_default")]
+    pub inactive_threshold: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub max_ack_pending: i64,
+}
+
+/// A stream's configuration. Durations are nanoseconds; -1 = no limit. In the original's order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StreamConfig {
+    pub name: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub description: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub subjects: Vec<String>,
+    pub retention: RetentionPolicy,
+    pub max_consumers: i64,
+    pub max_msgs: i64,
+    pub max_bytes: i64,
+    pub max_age: i64,
+    pub max_msgs_per_subject: i64,
+    pub max_msg_size: i64,
+    pub discard: Discard,
+    pub storage: Storage,
+    pub num_replicas: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub no_ack: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub duplicate_window: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    placement: Option<Value>,
+    #[serde(skip_serializing_if = "is_default")]
+    mirror: Option<Value>,
+    #[serde(skip_serializing_if = "is_default")]
+    sources: Option<Value>,
+    pub compression: Compression,
+    #[serde(skip_serializing_if = "is_default")]
+    first_seq: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    subject_transform: Option<Value>,
+    #[serde(skip_serializing_if = "is_default")]
+    republish: Option<Value>,
+    pub allow_direct: bool,
+    pub mirror_direct: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub discard_new_per_subject: bool,
+    pub sealed: bool,
+    pub deny_delete: bool,
+    pub deny_purge: bool,
+    pub allow_rollup_hdrs: bool,
+    pub consumer_limits: ConsumerLimits,
+    pub allow_msg_ttl: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    subject_delete_marker_ttl: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
+    template_owner: String,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Reads a request of the API as strictly as the original: a field that it does not know is refused.
+pub(crate) fn from_json<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, ApiError> {
+    let mut value: Value = serde_json::from_slice(body).map_err(|error| json_error(&error))?;
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|_, value| !value.is_null());
+        fields.remove("pedantic");
+    }
+    serde_json::from_value(value).map_err(|error| json_error(&error))
+}
+
+fn json_error(error: &serde_json::Error) -> ApiError {
+    let text = error.to_string();
+    let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    match unknown {
+        Some(field) => ApiError::invalid_json(&format!("json: unknown field \"{field}\"")),
+        None if error.is_eof() => ApiError::invalid_json("unexpected EOF"),
+        None => ApiError::invalid_json(&text),
+    }
+}
+
+impl StreamConfig {
+    /// Reads a configuration, without its defaults.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        if body.is_empty() {
+            return Ok(StreamConfig::default());
+        }
+        from_json(body)
+    }
+
+    /// The configuration of a stream that this dialect made.
+    pub(crate) fn of(settings: &StreamSettings) -> Option<Self> {
+        serde_json::from_str(settings.extras.get(CONFIG)?).ok()
+    }
+
+    /// Fills in what was not given, and says what is wrong with the rest, in the original's words.
+    pub(crate) fn checked(mut self) -> Result<Self, ApiError> {
+        let invalid = |why: &str| Err(ApiError::invalid_config(why));
+        check_name(&self.name)?;
+        if self.description.len() > DESCRIPTION_LEN_MAX {
+            return invalid("stream description is too long, maximum allowed is 4096");
+        }
+        let metadata_len: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if metadata_len > METADATA_LEN_MAX {
+            return invalid("stream metadata exceeds maximum size of 131072 bytes");
+        }
+        self.metadata.retain(|name, _| !name.starts_with(OWN_METADATA));
+        for limit in [
+            &mut self.max_consumers,
+            &mut self.max_msgs,
+            &mut self.max_bytes,
+            &mut self.max_msgs_per_subject,
+            &mut self.max_msg_size,
+        ] {
+            if *limit <= 0 {
+                *limit = -1;
+            }
+        }
+        self.check_replicas()?;
+        self.check_built()?;
+        self.check_times()?;
+        if self.discard_new_per_subject {
+            if self.discard != Discard::New {
+                return invalid("discard new per subject requires discard new policy to be set");
+            }
+            if self.max_msgs_per_subject < 0 {
+                return invalid("discard new per subject requires max msgs per subject > 0");
+            }
+        }
+        if self.allow_rollup_hdrs && self.deny_purge {
+            return invalid("roll-ups require the purge permission");
+        }
+        if self.subjects.is_empty() {
+            self.subjects.push(self.name.clone());
+        }
+        self.check_subjects()?;
+        Ok(self)
+    }
+
+    fn check_replicas(&mut self) -> Result<(), ApiError> {
+        match self.num_replicas {
+            0 | 1 => self.num_replicas = 1,
+            2..=REPLICAS_MAX => return Err(ApiError::replicas()),
+            ..0 => return Err(ApiError::invalid_config("replicas count cannot be negative")),
+            _ => return Err(ApiError::invalid_config("maximum replicas is 5")),
+        }
+        Ok(())
+    }
+
+    /// What is not built is refused, not stored and forgotten.
+    fn check_built(&self) -> Result<(), ApiError> {
+        let not_built = [
+            (self.retention != RetentionPolicy::Limits, "retention other than limits"),
+            (self.mirror.is_some(), "mirror"),
+            (self.sources.is_some(), "sources"),
+            (self.placement.is_some(), "placement"),
+            (self.first_seq > 1, "first sequence"),
+            (self.subject_transform.is_some(), "subject transform"),
+            (self.republish.is_some(), "republish"),
+            (self.allow_msg_ttl, "message TTL"),
+            (self.subject_delete_marker_ttl != 0, "subject delete marker TTL"),
+            (!self.template_owner.is_empty(), "template"),
+        ];
+        match not_built.into_iter().find(|(is_asked, _)| *is_asked) {
+            Some((_, what)) => {
+                Err(ApiError::invalid_config(format!("{what} is not supported by this server")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_times(&mut self) -> Result<(), ApiError> {
+        let invalid = |why: &str| Err(ApiError::invalid_config(why));
+        if self.max_age != 0 && self.max_age < WINDOW_MIN_NS {
+            return invalid("max age needs to be >= 100ms");
+        }
+        if self.duplicate_window < 0 {
+            return invalid("duplicates window can not be negative");
+        }
+        if self.duplicate_window == 0 {
+            self.duplicate_window = WINDOW_DEFAULT_NS;
+            if self.max_age != 0 {
+                self.duplicate_window = self.duplicate_window.min(self.max_age);
+            }
+        }
+        if self.max_age != 0 && self.duplicate_window > self.max_age {
+            return invalid("duplicates window can not be larger then max age");
+        }
+        if self.duplicate_window < WINDOW_MIN_NS {
+            return invalid("duplicates window needs to be >= 100ms");
+        }
+        Ok(())
+    }
+
+    fn check_subjects(&self) -> Result<(), ApiError> {
+        let mut known: Vec<(&str, Pattern)> = Vec::new();
+        for text in &self.subjects {
+            let Some(pattern) = subject::pattern(text.as_bytes()) else {
+                return Err(ApiError::invalid_config("invalid subject"));
+            };
+            if let Some((other, _)) = known.iter().find(|(_, other)| overlap(other, &pattern)) {
+                let why = format!("subject \"{other}\" overlaps with \"{text}\"");
+                return Err(ApiError::invalid_config(why));
+            }
+            if !self.no_ack {
+                check_reserved(text, &pattern)?;
+            }
+            known.push((text, pattern));
+        }
+        Ok(())
+    }
+
+    /// What the subjects match.
+    pub(crate) fn patterns(&self) -> Vec<Pattern> {
+        self.subjects.iter().filter_map(|text| subject::pattern(text.as_bytes())).collect()
+    }
+
+    /// What the broker keeps, made at `created_ms`.
+    pub(crate) fn settings(&self, created_ms: i64) -> StreamSettings {
+        let overflow = |refuses: bool| if refuses { Overflow::Refuse } else { Overflow::DropOldest };
+        let mut settings = StreamSettings {
+            durability: if self.storage == Storage::Memory { Durability::Memory } else { Durability::Fsync },
+            retention: Retention { time_ms: ms(self.max_age), ..Retention::default() },
+            record_len_max: u32::try_from(self.max_msg_size).ok(),
+            time: TimeSource::Append,
+            length_max: u64::try_from(self.max_msgs).ok(),
+            bytes_max: u64::try_from(self.max_bytes).ok(),
+            overflow: overflow(self.discard == Discard::New),
+            key_records_max: u64::try_from(self.max_msgs_per_subject).ok(),
+            key_overflow: overflow(self.discard_new_per_subject),
+            dedup_window_ms: ms(self.duplicate_window).unwrap_or(0),
+            index_route_keys: true,
+            ..StreamSettings::default()
+        };
+        if let Ok(json) = serde_json::to_string(self) {
+            settings.extras.insert(CONFIG.to_owned(), json);
+        }
+        settings.extras.insert(CREATED.to_owned(), created_ms.to_string());
+        settings
+    }
+
+    /// Whether a stream of this configuration may get that one.
+    pub(crate) fn check_update(&self, new: &StreamConfig) -> Result<(), ApiError> {
+        let invalid = |why: &str| Err(ApiError::invalid_config(why));
+        if self.storage != new.storage {
+            return invalid("stream configuration update can not change storage type");
+        }
+        if self.max_consumers != new.max_consumers {
+            return invalid("stream configuration update can not change MaxConsumers");
+        }
+        if self.retention != new.retention {
+            return invalid("stream configuration update can not change retention policy");
+        }
+        if self.deny_delete && !new.deny_delete {
+            return invalid("stream configuration update can not cancel deny message deletes");
+        }
+        if self.deny_purge && !new.deny_purge {
+            return invalid("stream configuration update can not cancel deny purge");
+        }
+        if new.sealed {
+            return invalid("sealed is not supported by this server");
+        }
+        Ok(())
+    }
+}
+
+/// When a stream was made, milliseconds since the Unix epoch.
+pub(crate) fn created_ms(settings: &StreamSettings) -> i64 {
+    settings.extras.get(CREATED).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn ms(ns: i64) -> Option<u64> {
+    u64::try_from(ns / NS_PER_MS).ok().filter(|ms| *ms > 0)
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
+    if name.is_empty() || name.contains(is_bad) {
+        return Err(ApiError::invalid_config("stream name is required and can not contain '.', '*', '>'"));
+    }
+    if name.len() > NAME_LEN_MAX {
+        return Err(ApiError::invalid_config("stream name is too long, maximum allowed is 255"));
+    }
+    Ok(())
+}
+
+/// Subjects that the API itself uses are not stored: an acknowledgement would be taken for the answer.
+fn check_reserved(text: &str, pattern: &Pattern) -> Result<(), ApiError> {
+    if text == ">" {
+        return Err(ApiError::invalid_config("capturing all subjects requires no-ack to be true"));
+    }
+    for (reserved, of) in
+        [("$JS.>", "jetstream"), ("$JSC.>", "jetstream"), ("$NRG.>", "jetstream"), ("$SYS.>", "system")]
+    {
+        let is_allowed = text.starts_with("$JS.EVENT.") || text.starts_with("$SYS.ACCOUNT.");
+        if !is_allowed
+            && subject::pattern(reserved.as_bytes()).is_some_and(|reserved| overlap(&reserved, pattern))
+        {
+            let why = format!("subjects that overlap with {of} api require no-ack to be true");
+            return Err(ApiError::invalid_config(why));
+        }
+    }
+    Ok(())
+}
+
+/// Whether some subject matches both.
+pub(crate) fn overlap(one: &Pattern, other: &Pattern) -> bool {
+    let (mut ones, mut others) = (one.tokens().iter(), other.tokens().iter());
+    loop {
+        match (ones.next(), others.next()) {
+            (None, None) => return true,
+            (Some(Token::Rest | Token::Many), Some(_)) | (Some(_), Some(Token::Rest | Token::Many)) => {
+                return true;
+            }
+            (Some(Token::Exact(one)), Some(Token::Exact(other))) if one != other => return false,
+            (Some(_), Some(_)) => {}
+            (None, Some(_)) | (Some(_), None) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str) -> (u16, String) {
+        let error = StreamConfig::parse(json.as_bytes()).and_then(StreamConfig::checked).unwrap_err();
+        (error.err_code, error.description)
+    }
+
+    #[test]
+    fn a_minimal_configuration_gets_the_originals_defaults() {
+        let config = StreamConfig::parse(br#"{"name":"S","subjects":["a.*"]}"#).unwrap().checked().unwrap();
+        let expected = concat!(
+            r#"{"name":"S","subjects":["a.*"],"retention":"limits","max_consumers":-1,"max_msgs":-1,"#,
+            r#""max_bytes":-1,"max_age":0,"max_msgs_per_subject":-1,"max_msg_size":-1,"discard":"old","#,
+            r#""storage":"file","num_replicas":1,"duplicate_window":120000000000,"compression":"none","#,
+            r#""allow_direct":false,"mirror_direct":false,"sealed":false,"deny_delete":false,"#,
+            r#""deny_purge":false,"allow_rollup_hdrs":false,"consumer_limits":{},"allow_msg_ttl":false}"#
+        );
+        assert_eq!(serde_json::to_string(&config).unwrap(), expected);
+        assert_eq!(StreamConfig::of(&config.settings(7)), Some(config.clone()));
+        assert_eq!(created_ms(&config.settings(7)), 7);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_originals_words() {
+        for (json, err_code, text) in [
+            (r#"{"name":"T","subjectz":[]}"#, 10_025, "invalid JSON: json: unknown field \"subjectz\""),
+            ("{", 10_025, "invalid JSON: unexpected EOF"),
+            (r#"{"name":"T","subjects":["q..a"]}"#, 10_052, "invalid subject"),
+            (
+                r#"{"name":"T","subjects":["$JS.API.>"]}"#,
+                10_052,
+                "subjects that overlap with jetstream api require no-ack to be true",
+            ),
+            (r#"{"name":"T","subjects":[">"]}"#, 10_052, "capturing all subjects requires no-ack to be true"),
+            (r#"{"name":"T","subjects":["q.*","q.a"]}"#, 10_052, "subject \"q.*\" overlaps with \"q.a\""),
+            (r#"{"name":"T","num_replicas":3}"#, 10_074, "replicas > 1 not supported in non-clustered mode"),
+            (r#"{"name":"T","max_age":5}"#, 10_052, "max age needs to be >= 100ms"),
+            (r#"{"name":"T","duplicate_window":5}"#, 10_052, "duplicates window needs to be >= 100ms"),
+            (
+                r#"{"name":"T","max_age":1000000000,"duplicate_window":2000000000}"#,
+                10_052,
+                "duplicates window can not be larger then max age",
+            ),
+            (
+                r#"{"name":"T","discard_new_per_subject":true}"#,
+                10_052,
+                "discard new per subject requires discard new policy to be set",
+            ),
+        ] {
+            assert_eq!(refused(json), (err_code, text.to_owned()), "{json}");
+        }
+        assert_eq!(refused(r#"{"name":"a.b"}"#).0, 10_052);
+        assert_eq!(refused(r#"{"name":"T","retention":"interest"}"#).0, 10_052);
+    }
+
+    #[test]
+    fn patterns_overlap_when_one_subject_matches_both() {
+        for (one, other, expected) in [
+            ("a.*", "a.b", true),
+            ("a.*", "*.b", true),
+            ("a.>", "a", false),
+            ("a.>", "a.b.c", true),
+            ("a.b", "a.c", false),
+            ("a.*", "a.*.c", false),
+            (">", "a", true),
+        ] {
+            let pattern = |text: &str| subject::pattern(text.as_bytes()).unwrap();
+            assert_eq!(overlap(&pattern(one), &pattern(other)), expected, "{one} {other}");
+            assert_eq!(overlap(&pattern(other), &pattern(one)), expected, "{other} {one}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What one session's publishes mean for streams: gathered while one read is handled, then stored in one unit.
+
+use std::sync::Arc;
+
+use broker::{
+    Append, Broker, Conditions, NewBatch, Outcome, Partition, PublishUnit, ReadLimits, Refusal,
+    RefusalReason, Replaces, routing::Cache,
+};
+use bytes::Bytes;
+use model::{Attributes, ErrorKind, Offset, RecordAttributes, Result, Seq, limits};
+
+use super::{
+    account::{Account, Bound},
+    acks::Acks,
+    api::Request,
+    config::Discard,
+    error::ApiError,
+    headers,
+    stored::{FORMAT, Stored, split},
+};
+use crate::core::{fanout::Message, subject};
+
+/// Subjects whose stream one session keeps.
+const SUBJECTS_MAX: usize = 4_096;
+
+/// Headers that ask something of the stream begin so.
+const ASKING_PREFIX: &[u8] = b"Nats-";
+
+/// What waits for the end of a read, in order.
+pub(crate) enum Work {
+    /// Messages for streams.
+    Publish(Vec<Run>),
+    /// A request of the API, and where its answer goes.
+    Request { request: Request, reply: Option<Box<[u8]>>, body: Box<[u8]> },
+}
+
+/// Messages that become one batch of one stream.
+pub(crate) struct Run {
+    bound: Arc<Bound>,
+    body: Vec<u8>,
+    rows: Vec<RecordAttributes>,
+    replies: Vec<Option<Box<[u8]>>>,
+    asks: Asks,
+    /// Whether further messages may join.
+    is_open: bool,
+    /// Why it is not stored at all.
+    refused: Option<ApiError>,
+}
+
+/// What the headers of a message ask.
+#[derive(Default)]
+struct Asks {
+    conditions: Conditions,
+    replaces: Replaces,
+}
+
+/// One session's way into streams.
+pub(crate) struct Intake {
+    account: Arc<Account>,
+    takers: Cache<Option<Arc<Bound>>>,
+    work: Vec<Work>,
+}
+
+impl Intake {
+    pub(crate) fn new(account: Arc<Account>) -> Self {
+        Intake { account, takers: Cache::new(SUBJECTS_MAX), work: Vec::new() }
+    }
+
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// What was gathered.
+    pub(crate) fn take(&mut self) -> Vec<Work> {
+        std::mem::take(&mut self.work)
+    }
+
+    /// Offers a publish; whether a stream or the API takes it.
+    pub(crate) fn offer(&mut self, message: &Message<'_>) -> bool {
+        if let Some(request) = Request::of(message.subject, &self.account) {
+            let reply = message.reply.map(Into::into);
+            let body = message.payload.get(message.headers_len.unwrap_or(0)..).unwrap_or_default().into();
+            self.work.push(Work::Request { request, reply, body });
+            return true;
+        }
+        let generations = self.account.generations();
+        let account = &self.account;
+        if account.is_empty() {
+            return false;
+        }
+        let Some(bound) = self.takers.of(generations, message.subject, || account.taker(message.subject))
+        else {
+            return false;
+        };
+        let bound = bound.clone();
+        self.gather(&bound, message);
+        true
+    }
+
+    fn gather(&mut self, bound: &Arc<Bound>, message: &Message<'_>) {
+        let (block, body) =
+            message.payload.split_at_checked(message.headers_len.unwrap_or(0)).unwrap_or_default();
+        let stored = Stored { subject: message.subject, headers: block, body };
+        let reply = message.reply.filter(|_| !bound.config.no_ack).map(Into::into);
+        if !matches!(self.work.last(), Some(Work::Publish(_))) {
+            self.work.push(Work::Publish(Vec::new()));
+        }
+        let Some(Work::Publish(runs)) = self.work.last_mut() else { return };
+        let asks_nothing = !block.windows(ASKING_PREFIX.len()).any(|part| part == ASKING_PREFIX);
+        // A refusal is of one message, so what may be refused goes alone.
+        let is_open = asks_nothing && bound.config.discard == Discard::Old && bound.config.max_msg_size < 0;
+        let joined = runs.last_mut().filter(|run| {
+            is_open
+                && run.is_open
+                && Arc::ptr_eq(&run.bound, bound)
+                && run.rows.len() < limits::BATCH_RECORDS_MAX as usize
+                && run.body.len() + message.payload.len() < limits::BATCH_LEN_MAX / 2
+        });
+        let run = match joined {
+            Some(run) => run,
+            None => {
+                let (asks, refused) = match Asks::of(bound, &stored) {
+                    Ok(asks) => (asks, None),
+                    Err(error) => (Asks::default(), Some(error)),
+                };
+                runs.push(Run {
+                    bound: bound.clone(),
+                    body: Vec::new(),
+                    rows: Vec::new(),
+                    replies: Vec::new(),
+                    asks,
+                    is_open,
+                    refused,
+                });
+                let Some(run) = runs.last_mut() else { return };
+                run
+            }
+        };
+        stored.put(u32::try_from(run.rows.len()).unwrap_or(u32::MAX), &mut run.body);
+        run.rows.push(stored.attributes());
+        run.replies.push(reply);
+    }
+}
+
+impl Asks {
+    /// What a message's headers ask; an error when they cannot be met whatever the stream holds.
+    fn of(bound: &Bound, message: &Stored<'_>) -> std::result::Result<Self, ApiError> {
+        let mut asks = Asks::default();
+        let value = |name: &str| headers::value(message.headers, name).filter(|value| !value.is_empty());
+        if value("Nats-Expected-Stream").is_some_and(|name| name != bound.name().as_bytes()) {
+            return Err(ApiError::other_stream());
+        }
+        if value("Nats-TTL").is_some() {
+            return Err(ApiError::ttl_disabled());
+        }
+        let of_subject = value("Nats-Expected-Last-Subject-Sequence-Subject");
+        match value("Nats-Expected-Last-Subject-Sequence").map(number) {
+            Some(seq) => {
+                let pattern = subject::pattern(of_subject.unwrap_or(message.subject));
+                let pattern = pattern.ok_or_else(ApiError::last_subject_sequence)?;
+                asks.conditions.expected_pattern_last = Some((pattern, seq.checked_sub(1).map(Offset)));
+            }
+            None if of_subject.is_some() => return Err(ApiError::last_subject_sequence()),
+            None => {}
+        }
+        asks.conditions.expected_end = value("Nats-Expected-Last-Sequence").map(number).map(Offset);
+        asks.conditions.is_dedup_last = true;
+        asks.conditions.dedup_key = value("Nats-Msg-Id").map(Bytes::copy_from_slice);
+        let last_id = value("Nats-Expected-Last-Msg-Id").map(Bytes::copy_from_slice);
+        asks.conditions.expected_last_dedup_key = last_id;
+        if let Some(rollup) = value("Nats-Rollup") {
+            if !bound.config.allow_rollup_hdrs {
+                return Err(ApiError::rollup("rollup not permitted"));
+            }
+            asks.replaces = match rollup.to_ascii_lowercase().as_slice() {
+                b"sub" => Replaces::SameKey,
+                b"all" => Replaces::Everything,
+                _ => {
+                    let rollup = String::from_utf8_lossy(rollup);
+                    return Err(ApiError::rollup(&format!("rollup value invalid: \"{rollup}\"")));
+                }
+            };
+        }
+        Ok(asks)
+    }
+}
+
+/// What does not read as a number is one that no sequence is.
+fn number(text: &[u8]) -> u64 {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+}
+
+/// Stores runs in one unit; what their publishers are told, and the sequence to wait for first.
+pub(crate) async fn publish(broker: &Broker, runs: Vec<Run>) -> Acks {
+    let mut runs: Vec<(Run, Bytes)> = runs
+        .into_iter()
+        .map(|mut run| (std::mem::take(&mut run.body), run))
+        .map(|(body, run)| (run, body.into()))
+        .collect();
+    let stored = store(broker, &runs).await;
+    let (outcomes, wait) = match stored {
+        Ok(stored) => stored,
+        Err(error) => {
+            let refused = ApiError::store_failed(error.text());
+            runs.iter_mut().for_each(|(run, _)| run.refused = run.refused.take().or(Some(refused.clone())));
+            (Vec::new(), Seq(0))
+        }
+    };
+    let mut outcomes = outcomes.into_iter();
+    let mut acks = Acks { wait, all: Vec::new() };
+    for (run, body) in &runs {
+        let answer = match &run.refused {
+            Some(error) => Err(error.clone()),
+            None => match outcomes.next() {
+                Some(Outcome::Appended { base, .. }) => Ok((base, false)),
+                Some(Outcome::Duplicate { base, .. }) => Ok((base, true)),
+                Some(Outcome::Refused(refusal)) => Err(refused(broker, run, body.len(), &refusal)),
+                None => Err(ApiError::store_failed("the message was not stored")),
+            },
+        };
+        for (index, reply) in (0u64..).zip(&run.replies) {
+            let Some(reply) = reply else { continue };
+            let body = match &answer {
+                Ok((base, is_duplicate)) => ack(run.bound.name(), base.0 + index + 1, *is_duplicate),
+                Err(error) => refusal(run.bound.name(), error),
+            };
+            acks.all.push((reply.clone(), body));
+        }
+    }
+    acks
+}
+
+async fn store(broker: &Broker, runs: &[(Run, Bytes)]) -> Result<(Vec<Outcome>, Seq)> {
+    loop {
+        let appends: Vec<Append> = runs
+            .iter()
+            .filter(|(run, _)| run.refused.is_none())
+            .map(|(run, body)| append(run, body))
+            .collect();
+        if appends.is_empty() {
+            return Ok((Vec::new(), Seq(0)));
+        }
+        match broker.publish(PublishUnit::of(appends)) {
+            Ok(published) => return Ok((published.outcomes, published.wait)),
+            Err(error) if error.kind() == ErrorKind::Throttled => broker.room().await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn append(run: &Run, body: &Bytes) -> Append {
+    let batch = NewBatch {
+        count: u32::try_from(run.rows.len()).unwrap_or(u32::MAX),
+        format: FORMAT,
+        attributes: Attributes::Rows(run.rows.clone().into()),
+        body: body.clone(),
+        replaces: run.asks.replaces,
+        ..NewBatch::default()
+    };
+    Append { conditions: run.asks.conditions.clone(), ..Append::new(&run.bound.partition, batch) }
+}
+
+/// Why a message was not stored, as its publisher is told.
+fn refused(broker: &Broker, run: &Run, len: usize, refusal: &Refusal) -> ApiError {
+    let partition = &run.bound.partition;
+    match refusal.reason {
+        RefusalReason::ConditionFailed => {
+            let end = partition.staged_end();
+            let conditions = &run.asks.conditions;
+            if let Some((pattern, expected)) = &conditions.expected_pattern_last {
+                let last = partition.last_under(pattern, end);
+                if last != *expected {
+                    return ApiError::wrong_last_sequence(last.map_or(0, |last| last.0 + 1));
+                }
+            }
+            match conditions.expected_end {
+                Some(expected) if expected != end => ApiError::wrong_last_sequence(end.0),
+                _ => ApiError::wrong_last_message_id(&last_message_id(broker, partition)),
+            }
+        }
+        RefusalReason::TooLarge => ApiError::message_too_large(),
+        RefusalReason::Full => {
+            let (stats, config) = (partition.stats(), &run.bound.config);
+            let is_over = |max: i64, value: u64| u64::try_from(max).is_ok_and(|max| value > max);
+            if is_over(config.max_msgs, stats.records + 1) {
+                ApiError::store_failed("maximum messages exceeded")
+            } else if is_over(config.max_bytes, stats.bytes.saturating_add(len as u64)) {
+                ApiError::store_failed("maximum bytes exceeded")
+            } else {
+                ApiError::store_failed("maximum messages per subject exceeded")
+            }
+        }
+        RefusalReason::Closed => ApiError::stream_not_found(),
+        RefusalReason::SequenceGap
+        | RefusalReason::SequenceStale
+        | RefusalReason::ProducerFenced
+        | RefusalReason::Invalid
+        | RefusalReason::OthersRefused => ApiError::store_failed(refusal.error.text()),
+    }
+}
+
+/// The id of the last message, for the text of an error: nothing where it has none, or is not in memory.
+fn last_message_id(broker: &Broker, partition: &Partition) -> String {
+    let last = partition.bounds().end.0.checked_sub(1).map(Offset);
+    let chunk = last.and_then(|last| broker.try_read(partition, last, ReadLimits::bytes(1)).ok().flatten());
+    let mut id = String::new();
+    for part in chunk.iter().flat_map(|chunk| &chunk.batches) {
+        let read = split(&part.batch, |index, _, stored| {
+            if Some(part.batch.base.plus(u64::from(index))) == last {
+                let value = headers::value(stored.headers, "Nats-Msg-Id").unwrap_or_default();
+                id = String::from_utf8_lossy(value).into_owned();
+            }
+            Ok(())
+        });
+        if read.is_err() {
+            return String::new();
+        }
+    }
+    id
+}
+
+fn ack(stream: &str, seq: u64, is_duplicate: bool) -> Vec<u8> {
+    let duplicate = if is_duplicate { ",\"duplicate\":true" } else { "" };
+    format!("{{\"stream\":{},\"seq\":{seq}{duplicate}}}", quoted(stream)).into_bytes()
+}
+
+fn refusal(stream: &str, error: &ApiError) -> Vec<u8> {
+    let error = serde_json::to_string(error).unwrap_or_default();
+    format!("{{\"error\":{error},\"stream\":{},\"seq\":0}}", quoted(stream)).into_bytes()
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,33 @@
+//! JetStream: durable streams over the broker's logs.
+//!
+//! | their word | our word |
+//! |---|---|
+//! | stream | log of one partition |
+//! | stream's subjects | routes to it |
+//! | sequence | offset + 1 |
+//! | message | record |
+//! | message id | dedup key |
+//! | rollup | a batch that replaces what was there |
+//! | per-subject limit | limit per route key |
+//!
+//! A session offers each publish to its [`intake::Intake`]: requests of the API and messages for streams are gathered
+//! while one read is handled, then worked off in order. Acknowledgements leave through [`acks`], after the sync.
+//!
+//! *Invariant:* an acknowledgement follows the sync that makes it true.
+//!
+//! Not for: consumers, mirrors, sources, which are not built: nobody answers on their subjects, and configurations that ask
+//! for what is not built are refused.
+
+pub(crate) mod account;
+pub(crate) mod acks;
+pub(crate) mod api;
+mod config;
+mod error;
+mod headers;
+pub(crate) mod intake;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod time;
+
+pub use stored::format;

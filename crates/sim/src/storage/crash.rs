@@ -1,0 +1,274 @@
+//! Ends of boots, starts of new ones, and bits that rot in between.
+
+use std::sync::Arc;
+
+use model::{ErrorKind, Offset};
+
+use super::{
+    run::{Engine, Run},
+    state::HeardCatalog,
+};
+use crate::{Crash, Rates};
+
+impl Run {
+    /// Ends the boot.
+    pub fn crash(&mut self, crash: Crash) {
+        self.note(match (crash, self.world.powered()) {
+            (_, false) => "crash: power cut in an operation",
+            (Crash::Power, true) => "crash: power cut",
+            (Crash::Process, true) => "crash: process killed",
+        });
+        self.report.count("crash");
+        self.remember_aside();
+        // The disk forgets first: nothing that the engine does on its way out may count.
+        self.world.crash(crash);
+        self.engine = None;
+        self.held.clear();
+        self.waits.clear();
+        if self.rng.permille(250) {
+            self.rot(|_| false);
+        }
+    }
+
+    /// While a bit is wrong, what is set aside may stay so for good.
+    fn remember_aside(&mut self) {
+        if self.rotten
+            && let Some(store) = self.store()
+        {
+            self.aside.extend(store.damaged());
+            self.aside.sort_by_key(|(log, range)| (*log, range.start, range.end));
+            self.aside.dedup();
+        }
+    }
+
+    /// Whether `offset` may be reported lost: a bit is wrong, or was when its range was set aside.
+    pub fn may_be_lost(&self, log: u64, offset: Offset) -> bool {
+        self.rotten || self.aside.iter().any(|(of, range)| of.0 == log && range.contains(&offset))
+    }
+
+    /// Starts the engine and compares what it brought back. False when there is no engine yet.
+    pub fn open(&mut self) -> bool {
+        if self.rng.permille(150) {
+            let within = self.rng.pick(&[5, 30, 100]);
+            let n = self.rng.below(within);
+            self.world.disk.cut_power_in(Some(n));
+        }
+        let rates = if self.rng.permille(500) { self.knobs.rates } else { Rates::default() };
+        self.world.disk.set_rates(rates);
+        let catalog = Arc::new(HeardCatalog::default());
+        let env = self.world.env();
+        let opened = self.knobs.open(env, Run::dir(), catalog.clone(), self.settings.planted);
+        if !self.world.powered() {
+            drop(opened);
+            self.crash(Crash::Power);
+            return false;
+        }
+        match opened {
+            Ok((store, recovery)) => {
+                self.note("start");
+                self.count_recovery(&recovery);
+                let last = store.durable().0;
+                self.engine = Some(Engine { store, catalog });
+                self.compare_restart(last);
+                self.world.disk.set_rates(self.knobs.rates);
+                self.report.broken.is_empty()
+            }
+            Err(e) => {
+                self.refused_start(&e);
+                self.crash(Crash::Process);
+                false
+            }
+        }
+    }
+
+    fn refused_start(&mut self, e: &model::Error) {
+        match e.kind() {
+            ErrorKind::Corrupt if self.rotten => {
+                self.note("start refused: corrupt");
+                self.heal();
+            }
+            ErrorKind::Corrupt => self.broken(format!("start refused on a disk without rot: {e}")),
+            _ if self.faults_on() => {
+                self.note("start refused: disk");
+                // Not for ever: the operator makes room, the controller is replaced.
+                self.make_room();
+            }
+            kind => self.broken(format!("start refused: {kind:?}: {e}")),
+        }
+    }
+
+    /// Whether the disk may refuse something.
+    pub fn faults_on(&self) -> bool {
+        let Rates { sync_failed_ppm, sync_full_ppm, write_failed_ppm, read_failed_ppm, .. } =
+            self.knobs.rates;
+        sync_failed_ppm + sync_full_ppm + write_failed_ppm + read_failed_ppm > 0 || self.full_until.is_some()
+    }
+
+    fn count_recovery(&mut self, recovery: &store::Recovery) {
+        self.report.add_count("units replayed", recovery.replayed_units);
+        for (happened, what) in [
+            (recovery.checkpoint.is_some(), "start: from a checkpoint"),
+            (recovery.torn.is_some(), "start: cut a torn tail"),
+            (recovery.skipped_logs > 0, "start: skipped reserved offsets"),
+            (!recovery.damaged_checkpoints.is_empty(), "start: from an older checkpoint"),
+            (!recovery.damaged.is_empty(), "start: ranges set aside"),
+        ] {
+            if happened {
+                self.note(what);
+            }
+        }
+        if !recovery.lost.is_empty() {
+            self.broken(format!("a start reports {:?} as lost", recovery.lost));
+        }
+        let unfounded = |(log, range): &(model::LogId, std::ops::Range<Offset>)| {
+            !self.may_be_lost(log.0, range.start) || !self.may_be_lost(log.0, Offset(range.end.0 - 1))
+        };
+        if recovery.damaged.iter().any(unfounded)
+            || (!recovery.damaged_checkpoints.is_empty() && !self.rotten)
+        {
+            self.broken(format!("a start reports damage on a disk without rot: {recovery:?}"));
+        }
+    }
+
+    /// What must be true after a start whose last unit is `last`.
+    fn compare_restart(&mut self, last: u64) {
+        let (acknowledged, shown) = (self.model.acknowledged, self.model.shown);
+        if last < acknowledged {
+            return self
+                .broken(format!("unit {last} is the last after a start; {acknowledged} was acknowledged"));
+        }
+        if last < shown {
+            return self.broken(format!("unit {last} is the last after a start; a reader was shown {shown}"));
+        }
+        self.report.add_count("acknowledged records checked", self.model.acknowledged_records());
+        self.model.restart(last);
+        let expected = self.model.now.clone();
+        self.compare_catalog(&expected);
+        let Some(store) = self.store() else { return };
+        let found: Vec<u64> = store.logs().iter().map(|log| log.id().0).collect();
+        let alive: Vec<u64> =
+            expected.logs.iter().filter(|(_, log)| !log.deleted).map(|(id, _)| *id).collect();
+        if found != alive {
+            return self.broken(format!("logs {found:?} after a start instead of {alive:?}"));
+        }
+        for id in alive {
+            let Some(log) = self.handle(id) else { return };
+            let bounds = log.bounds();
+            let state = &expected.logs[&id];
+            let promised = self.model.promised_end.get(&id).copied().unwrap_or_default();
+            if bounds.end.0 < state.end.max(promised) {
+                return self.broken(format!(
+                    "log {id} ends at {} after a start instead of {} or later; {promised} was promised",
+                    bounds.end, state.end
+                ));
+            }
+            if bounds.end.0 > state.end {
+                self.report.count("start: went on above reserved offsets");
+            }
+            self.model.restarted_at(id, bounds.end.0);
+            let told = log.with(|_, heard| heard.told);
+            if told != state.told {
+                return self.broken(format!("log {id} was told {told:?} instead of {:?}", state.told));
+            }
+            self.compare_bounds(id, bounds);
+            self.compare_whole(id, &log);
+            if !self.report.broken.is_empty() || !self.world.powered() {
+                return;
+            }
+        }
+    }
+
+    fn compare_catalog(&mut self, expected: &super::model::State) {
+        let told = self.engine.as_ref().map(|engine| engine.catalog.told()).unwrap_or_default();
+        if told != expected.catalog {
+            self.broken(format!("the catalog was told {told:?} instead of {:?}", expected.catalog));
+        }
+    }
+
+    /// A log's bounds against the model, with nothing staged.
+    pub fn compare_bounds(&mut self, id: u64, bounds: store::Bounds) {
+        let Some(state) = self.model.now.logs.get(&id) else { return };
+        let first = state.first_live(0).unwrap_or(bounds.end.0);
+        let ordered = bounds.start <= bounds.stable_end && bounds.stable_end <= bounds.durable_end;
+        if !ordered || bounds.durable_end > bounds.end {
+            return self.broken(format!("log {id}: bounds out of order: {bounds:?}"));
+        }
+        if bounds.start > Offset(first) || bounds.start.0 < state.trimmed.min(bounds.end.0) {
+            let trimmed = state.trimmed;
+            self.broken(format!(
+                "log {id} starts at {}; first live {first}, trimmed to {trimmed}",
+                bounds.start
+            ));
+        }
+    }
+
+    /// Waits until everything is durable and compares everything.
+    pub fn settle_and_compare(&mut self) {
+        if !self.settle() {
+            return;
+        }
+        self.report.count("settled and compared");
+        for (id, log) in self.logs() {
+            let bounds = log.bounds();
+            if bounds.durable_end != bounds.end {
+                return self.broken(format!("log {id}: nothing is under way, yet {bounds:?}"));
+            }
+            self.compare_bounds(id, bounds);
+            self.compare_whole(id, &log);
+            if !self.report.broken.is_empty() || !self.world.powered() {
+                return;
+            }
+        }
+    }
+
+    /// Like [`Run::settle_and_compare`] for the cheap part.
+    pub fn settle_and_compare_bounds(&mut self) {
+        if !self.settle() {
+            return;
+        }
+        for (id, log) in self.logs() {
+            let end = self.model.now.logs.get(&id).map_or(0, |log| log.end);
+            let bounds = log.bounds();
+            if bounds.end.0 != end || bounds.durable_end != bounds.end {
+                return self.broken(format!("log {id}: {bounds:?} instead of an end of {end}"));
+            }
+            self.compare_bounds(id, bounds);
+        }
+    }
+
+    /// Flips one bit where that is fair, unless one is flipped already. Nothing that comes of it may be silent.
+    pub fn rot_something(&mut self) {
+        self.rot(|path| !path.starts_with(Run::dir().join("wal")));
+    }
+
+    /// The same; files of which `whole` says so rot anywhere, the others below what a later frame proves.
+    fn rot(&mut self, whole: fn(&std::path::Path) -> bool) {
+        if !self.knobs.rot || self.rotten {
+            return;
+        }
+        let places = self.world.disk.rottable(Run::dir(), whole);
+        if places.is_empty() {
+            return;
+        }
+        let place = places[self.rng.index(places.len())].clone();
+        let at = if self.rng.permille(200) {
+            self.rng.below(place.below.min(64))
+        } else {
+            self.rng.below(place.below)
+        };
+        let bit = self.rng.below(8) as u8;
+        if self.world.disk.rot(&place.path, at, bit).is_ok() {
+            self.note("rot");
+            self.rotten = true;
+        }
+    }
+
+    /// Repairs the bit, if one is wrong.
+    pub fn heal(&mut self) {
+        self.remember_aside();
+        if std::mem::take(&mut self.rotten) {
+            self.world.disk.heal();
+            self.note("healed");
+        }
+    }
+}

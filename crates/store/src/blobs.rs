@@ -1,0 +1,44 @@
+//! Immutable files by name: where checkpoints and segments live. A folder here, a bucket in cluster mode.
+
+mod file;
+
+use bytes::Bytes;
+use model::Result;
+
+pub use file::FileBlobs;
+
+/// A store of immutable, named blobs.
+pub trait Blobs: Send + Sync + 'static {
+    /// Writes `parts` one after another as `name`, atomically and durably: after a crash it is there whole or not at
+    /// all. [`model::ErrorKind::Exists`] when the name is taken, [`model::ErrorKind::Invalid`] for a name that is not
+    /// 1..=200 letters, digits, `-`, `_` and `.`, or that begins with a full stop. An error of `parts` is passed on and
+    /// leaves nothing. Blocks on the disk.
+    fn put(&self, name: &str, parts: &mut dyn Iterator<Item = Result<Bytes>>) -> Result<u64>;
+
+    /// Reads `[at, at + len)`. [`model::ErrorKind::NotFound`] without the blob; [`model::ErrorKind::Invalid`] past its end.
+    /// Reading goes on working for a blob removed meanwhile only through a handle taken before; see [`Blobs::open`].
+    fn read(&self, name: &str, at: u64, len: u32) -> Result<Bytes>;
+
+    /// A handle that pins the blob: it stays readable after [`Blobs::remove`].
+    fn open(&self, name: &str) -> Result<std::sync::Arc<dyn Blob>>;
+
+    /// Names and lengths of all blobs whose name begins with `prefix`, sorted by name.
+    fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>>;
+
+    /// Removes a blob; one that is not there is fine.
+    fn remove(&self, name: &str) -> Result<()>;
+}
+
+/// One pinned blob.
+pub trait Blob: Send + Sync + 'static {
+    /// Reads `[at, at + len)`.
+    fn read(&self, at: u64, len: u32) -> Result<Bytes>;
+    /// Length in bytes.
+    fn len(&self) -> u64;
+    /// A read of `[at, at + len)` comes soon. Advice only, for whoever has to fetch; does not wait.
+    fn will_need(&self, _at: u64, _len: u32) {}
+    /// Whether it holds nothing.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,155 @@
+//! The data directory: one process, one format.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use env::{Env, LockedDir, Open};
+use model::{Error, Result};
+
+use crate::fsio::sync_above;
+
+/// The layout that this program writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+
+const FILE: &str = "FORMAT";
+const MAX_LEN: u64 = 4096;
+
+/// A data directory held for this process.
+pub(crate) struct Held {
+    _lock: Box<dyn LockedDir>,
+    /// Random, from when the directory was made.
+    pub incarnation: u128,
+}
+
+/// Takes `dir` for this process and checks its format; makes it when it is not there.
+pub(crate) fn take(env: &Env, dir: &Path) -> Result<Held> {
+    let made = env.files.create_dir(dir).map_err(|e| failed("cannot make the data directory", dir, &e))?;
+    let holder = format!("process {}", std::process::id());
+    let lock = env.files.lock_dir(dir, &holder).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => {
+            Error::unavailable(format!("data directory {} is in use by {e}", dir.display()))
+        }
+        _ => failed("cannot lock the data directory", dir, &e),
+    })?;
+    let path = dir.join(FILE);
+    let incarnation = match env.files.open(&path, Open::Read) {
+        Ok(file) => {
+            let len = file.len().map_err(|e| failed("cannot read", &path, &e))?.min(MAX_LEN);
+            let mut text = vec![0; usize::try_from(len).unwrap_or(0)];
+            file.read_exact_at(&mut text, 0).map_err(|e| failed("cannot read", &path, &e))?;
+            let incarnation = parse(&String::from_utf8_lossy(&text), dir)?;
+            // The process that made the directory may have died before its last sync; what is above, it had synced.
+            env.files.sync_dir(dir).map_err(|e| failed("cannot sync", dir, &e))?;
+            incarnation
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => create(env, dir, &path, made)?,
+        Err(e) => return Err(failed("cannot open", &path, &e)),
+    };
+    Ok(Held { _lock: lock, incarnation })
+}
+
+fn parse(text: &str, dir: &Path) -> Result<u128> {
+    let strange = || Error::corrupt(format!("{} does not say its format", dir.join(FILE).display()));
+    let mut lines = text.lines();
+    let format = lines.next().and_then(|line| line.strip_prefix("wiremill data ")).ok_or_else(strange)?;
+    let format: u32 = format.trim().parse().map_err(|_| strange())?;
+    if format > FORMAT {
+        return Err(Error::invalid(format!(
+            "data directory {} has format {format}; this program reads formats up to {FORMAT}: use the newer program",
+            dir.display()
+        )));
+    }
+    let incarnation = lines.next().and_then(|line| line.strip_prefix("incarnation ")).ok_or_else(strange)?;
+    u128::from_str_radix(incarnation.trim(), 16).map_err(|_| strange())
+}
+
+/// Writes the format file of a new directory, durably before anything else is in it. Once it is there, so are the folders,
+/// and the names of all that is above. `made`: how many folders this process made for it.
+fn create(env: &Env, dir: &Path, path: &Path, made: usize) -> Result<u128> {
+    // Data without its format file is somebody else's, or ours and damaged: neither is to be written over.
+    for name in ["wal", "blobs"] {
+        if env.files.list(&dir.join(name)).is_ok_and(|entries| !entries.is_empty()) {
+            return Err(Error::corrupt(format!("{} has data but no format file", dir.display())));
+        }
+    }
+    let incarnation = env.random.u128();
+    let text = format!("wiremill data {FORMAT}\nincarnation {incarnation:032x}\n");
+    let unfinished = PathBuf::from(format!("{}.new", path.display()));
+    let written = || -> io::Result<()> {
+        match env.files.remove(&unfinished) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let file = env.files.open(&unfinished, Open::Create)?;
+        file.write_all_at(&[io::IoSlice::new(text.as_bytes())], 0)?;
+        file.sync()?;
+        for name in ["wal", "blobs"] {
+            env.files.create_dir(&dir.join(name))?;
+        }
+        // A directory that was there without its format file is perhaps of a process that died here: who knows what it
+        // had synced?
+        let above = if made > 0 { made } else { usize::MAX };
+        sync_above(&*env.files, dir, above)?;
+        env.files.rename(&unfinished, path)?;
+        env.files.sync_dir(dir)
+    };
+    written().map_err(|e| failed("cannot write", path, &e))?;
+    Ok(incarnation)
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::unavailable(format!("{what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::Ordering};
+
+    use super::*;
+    use crate::{
+        Store, StoreOptions,
+        conformance::Hands,
+        testing::{Commands, Notes, Scratch},
+        wal::tests::faulty::faulty_files,
+    };
+
+    /// Syncs of files, and the folders that were synced, while `dir` was opened.
+    fn syncs_of_opening(dir: &Path) -> (u64, Vec<PathBuf>) {
+        let (files, wrong) = faulty_files();
+        // What is prepared in the background is prepared by hand: not at all.
+        let env = Arc::new(Hands::default()).env(files, 1);
+        let catalog = Arc::new(Commands::default());
+        let opened = Store::<Notes>::open(env, dir, StoreOptions::default(), |_| {}, catalog);
+        drop(opened.unwrap());
+        let dirs = std::mem::take(&mut *wrong.synced_dirs.lock());
+        (wrong.synced.load(Ordering::SeqCst), dirs)
+    }
+
+    #[test]
+    fn an_empty_directory_is_opened_with_six_syncs() {
+        let scratch = Scratch::new("syncs");
+        let dir = scratch.0.join("data");
+        let (files, dirs) = syncs_of_opening(&dir);
+        // The format file, the log's first file with its header, and the frame in it.
+        assert_eq!(files, 3);
+        assert_eq!(dirs, [scratch.0.clone(), dir.clone(), dir.join("wal")]);
+        let (_, dirs) = syncs_of_opening(&dir);
+        assert_eq!(dirs[0], dir, "its maker may have died before it synced the name of its format file");
+        assert!(!dirs.contains(&scratch.0), "what is above was synced before that");
+    }
+
+    #[test]
+    fn folders_above_are_synced_where_they_were_made_and_all_of_them_when_nobody_knows() {
+        let scratch = Scratch::new("above");
+        let dir = scratch.0.join("a/b");
+        let (_, dirs) = syncs_of_opening(&dir);
+        assert_eq!(dirs[..2], [scratch.0.join("a"), scratch.0.clone()]);
+        let dir = scratch.0.join("made");
+        env::real().files.create_dir(&dir).unwrap();
+        let (_, dirs) = syncs_of_opening(&dir);
+        let above: Vec<&Path> = dir.ancestors().skip(1).collect();
+        assert_eq!(dirs[..above.len()], above);
+    }
+}

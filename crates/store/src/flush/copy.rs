@@ -1,0 +1,243 @@
+//! Copies live batches into a new segment and moves their logs over to it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use model::{Batch, Error, ErrorKind, LogId, OwnerEpoch, Result};
+
+use super::plan::Item;
+use crate::{
+    Attached, Change, Log,
+    files::segment_name,
+    index::INDEX_STEP_LEN,
+    log::{
+        Gone,
+        live::{Extent, FileId, Index, Point},
+    },
+    segment::FooterWriter,
+    store::Inner,
+    wal::codec::decode_entry,
+};
+
+/// Offsets without a stored batch that an extent may span: they are marked as dropped one by one.
+const GAP_MAX: u64 = 4096;
+
+/// An extent is at most this long, so that one without its index can be read whole.
+const EXTENT_LEN_MAX: u32 = 16 << 20;
+
+/// Bytes that are handed to the file system at a time.
+const PART_LEN: usize = 1 << 20;
+
+/// Writes segment `number` out of `items` and lets their logs use it.
+pub(super) fn copy_segment<A: Attached>(store: &Inner<A>, number: u64, items: Vec<Item>) -> Result<()> {
+    let mut copier = Copier {
+        store,
+        number,
+        items: items.into_iter(),
+        at: 0,
+        growing: None,
+        copied: Vec::new(),
+        footer: Some(FooterWriter::default()),
+    };
+    // Nothing live is left when it comes to it: no file for nothing.
+    let Some(first) = copier.next() else { return Ok(()) };
+    if copier.copied.is_empty() && copier.growing.is_none() {
+        return Ok(());
+    }
+    store.files.blobs.put(&segment_name(number), &mut std::iter::once(first).chain(&mut copier))?;
+    copier.copied.iter().for_each(|copied| swap(store, copied));
+    Ok(())
+}
+
+/// What of one log the new segment has, and what that replaces.
+struct Copied {
+    log: LogId,
+    extents: Vec<Extent>,
+    sources: Vec<Item>,
+}
+
+struct Growing {
+    log: LogId,
+    extent: Extent,
+    points: Vec<Point>,
+}
+
+/// Streams the segment's bytes; knows what it wrote afterwards.
+struct Copier<'s, A: Attached> {
+    store: &'s Inner<A>,
+    number: u64,
+    items: std::vec::IntoIter<Item>,
+    at: u64,
+    growing: Option<Growing>,
+    copied: Vec<Copied>,
+    footer: Option<FooterWriter>,
+}
+
+impl<A: Attached> Iterator for Copier<'_, A> {
+    type Item = Result<Bytes>;
+
+    fn next(&mut self) -> Option<Result<Bytes>> {
+        let mut part = Vec::new();
+        while part.len() < PART_LEN {
+            let Some(item) = self.items.next() else {
+                self.close();
+                let footer = self.footer.take();
+                part.extend(footer.map(FooterWriter::finish).unwrap_or_default());
+                return (!part.is_empty()).then(|| Ok(part.into()));
+            };
+            if let Err(error) = self.item(&item, &mut part) {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(part.into()))
+    }
+}
+
+impl<A: Attached> Copier<'_, A> {
+    fn item(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<()> {
+        // Also when nothing of this item is left to copy: those after it do not follow on what is before it.
+        if !item.follows || self.growing.as_ref().is_some_and(|growing| growing.log != item.log) {
+            self.close();
+        }
+        let Some(log) = self.store.logs.read().get(&item.log).cloned() else { return Ok(()) };
+        let batches = match read_batches(self.store, item) {
+            Ok(batches) => batches,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                set_aside(&log, item, &error);
+                self.close(); // The next one must not span it.
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let state = log.lock();
+        let live = |batch: &Batch| !matches!(state.core.gone_in(batch), Gone::All);
+        let batches: Vec<_> = batches.into_iter().filter(|(batch, _)| live(batch)).collect();
+        drop(state);
+        self.of(item.log).sources.push(item.clone());
+        for (batch, bytes) in batches {
+            self.batch(item, &batch, &bytes, out);
+        }
+        Ok(())
+    }
+
+    /// What has been copied of `log`, which is the last one so far or comes after it.
+    fn of(&mut self, log: LogId) -> &mut Copied {
+        if self.copied.last().is_none_or(|last| last.log != log) {
+            self.copied.push(Copied { log, extents: Vec::new(), sources: Vec::new() });
+        }
+        let last = self.copied.len() - 1;
+        &mut self.copied[last]
+    }
+
+    fn batch(&mut self, item: &Item, batch: &Batch, bytes: &Bytes, out: &mut Vec<u8>) {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let fits = |growing: &Growing| {
+            growing.log == item.log
+                && batch.base >= growing.extent.end()
+                && batch.base.since(growing.extent.end()) <= GAP_MAX
+                && growing.extent.len.saturating_add(len) <= EXTENT_LEN_MAX
+                && batch.end().since(growing.extent.base) <= u64::from(u32::MAX)
+        };
+        if !self.growing.as_ref().is_some_and(fits) {
+            self.close();
+            self.growing = Some(Growing {
+                log: item.log,
+                extent: Extent {
+                    file: FileId::Segment(self.number),
+                    at: self.at,
+                    base: batch.base,
+                    len: 0,
+                    count: 0,
+                    stored: 0,
+                    live: 0,
+                    append_time_ms: i64::MIN,
+                    event_time_ms: i64::MIN,
+                    index: Index::None,
+                    damaged: false,
+                },
+                points: Vec::new(),
+            });
+        }
+        if let Some(growing) = &mut self.growing {
+            growing.add(batch, len);
+        }
+        out.extend_from_slice(bytes);
+        self.at += bytes.len() as u64;
+    }
+
+    fn close(&mut self) {
+        let Some(Growing { log, mut extent, points, .. }) = self.growing.take() else { return };
+        if points.len() > 1 {
+            extent.index = Index::Points(points.into());
+        }
+        if let Some(footer) = &mut self.footer {
+            footer.extent(log, &extent);
+        }
+        if matches!(extent.index, Index::Points(_)) {
+            extent.index = Index::Footer;
+        }
+        self.of(log).extents.push(extent);
+    }
+}
+
+impl Growing {
+    fn add(&mut self, batch: &Batch, len: u32) {
+        let event_time_ms = batch.max_event_time_ms.unwrap_or(batch.append_time_ms);
+        let base = u32::try_from(batch.base.since(self.extent.base)).unwrap_or(u32::MAX);
+        let at = self.extent.len;
+        match self.points.last_mut() {
+            Some(point) if at - point.at < INDEX_STEP_LEN => {
+                point.append_time_ms = point.append_time_ms.max(batch.append_time_ms);
+                point.event_time_ms = point.event_time_ms.max(event_time_ms);
+            }
+            _ => self.points.push(Point { base, at, append_time_ms: batch.append_time_ms, event_time_ms }),
+        }
+        let extent = &mut self.extent;
+        extent.len += len;
+        extent.count = base + batch.count;
+        extent.stored += batch.count;
+        extent.append_time_ms = extent.append_time_ms.max(batch.append_time_ms);
+        extent.event_time_ms = extent.event_time_ms.max(event_time_ms);
+    }
+}
+
+/// The batches of an extent with their entries' bytes.
+fn read_batches<A: Attached>(store: &Inner<A>, item: &Item) -> Result<Vec<(Batch, Bytes)>> {
+    let bytes = store.files.read(item.file, item.at, item.len)?;
+    let mut batches = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let decoded = decode_entry(item.log, OwnerEpoch::default(), &bytes.slice(at..))?;
+        if let Change::Data { batch, .. } = decoded.entry.change {
+            if batch.base < item.offsets.start || batch.end() > item.offsets.end {
+                return Err(Error::corrupt(format!(
+                    "offset {} of log {} is out of place",
+                    batch.base, item.log
+                )));
+            }
+            batches.push((batch, bytes.slice(at..at + decoded.len)));
+        }
+        at += decoded.len;
+    }
+    Ok(batches)
+}
+
+fn set_aside<A: Attached>(log: &Arc<Log<A>>, item: &Item, error: &Error) {
+    let (first, end) = (item.offsets.start, item.offsets.end);
+    if log.lock().core.quarantine(item.file, item.at, first) {
+        tracing::error!(
+            log = item.log.0, first = first.0, end = end.0, file = ?item.file, at = item.at, %error,
+            "stored records cannot be copied; the extent is set aside"
+        );
+    }
+}
+
+/// Lets a log use the copies of its extents. What was dropped meanwhile stays dropped.
+fn swap<A: Attached>(store: &Inner<A>, copied: &Copied) {
+    let Some(log) = store.logs.read().get(&copied.log).cloned() else { return };
+    let sources: HashSet<(FileId, u64)> = copied.sources.iter().map(|item| (item.file, item.at)).collect();
+    let (Some(first), Some(last)) = (copied.sources.first(), copied.sources.last()) else { return };
+    let range = first.offsets.start..last.offsets.end;
+    let taken = |extent: &Extent| !extent.damaged && sources.contains(&(extent.file, extent.at));
+    log.lock().core.replace(range, taken, copied.extents.clone());
+}

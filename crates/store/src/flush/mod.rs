@@ -1,0 +1,298 @@
+//! Background work on what is stored: flushing WAL files to segments, merging segments, checkpoints, and giving files
+//! back. One state machine, stepped by a worker; every step locks one log at a time, and shortly.
+//!
+//! A pass: plan (which files stay, what is copied) · copy, a segment per step · checkpoint · release. Nothing is removed
+//! before a checkpoint that does not need it, and the one before, are in place. So whatever a crash interrupts is done
+//! again from files that are still there.
+
+mod copy;
+mod plan;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use env::{Next, Signal, Worker};
+use model::{LogId, Result, Seq};
+
+use self::{copy::copy_segment, plan::Plan};
+use crate::{
+    Attached,
+    checkpoint::{self, Finished, Head, Writer},
+    faults::Fault,
+    files::{SEGMENT_PREFIX, segment_name, segment_number},
+    log::live::FileId,
+    store::Inner,
+};
+
+/// A checkpoint that is in place.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub id: u64,
+    pub position: Seq,
+    /// Files with extents that it names. `None` when that is not known: all there are.
+    pub files: Option<BTreeSet<FileId>>,
+}
+
+/// What the worker is at.
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Idle,
+    Copying(Plan),
+    /// Logs that are still to be copied into the checkpoint, by id.
+    Gathering(Box<Writer>, VecDeque<LogId>),
+    /// Waiting for what the checkpoint holds to be durable.
+    Waiting(Box<Finished>),
+}
+
+/// State of the background work.
+pub(crate) struct Flusher {
+    phase: Phase,
+    /// The last two checkpoints, oldest first.
+    kept: VecDeque<Kept>,
+    next_checkpoint: u64,
+    pub next_segment: u64,
+    /// WAL files that are segments now.
+    pub segments: BTreeSet<u64>,
+    /// Files that stay whatever no checkpoint says of them: they were there when one could not be read.
+    protected: BTreeSet<FileId>,
+    /// Bytes applied when the checkpoint in the making noted its position.
+    bytes_noted: u64,
+    /// Nanoseconds of the monotonic clock before which it leaves the disk to the WAL.
+    yield_until_ns: u64,
+    figures: Arc<Figures>,
+}
+
+/// What the background work has done since the start. Read without waiting for it.
+#[derive(Default)]
+pub(crate) struct Figures {
+    pub checkpoints: AtomicU64,
+    pub segments_written: AtomicU64,
+}
+
+/// Logs that go into a checkpoint per step.
+const LOGS_PER_STEP: usize = 1024;
+
+/// How long background writing pauses while syncs are slow, nanoseconds.
+const PAUSE_NS: u64 = 5_000_000;
+
+impl Flusher {
+    pub fn new(
+        kept: Vec<Kept>,
+        next_checkpoint: u64,
+        next_segment: u64,
+        segments: BTreeSet<u64>,
+        protected: BTreeSet<FileId>,
+        figures: Arc<Figures>,
+    ) -> Self {
+        Flusher {
+            phase: Phase::Idle,
+            kept: kept.into(),
+            next_checkpoint,
+            next_segment,
+            segments,
+            protected,
+            bytes_noted: 0,
+            yield_until_ns: 0,
+            figures,
+        }
+    }
+
+    /// Does one step. `Park` when there is nothing to do, or when what it waits for raises its signal.
+    pub fn step<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Next {
+        if store.wal.failure().is_some() {
+            return Next::Park;
+        }
+        match self.try_step(store) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "flushing failed; it is tried again");
+                self.phase = Phase::Idle;
+                Next::ParkUntil(store.env.clock.mono_ns() + 1_000_000_000)
+            }
+        }
+    }
+
+    /// Begins a pass although there is no need yet: closing, tests.
+    pub fn force<A: Attached>(&mut self, store: &Inner<A>, flush: bool) {
+        if matches!(self.phase, Phase::Idle) {
+            self.begin(store, flush);
+        }
+    }
+
+    /// Gives up the pass it is in. What was copied stays; the rest is still where it was.
+    pub fn reset(&mut self) {
+        self.phase = Phase::Idle;
+    }
+
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    fn begin<A: Attached>(&mut self, store: &Inner<A>, flush: bool) {
+        let plan = if flush { Plan::new(store, &self.segments) } else { Plan::default() };
+        self.phase = Phase::Copying(plan);
+    }
+
+    fn try_step<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Result<Next> {
+        match std::mem::take(&mut self.phase) {
+            Phase::Idle => {
+                if !store.unflushed.is_due(store.wal.durable()) {
+                    return Ok(Next::Park);
+                }
+                self.begin(store, true);
+            }
+            Phase::Copying(mut plan) => {
+                if let Some(until_ns) = self.pause(store) {
+                    self.phase = Phase::Copying(plan);
+                    return Ok(Next::ParkUntil(until_ns));
+                }
+                if let Some(file) = plan.keep.pop() {
+                    plan::keep(store, file)?;
+                    self.segments.insert(file);
+                } else if let Some(segment) = plan.copies.pop_front() {
+                    let number = self.next_segment;
+                    self.next_segment += 1;
+                    copy_segment(store, number, segment)?;
+                    self.figures.segments_written.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.phase = self.note(store);
+                    return Ok(Next::Again);
+                }
+                self.phase = Phase::Copying(plan);
+            }
+            Phase::Gathering(mut writer, mut logs) => {
+                for id in logs.drain(..logs.len().min(LOGS_PER_STEP)) {
+                    let log = store.logs.read().get(&id).cloned();
+                    if let Some(log) = log {
+                        let state = log.lock();
+                        if !state.core.is_deleted() {
+                            writer.log(&state);
+                        }
+                    }
+                }
+                self.phase = match logs.is_empty() {
+                    true => Phase::Waiting(Box::new(writer.finish(&*store.catalog))),
+                    false => Phase::Gathering(writer, logs),
+                };
+            }
+            Phase::Waiting(finished) => {
+                if store.wal.durable() < finished.needs
+                    && !store.options.faults.has(Fault::CheckpointUnsynced)
+                {
+                    let waker = store.flush_waker();
+                    store.wal.wake_on_durable(finished.needs, &waker);
+                    self.phase = Phase::Waiting(finished);
+                    return Ok(Next::Park);
+                }
+                self.put(store, &finished)?;
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// While the WAL's syncs take more than twice their usual time, the disk is left to it for a moment.
+    fn pause<A: Attached>(&mut self, store: &Inner<A>) -> Option<u64> {
+        let now_ns = store.env.clock.mono_ns();
+        if now_ns < self.yield_until_ns {
+            return Some(self.yield_until_ns);
+        }
+        let stats = store.wal.stats();
+        let paused_just_now = self.yield_until_ns != 0 && now_ns < self.yield_until_ns + 4 * PAUSE_NS;
+        if paused_just_now || stats.sync_median_ns == 0 || stats.sync_last_ns <= 2 * stats.sync_median_ns {
+            return None;
+        }
+        self.yield_until_ns = now_ns + PAUSE_NS;
+        Some(self.yield_until_ns)
+    }
+
+    /// Notes the position of a new checkpoint: everything up to it is placed in its log.
+    fn note<A: Attached>(&mut self, store: &Inner<A>) -> Phase {
+        let position = store.wal.durable();
+        self.bytes_noted = store.unflushed.bytes();
+        let head = Head {
+            id: self.next_checkpoint,
+            position,
+            next_log: store.next_log.load(Ordering::Relaxed),
+            next_segment: self.next_segment,
+        };
+        let logs = store.logs_by_id().iter().map(|log| log.id()).collect();
+        Phase::Gathering(Box::new(Writer::new(head)), logs)
+    }
+
+    fn put<A: Attached>(&mut self, store: &Arc<Inner<A>>, finished: &Finished) -> Result<()> {
+        self.next_checkpoint += 1;
+        finished.put(&*store.files.blobs)?;
+        let head = finished.head;
+        self.figures.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.kept.push_back(Kept {
+            id: head.id,
+            position: head.position,
+            files: Some(finished.files.clone()),
+        });
+        while self.kept.len() > 2 {
+            if let Some(old) = self.kept.pop_front() {
+                store.files.blobs.remove(&checkpoint::name(old.id))?;
+            }
+        }
+        store.unflushed.covered(self.bytes_noted, head.position);
+        if !store.closing.load(Ordering::Acquire) {
+            self.release(store)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the files that neither of the two checkpoints needs.
+    fn release<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Result<()> {
+        let [older, newer] = self.kept.make_contiguous() else { return Ok(()) };
+        let (Some(a), Some(b)) = (&older.files, &newer.files) else { return Ok(()) };
+        let needed = |file: &FileId| a.contains(file) || b.contains(file) || self.protected.contains(file);
+        for info in store.wal.files() {
+            let file = FileId::Wal(info.file);
+            if info.sealed.is_some_and(|last| last <= older.position) && !needed(&file) {
+                store.files.close(file);
+                store.wal.release(info.file);
+                self.segments.remove(&info.file);
+            }
+        }
+        for (name, _) in store.files.blobs.list(SEGMENT_PREFIX)? {
+            let Some(number) = segment_number(&name).filter(|number| *number < self.next_segment) else {
+                continue;
+            };
+            let file = FileId::Segment(number);
+            if !needed(&file) {
+                store.files.close(file);
+                store.files.blobs.remove(&segment_name(number))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The background work as a worker. Ends with its store.
+pub(crate) struct FlushWorker<A: Attached>(Weak<Inner<A>>);
+
+impl<A: Attached> FlushWorker<A> {
+    pub fn start(store: &Arc<Inner<A>>, signal: Signal) {
+        store.env.spawn.worker("wm-flush", signal, Box::new(FlushWorker(Arc::downgrade(store))));
+    }
+}
+
+impl<A: Attached> Worker for FlushWorker<A> {
+    fn step(&mut self) -> Next {
+        let Some(store) = self.0.upgrade() else { return Next::Done };
+        if store.closing.load(Ordering::Acquire) {
+            return Next::Done;
+        }
+        let mut flusher = store.flusher.lock();
+        flusher.step(&store)
+    }
+}

@@ -1,0 +1,248 @@
+use std::sync::Arc;
+
+use model::{Error, ErrorKind, Offset};
+
+use crate::{
+    Class, Durability, Log, Read, ReadLimits, StoreOptions, Upto,
+    mem::MemWalOptions,
+    testing::{Notes, World},
+};
+
+fn world(file_len: u64, options: StoreOptions) -> World {
+    World::new(MemWalOptions { eager: false, file_len, tail: false }, options)
+}
+
+fn segments(world: &World) -> usize {
+    world.store.stats().unwrap().segments.len()
+}
+
+fn wal_files(world: &World) -> Vec<u64> {
+    world.store.stats().unwrap().wal_files.iter().map(|info| info.file).collect()
+}
+
+/// Appends `commits` commits of one batch each.
+fn fill(world: &World, log: &Arc<Log<Notes>>, commits: u32, body_len: usize) {
+    for n in 0..commits {
+        world.append(log, 2, &vec![n as u8; body_len]);
+        world.settle();
+    }
+}
+
+/// Makes two checkpoints, after which files that only older ones need are gone.
+fn flush(world: &World) {
+    assert!(world.store.checkpoint(true).unwrap());
+    assert!(world.store.checkpoint(true).unwrap());
+}
+
+#[test]
+fn short_runs_are_copied_together_and_their_files_given_back() {
+    let world = world(2_000, StoreOptions::default());
+    let (a, b) = (world.create(Durability::Fsync), world.create(Durability::Fsync));
+    for _ in 0..20 {
+        fill(&world, &a, 1, 100);
+        fill(&world, &b, 1, 100);
+    }
+    let before = wal_files(&world);
+    let expected = (world.live(&a), world.live(&b));
+    flush(&world);
+    assert_eq!(segments(&world), 1);
+    assert_eq!(wal_files(&world), before[before.len() - 1..]);
+    let extents = a.with(|core, _| core.live.extents().len());
+    assert!(extents < 6, "{extents} extents are left of twenty");
+    assert_eq!((world.live(&a), world.live(&b)), expected);
+    let (a, b) = (a.id(), b.id());
+    let world = world.crash();
+    assert_eq!((world.live(&world.log(a)), world.live(&world.log(b))), expected);
+    assert!(world.recovery.replayed_units < 3);
+}
+
+#[test]
+fn long_runs_stay_where_they_were_written_and_their_file_becomes_a_segment() {
+    let world = world(300_000, StoreOptions::default());
+    let (big, small) = (world.create(Durability::Fsync), world.create(Durability::Fsync));
+    for _ in 0..8 {
+        for _ in 0..10 {
+            world.append(&big, 2, &[1; 10_000]);
+        }
+        world.append(&small, 2, &[2; 100]);
+        world.settle();
+    }
+    let before = wal_files(&world);
+    flush(&world);
+    assert_eq!(wal_files(&world), before, "no file is written twice");
+    let (in_footer, _) = big.with(|core, _| {
+        let all = core.live.extents().len();
+        (core.live.extents().iter().filter(|e| e.index == crate::log::live::Index::Footer).count(), all)
+    });
+    assert!(in_footer >= 3, "{in_footer}");
+    let limits = ReadLimits { bytes: 15_000, records: 100 };
+    let chunk = world.store.read_blocking(&big, Offset(31), limits, Upto::Stable).unwrap();
+    assert_eq!(chunk.batches[0].batch.base, Offset(30));
+    assert_eq!((world.live(&big).len(), world.live(&small).len()), (160, 16));
+    let (big, small) = (big.id(), small.id());
+    let world = world.crash();
+    assert_eq!((world.live(&world.log(big)).len(), world.live(&world.log(small)).len()), (160, 16));
+}
+
+#[test]
+fn records_that_died_before_the_flush_are_never_copied() {
+    let world = world(2_000, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 40, 100);
+    let end = log.bounds().end;
+    world.change(&log, |l| l.drop_offsets(vec![Offset(0)..end]));
+    world.settle();
+    flush(&world);
+    assert_eq!(segments(&world), 0);
+    assert_eq!(wal_files(&world).len(), 1);
+}
+
+#[test]
+fn a_segment_of_which_less_than_half_lives_is_copied_and_removed() {
+    let world = world(2_000, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 40, 100);
+    flush(&world);
+    let before = world.store.stats().unwrap().segments;
+    world.change(&log, |l| l.drop_offsets(vec![Offset(2)..Offset(60)]));
+    let expected = world.live(&log);
+    world.append(&log, 1, b"so that there is something to cover");
+    world.settle();
+    flush(&world);
+    let after = world.store.stats().unwrap().segments;
+    assert_eq!(after.len(), 1);
+    assert!(after[0].0 > before[0].0 && after[0].1 < before[0].1 / 2, "{before:?} {after:?}");
+    assert_eq!(world.live(&log)[..expected.len()], expected);
+}
+
+#[test]
+fn small_segments_merge_once_there_are_enough_of_them() {
+    let world = world(500, StoreOptions { merge_count: 4, ..StoreOptions::default() });
+    let log = world.create(Durability::Fsync);
+    let mut most = 0;
+    for _ in 0..12 {
+        fill(&world, &log, 8, 100);
+        flush(&world);
+        most = most.max(segments(&world));
+    }
+    assert!((3..=6).contains(&most), "{most}");
+    assert_eq!(world.live(&log).len(), 12 * 8 * 2);
+}
+
+#[test]
+fn a_read_that_was_planned_before_a_flush_follows_its_data() {
+    let world = world(2_000, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 40, 100);
+    let Read::Cold(cold) = world.store.read(&log, Offset(0), ReadLimits::default(), Upto::Stable).unwrap()
+    else {
+        panic!("nothing is in memory");
+    };
+    flush(&world);
+    let chunk = cold.run().unwrap();
+    assert_eq!(chunk.batches.len(), 40);
+    assert!(chunk.lost.is_empty());
+}
+
+#[test]
+fn a_damaged_extent_is_set_aside_and_the_rest_is_served() {
+    let world =
+        world(500, StoreOptions { segment_len: 400, own_segment_len: 400, ..StoreOptions::default() });
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 20, 100);
+    flush(&world);
+    let names: Vec<String> =
+        world.store.stats().unwrap().segments.into_iter().map(|(name, _)| name).collect();
+    world.blobs.damage(&names[1], 60);
+    let id = log.id();
+    drop(log);
+    let world = world.crash();
+    let log = world.log(id);
+    let chunk = world.read(&log, 0);
+    assert_eq!(chunk.lost.len(), 1);
+    let lost = chunk.lost[0].clone();
+    let live = world.live(&log);
+    assert_eq!(live.len() as u64, 40 - lost.end.since(lost.start));
+    assert!(!live.contains(&lost.start.0));
+    assert_eq!(world.store.damaged(), [(log.id(), lost.clone())]);
+    // Nor is its file removed by what follows, or forgotten by a restart.
+    world.append(&log, 1, b"more");
+    world.settle();
+    flush(&world);
+    assert!(world.store.stats().unwrap().segments.iter().any(|(name, _)| *name == names[1]));
+    let world = world.crash();
+    assert_eq!(world.recovery.damaged, [(id, lost)]);
+}
+
+#[test]
+fn publishers_wait_while_the_log_is_too_far_ahead_and_drains_go_on() {
+    let world = world(
+        1 << 20,
+        StoreOptions { unflushed_len_max: 10_000, unflushed_units_max: 1_000_000, ..StoreOptions::default() },
+    );
+    let log = world.create(Durability::Fsync);
+    world.settle();
+    let before = world.store.stats().unwrap().checkpoints;
+    for _ in 0..30 {
+        world.append(&log, 1, &[0; 400]); // Drains are never refused; the flusher does not get to run.
+        world.wal.commit();
+        while world.store.0.applier.lock().step(&world.store.0) {}
+    }
+    let refused = world.store.reserve(1, Class::Publish).err().map(|e: Error| e.kind());
+    assert_eq!(refused, Some(ErrorKind::Throttled));
+    assert!(world.store.reserve(1, Class::Drain).is_ok());
+    world.settle();
+    assert!(world.store.stats().unwrap().checkpoints > before);
+    assert!(world.store.reserve(1, Class::Publish).is_ok());
+}
+
+#[test]
+fn a_checkpoint_is_not_put_in_place_before_what_it_holds_is_durable() {
+    let world = world(1 << 20, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    world.settle();
+    world.append(&log, 1, b"staged");
+    assert!(!world.store.checkpoint(true).unwrap());
+    assert!(crate::checkpoint::list(&world.blobs).unwrap().is_empty());
+    world.settle();
+    assert_eq!(crate::checkpoint::list(&world.blobs).unwrap().len(), 1);
+}
+
+#[test]
+fn two_checkpoints_are_kept() {
+    let world = world(1_000, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    for _ in 0..5 {
+        fill(&world, &log, 10, 100);
+        assert!(world.store.checkpoint(true).unwrap());
+    }
+    assert_eq!(crate::checkpoint::list(&world.blobs).unwrap(), [4, 5]);
+}
+
+#[test]
+fn what_an_unfinished_flush_left_is_removed_and_what_an_unreadable_checkpoint_names_is_not() {
+    let world = world(1_000, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 10, 100);
+    let orphan = crate::files::segment_name(1);
+    crate::blobs::Blobs::put(&world.blobs, &orphan, &mut std::iter::once(Ok("left over".into()))).unwrap();
+    let id = log.id();
+    let world = world.crash();
+    fill(&world, &world.log(id), 10, 100);
+    flush(&world);
+    flush(&world);
+    assert!(!world.store.stats().unwrap().segments.iter().any(|(name, _)| *name == orphan));
+    let files = (world.store.stats().unwrap().segments, wal_files(&world));
+    let newest = *crate::checkpoint::list(&world.blobs).unwrap().last().unwrap();
+    world.blobs.damage(&crate::checkpoint::name(newest), 30);
+    let world = world.crash();
+    assert_eq!(world.recovery.damaged_checkpoints, [newest]);
+    assert_eq!(world.live(&world.log(id)).len(), 40);
+    fill(&world, &world.log(id), 10, 100);
+    for _ in 0..3 {
+        flush(&world);
+    }
+    let after = world.store.stats().unwrap().segments;
+    assert!(files.0.iter().all(|(name, _)| after.iter().any(|(kept, _)| kept == name)));
+    assert!(files.1.iter().all(|file| wal_files(&world).contains(file)));
+}

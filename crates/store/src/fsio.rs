@@ -1,0 +1,47 @@
+//! Small helpers around `env`'s files.
+
+use std::{io, path::Path};
+
+use bytes::Bytes;
+use env::{File, Files};
+use model::{Error, ErrorKind};
+
+/// The spine's error for an I/O error at `path`: a full disk is [`ErrorKind::Unavailable`], bytes that should be there
+/// and are not are [`ErrorKind::Corrupt`], a missing file is [`ErrorKind::NotFound`], all else [`ErrorKind::Internal`].
+pub(crate) fn io_error(path: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Unavailable,
+        io::ErrorKind::UnexpectedEof => ErrorKind::Corrupt,
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        io::ErrorKind::AlreadyExists => ErrorKind::Exists,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, format!("{}: {error}", path.display()))
+}
+
+/// Reads exactly `[at, at + len)`. The caller has compared `len` with the file's length.
+pub(crate) fn read_at(file: &dyn File, at: u64, len: usize) -> io::Result<Bytes> {
+    let mut buffer = vec![0; len];
+    file.read_exact_at(&mut buffer, at)?;
+    Ok(buffer.into())
+}
+
+/// Creates `dir` with its parents, and makes the names of those that were not there durable. What was there is its
+/// maker's affair: a data directory sees to its own folders ([`crate::dir`]).
+pub(crate) fn create_dir(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    let made = files.create_dir(dir)?;
+    sync_above(files, dir, made)
+}
+
+/// Makes the names of `dir` and of the folders above it durable, `count` of them. Folders that this process may not open
+/// are left to whoever made them.
+pub(crate) fn sync_above(files: &dyn Files, dir: &Path, count: usize) -> io::Result<()> {
+    for path in dir.ancestors().skip(1).take(count) {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        match files.sync_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The engine's settings.
+
+use crate::faults::Faults;
+
+/// How a store behaves. The broker's settings are checked there; here they are taken as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// WAL bytes that no checkpoint covers, at most; flushing begins at half of it.
+    pub unflushed_len_max: u64,
+    /// WAL units that no checkpoint covers, at most; flushing begins at half of it.
+    pub unflushed_units_max: u64,
+    /// Bytes of volatile records in memory, over all logs.
+    pub volatile_len_max: u64,
+    /// Bytes of volatile records in spill files, where they go once they take half of their memory.
+    pub spill_len_max: u64,
+    /// Bytes that catch-up readers read at a time.
+    pub read_ahead_len: u32,
+    /// Bytes of read-ahead that are kept for their readers, over all logs.
+    pub read_ahead_total_len: usize,
+    /// Bytes of memory for pages of segments' indexes, over all segments.
+    pub index_len_max: usize,
+    /// A run this long stays where the WAL wrote it.
+    pub run_kept_len: u32,
+    /// A shared segment is about this long at most.
+    pub segment_len: u64,
+    /// A log with more than this to copy gets segments of its own.
+    pub own_segment_len: u64,
+    /// Shared segments shorter than this are merged once there are [`StoreOptions::merge_count`] of them.
+    pub merge_len_max: u64,
+    /// How many segments a merge takes together.
+    pub merge_count: usize,
+    /// What the simulator planted.
+    pub faults: Faults,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            unflushed_len_max: 512 << 20,
+            unflushed_units_max: 2_000_000,
+            volatile_len_max: 256 << 20,
+            spill_len_max: 4 << 30,
+            read_ahead_len: 1 << 20,
+            read_ahead_total_len: 32 << 20,
+            index_len_max: 8 << 20,
+            run_kept_len: 64 << 10,
+            segment_len: 64 << 20,
+            own_segment_len: 16 << 20,
+            merge_len_max: 16 << 20,
+            merge_count: 8,
+            faults: Faults::default(),
+        }
+    }
+}

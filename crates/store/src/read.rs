@@ -1,0 +1,352 @@
+//! Reading: a plan under the log's lock, bytes without it, and a last look at what is still live.
+
+mod plan;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashSet, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use model::{Batch, Error, ErrorKind, Offset, Result, limits};
+use roaring::RoaringBitmap;
+
+use self::plan::{Piece, Plan, Taken};
+use crate::{
+    Attached, Bounds, Log, Store,
+    files::Source,
+    index::{Stretch, cut},
+    log::{
+        Gone,
+        live::{Extent, FileId},
+    },
+    store::Inner,
+};
+
+/// How much one read answers with. At least one batch always fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Bytes of batches.
+    pub bytes: usize,
+    /// Records, counting all of a batch's.
+    pub records: u32,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        ReadLimits { bytes: 1 << 20, records: limits::BATCH_RECORDS_MAX }
+    }
+}
+
+/// How far a reader sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Upto {
+    /// To the first open transaction.
+    #[default]
+    Stable,
+    /// To everything that is durable.
+    Durable,
+}
+
+/// Which records of a batch are gone, as indices from its base.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mask(RoaringBitmap);
+
+impl FromIterator<u32> for Mask {
+    fn from_iter<I: IntoIterator<Item = u32>>(gone: I) -> Self {
+        Mask(gone.into_iter().collect())
+    }
+}
+
+impl Mask {
+    /// Whether the record at `index` is gone.
+    pub fn contains(&self, index: u32) -> bool {
+        self.0.contains(index)
+    }
+
+    /// How many are gone.
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether none is; such a mask is never handed out.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The gone ones, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter()
+    }
+}
+
+/// A batch as it is stored, whole: it may begin before the offset that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChunkBatch {
+    /// The batch.
+    pub batch: Batch,
+    /// Which of its records are gone, if any is.
+    pub dropped: Option<Mask>,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// In offset order; every one has a live record, perhaps before the offset that was asked for.
+    pub batches: Vec<ChunkBatch>,
+    /// Where to read on: what lies between the last batch and here is a gap.
+    pub next: Offset,
+    /// The log's bounds when this was read.
+    pub bounds: Bounds,
+    /// Stored ranges that could not be read back: reported, stepped over, kept.
+    pub lost: Vec<Range<Offset>>,
+}
+
+/// A read's outcome.
+pub enum Read<A: Attached> {
+    /// All of it was in memory.
+    Ready(Chunk),
+    /// The disk has to be asked.
+    Cold(ColdRead<A>),
+}
+
+/// A read that blocks on the disk: to be run where that is fine, as a job of [`env::Spawn::blocking`].
+pub struct ColdRead<A: Attached> {
+    store: Arc<Inner<A>>,
+    log: Arc<Log<A>>,
+    from: Offset,
+    limits: ReadLimits,
+    upto: Upto,
+    /// Bytes to read ahead for the reader's next call.
+    ahead_len: u32,
+}
+
+/// Extents that one read looks ahead over, at the most.
+const EXTENTS_AHEAD_MAX: usize = 32;
+
+/// How often a read follows data that is being moved before it gives up.
+const MOVES_MAX: u32 = 16;
+
+impl<A: Attached> Store<A> {
+    /// Reads batches from `from` on (from the log's start, if that is later). [`model::ErrorKind::Closed`] when the
+    /// log was deleted.
+    pub fn read(&self, log: &Arc<Log<A>>, from: Offset, limits: ReadLimits, upto: Upto) -> Result<Read<A>> {
+        let ahead_len = self.0.options.read_ahead_len;
+        let cold = ColdRead { store: self.0.clone(), log: log.clone(), from, limits, upto, ahead_len };
+        Ok(match cold.attempt(Source::Memory)? {
+            Some(chunk) => Read::Ready(chunk),
+            None => Read::Cold(cold),
+        })
+    }
+
+    /// Like [`Store::read`], blocking on the disk if need be.
+    pub fn read_blocking(
+        &self,
+        log: &Arc<Log<A>>,
+        from: Offset,
+        limits: ReadLimits,
+        upto: Upto,
+    ) -> Result<Chunk> {
+        match self.read(log, from, limits, upto)? {
+            Read::Ready(chunk) => Ok(chunk),
+            Read::Cold(cold) => cold.run(),
+        }
+    }
+}
+
+impl<A: Attached> ColdRead<A> {
+    /// Reads no more than was asked for: nobody goes on where this ends.
+    pub(crate) fn alone(mut self) -> Self {
+        self.ahead_len = 0;
+        self
+    }
+
+    /// Reads. Blocks on the disk.
+    pub fn run(self) -> Result<Chunk> {
+        match self.attempt(Source::Disk)? {
+            Some(chunk) => {
+                self.look_ahead(chunk.next);
+                Ok(chunk)
+            }
+            None => Err(Error::internal("a blocking read did not read")),
+        }
+    }
+
+    /// `None` when the disk is needed and `source` does not allow it.
+    fn attempt(&self, source: Source) -> Result<Option<Chunk>> {
+        let mut from = self.from;
+        let mut lost = Vec::new();
+        // What failed its checks where it lay; failing there twice is damage, not a move.
+        let mut suspects: HashSet<(FileId, u64)> = HashSet::new();
+        for _ in 0..MOVES_MAX {
+            let plan = self.plan(from)?;
+            let mut taken = Taken::new(self.limits, plan.from, plan.upto);
+            match self.gather(&plan, source, &suspects, &mut taken) {
+                Ok(Gathered::All) => {}
+                Ok(Gathered::NeedsDisk) if taken.batches.is_empty() => return Ok(None),
+                Ok(Gathered::NeedsDisk) => {}
+                Err(failed) => {
+                    let Failed { extent: Some(extent), error } = *failed else { return Err(failed.error) };
+                    match error.kind() {
+                        ErrorKind::NotFound if suspects.insert((extent.file, extent.at)) => continue,
+                        ErrorKind::Corrupt if source == Source::Memory => return Ok(None),
+                        ErrorKind::Corrupt if suspects.insert((extent.file, extent.at)) => continue,
+                        ErrorKind::NotFound | ErrorKind::Corrupt => self.quarantine(&extent, &error),
+                        _ => return Err(error),
+                    }
+                    continue;
+                }
+            }
+            let mut chunk = self.finish(taken, &plan)?;
+            lost.append(&mut chunk.lost);
+            from = chunk.next.max(from);
+            if !chunk.batches.is_empty() || from >= plan.upto {
+                lost.dedup();
+                chunk.lost = lost;
+                return Ok(Some(chunk));
+            }
+        }
+        Err(Error::unavailable(format!("log {} is being moved too fast to be read", self.log.id())))
+    }
+
+    /// Decides under the lock what to read.
+    fn plan(&self, from: Offset) -> Result<Plan> {
+        let state = self.log.lock();
+        if state.core.is_deleted() {
+            return Err(Error::closed(format!("log {} was deleted", self.log.id())));
+        }
+        Ok(Plan::new(&state.core, from, self.limits, self.upto))
+    }
+
+    fn gather(
+        &self,
+        plan: &Plan,
+        source: Source,
+        suspects: &HashSet<(FileId, u64)>,
+        taken: &mut Taken,
+    ) -> Result<Gathered, Box<Failed>> {
+        for piece in &plan.pieces {
+            let flow = match piece {
+                Piece::Volatile(batch, None) => taken.batch(batch.clone(), batch.body.len()),
+                Piece::Volatile(..) if source == Source::Memory => return Ok(Gathered::NeedsDisk),
+                Piece::Volatile(batch, Some(spilled)) => {
+                    let body = spilled.read().map_err(|error| Failed { extent: None, error })?;
+                    taken.batch(Batch { body, ..batch.clone() }, spilled.len())
+                }
+                Piece::Lost(range) => taken.skip(range.clone()),
+                Piece::Stored(extent) => {
+                    let failed = |error| Box::new(Failed { extent: Some(extent.clone()), error });
+                    let suspect = suspects.contains(&(extent.file, extent.at));
+                    match self.bytes(extent, taken.next, source, suspect).map_err(failed)? {
+                        Some((stretch, bytes)) => {
+                            taken.stored(self.log.id(), extent, stretch, bytes).map_err(failed)?
+                        }
+                        None => return Ok(Gathered::NeedsDisk),
+                    }
+                }
+            };
+            if flow.is_break() {
+                return Ok(Gathered::All);
+            }
+        }
+        taken.next = taken.next.max(plan.until);
+        Ok(Gathered::All)
+    }
+
+    /// Bytes of `extent` from about `from` on, and which stretch of it they are. `None` when only the disk has them
+    /// and `source` does not allow it. A `suspect` was read in vain before: it is read whole, whatever its index says.
+    fn bytes(
+        &self,
+        extent: &Extent,
+        from: Offset,
+        source: Source,
+        suspect: bool,
+    ) -> Result<Option<(Stretch, Bytes)>> {
+        let files = &self.store.files;
+        let stretch_of = |len| match suspect {
+            true => Some(cut(&[], extent, from, len)),
+            false => files.stretch(self.log.id(), extent, from, len, source),
+        };
+        let Some(stretch) = stretch_of(self.limits.bytes) else { return Ok(None) };
+        if let Some(bytes) = files.in_memory(extent.file, extent.at + u64::from(stretch.at), stretch.len) {
+            return Ok(Some((stretch, bytes)));
+        }
+        if source == Source::Memory {
+            return Ok(None);
+        }
+        let wanted = self.limits.bytes.max(self.ahead_len as usize);
+        let stretch = stretch_of(wanted).unwrap_or(stretch);
+        let at = extent.at + u64::from(stretch.at);
+        let bytes = files.read(extent.file, at, stretch.len)?;
+        if self.ahead_len > 0 {
+            files.keep_ahead(extent.file, at, bytes.clone());
+        }
+        Ok(Some((stretch, bytes)))
+    }
+
+    /// Lets the machine fetch what comes behind `next`, over as many extents as it takes, while this answer is on its way:
+    /// small extents of many logs lie apart, and what the machine reads ahead by itself is other logs'.
+    fn look_ahead(&self, next: Offset) {
+        let mut left = self.ahead_len;
+        let extents: Vec<Extent> = match left {
+            0 => return,
+            _ => {
+                let state = self.log.lock();
+                let live = &state.core.live;
+                let ahead = live.extents().range(live.extent_from(next)..);
+                ahead.filter(|extent| !extent.damaged).take(EXTENTS_AHEAD_MAX).cloned().collect()
+            }
+        };
+        let files = &self.store.files;
+        for extent in extents {
+            let from = next.max(extent.base);
+            let stretch = files.stretch(self.log.id(), &extent, from, left as usize, Source::Memory);
+            let Some(stretch) = stretch else { return };
+            let len = stretch.len.min(left);
+            files.will_need(extent.file, extent.at + u64::from(stretch.at), len);
+            left -= len;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    fn quarantine(&self, extent: &Extent, error: &Error) {
+        if self.log.lock().core.quarantine(extent.file, extent.at, extent.base) {
+            tracing::error!(
+                log = self.log.id().0, first = extent.base.0, end = extent.end().0, file = ?extent.file,
+                at = extent.at, %error, "stored records cannot be read back; the extent is set aside"
+            );
+        }
+    }
+
+    /// Masks what is gone by now, and looks at the bounds once more.
+    fn finish(&self, taken: Taken, plan: &Plan) -> Result<Chunk> {
+        let state = self.log.lock();
+        let core = &state.core;
+        if core.is_deleted() {
+            return Err(Error::closed(format!("log {} was deleted", self.log.id())));
+        }
+        let mut batches = Vec::with_capacity(taken.batches.len());
+        for batch in taken.batches {
+            match core.gone_in(&batch) {
+                Gone::None => batches.push(ChunkBatch { batch, dropped: None }),
+                Gone::Some(gone) => batches.push(ChunkBatch { batch, dropped: Some(Mask(gone)) }),
+                Gone::All => {}
+            }
+        }
+        let next = taken.next.max(core.start().min(plan.upto));
+        Ok(Chunk { batches, next, bounds: core.bounds(), lost: taken.lost })
+    }
+}
+
+enum Gathered {
+    All,
+    NeedsDisk,
+}
+
+struct Failed {
+    /// Where; `None` for a spilled body, which has no second place to look.
+    extent: Option<Extent>,
+    error: Error,
+}

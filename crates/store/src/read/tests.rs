@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use model::Offset;
+
+use crate::{
+    Durability, Log, Read, ReadLimits, StoreOptions, Upto,
+    mem::MemWalOptions,
+    testing::{Notes, World},
+};
+
+/// Ten batches of ten records and 100 bytes each, all in one commit.
+fn ten_by_ten(tail: bool) -> (World, Arc<Log<Notes>>) {
+    let wal = MemWalOptions { eager: false, tail, ..MemWalOptions::default() };
+    let world = World::new(wal, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    for _ in 0..10 {
+        world.append(&log, 10, &[9; 100]);
+    }
+    world.settle();
+    (world, log)
+}
+
+fn bases(world: &World, log: &Arc<Log<Notes>>, from: u64, limits: ReadLimits) -> (Vec<u64>, u64) {
+    let chunk = world.store.read_blocking(log, Offset(from), limits, Upto::Stable).unwrap();
+    (chunk.batches.iter().map(|read| read.batch.base.0).collect(), chunk.next.0)
+}
+
+#[test]
+fn a_read_takes_whole_batches_up_to_its_limit_of_records() {
+    let (world, log) = ten_by_ten(true);
+    let records = |records| ReadLimits { bytes: usize::MAX, records };
+    assert_eq!(bases(&world, &log, 0, records(19)), (vec![0], 10));
+    assert_eq!(bases(&world, &log, 0, records(20)), (vec![0, 10], 20));
+    assert_eq!(bases(&world, &log, 0, records(21)), (vec![0, 10], 20));
+}
+
+#[test]
+fn a_read_takes_whole_batches_up_to_its_limit_of_bytes() {
+    let (world, log) = ten_by_ten(true);
+    let len = log.with(|core, _| core.live.extents()[0].len) as usize / 10;
+    let bytes = |bytes| ReadLimits { bytes, records: u32::MAX };
+    // The first entry of a unit and the later ones differ by a byte in length.
+    assert_eq!(bases(&world, &log, 0, bytes(2 * len - 4)), (vec![0], 10));
+    assert_eq!(bases(&world, &log, 0, bytes(2 * len + 4)), (vec![0, 10], 20));
+    assert_eq!(bases(&world, &log, 0, bytes(3 * len - 8)), (vec![0, 10], 20));
+}
+
+#[test]
+fn at_least_one_batch_is_read_whatever_the_limits() {
+    let (world, log) = ten_by_ten(true);
+    assert_eq!(bases(&world, &log, 57, ReadLimits { bytes: 0, records: 0 }), (vec![50], 60));
+}
+
+#[test]
+fn a_read_at_the_end_or_beyond_it_is_empty_and_stays_there() {
+    let (world, log) = ten_by_ten(true);
+    assert_eq!(bases(&world, &log, 99, ReadLimits::default()), (vec![90], 100));
+    assert_eq!(bases(&world, &log, 100, ReadLimits::default()), (vec![], 100));
+    assert_eq!(bases(&world, &log, 1_000, ReadLimits::default()), (vec![], 1_000));
+}
+
+#[test]
+fn a_range_that_ends_in_a_gap_is_read_to_the_end_of_the_gap() {
+    let (world, log) = ten_by_ten(true);
+    world.change(&log, |l| l.drop_offsets(vec![Offset(30)..Offset(40), Offset(70)..Offset(100)]));
+    world.change(&log, |l| l.advance(Offset(500)));
+    world.settle();
+    assert_eq!(bases(&world, &log, 20, ReadLimits::default()), (vec![20, 40, 50, 60], 500));
+    assert_eq!(bases(&world, &log, 72, ReadLimits::default()), (vec![], 500));
+}
+
+#[test]
+fn what_is_not_in_memory_is_a_cold_read_and_what_it_read_ahead_is_not() {
+    let (world, log) = ten_by_ten(false);
+    let limits = ReadLimits { bytes: 300, records: u32::MAX };
+    let Read::Cold(cold) = world.store.read(&log, Offset(0), limits, Upto::Stable).unwrap() else {
+        panic!("nothing is in memory yet")
+    };
+    let next = cold.run().unwrap().next;
+    assert!(next > Offset(0));
+    assert!(matches!(world.store.read(&log, next, limits, Upto::Stable).unwrap(), Read::Ready(_)));
+}
+
+/// Small runs of one log lie apart, others' between them: what the machine reads ahead by itself is not what comes next.
+#[test]
+fn a_read_from_the_disk_has_what_comes_next_fetched_over_the_runs_of_its_log() {
+    let wal = MemWalOptions { eager: false, tail: false, ..MemWalOptions::default() };
+    let world = World::new(wal, StoreOptions { read_ahead_len: 5_000, ..StoreOptions::default() });
+    let (log, other) = (world.create(Durability::Fsync), world.create(Durability::Fsync));
+    for _ in 0..20 {
+        world.append(&log, 1, &[1; 1_000]);
+        world.append(&other, 1, &[2; 9_000]);
+        world.settle();
+    }
+    let places: Vec<(u64, u32)> = log.with(|core, _| {
+        assert_eq!(core.live.extents().len(), 20);
+        core.live.extents().iter().map(|extent| (extent.at, extent.len)).collect()
+    });
+    // No more than one batch is read: what is in memory already needs no fetching.
+    let limits = ReadLimits { bytes: 1_000, records: u32::MAX };
+    assert_eq!(bases(&world, &log, 3, limits), (vec![3], 4));
+    let hints = world.wal.take_hints();
+    assert_eq!(hints[..4], places[4..8]);
+    assert_eq!(hints.iter().map(|(_, len)| *len).sum::<u32>(), 5_000);
+    // At the end nothing comes next, and a look for one record has no next.
+    bases(&world, &log, 19, limits);
+    let Read::Cold(cold) = world.store.read(&log, Offset(10), limits, Upto::Stable).unwrap() else {
+        panic!("nothing of it was read yet")
+    };
+    cold.alone().run().unwrap();
+    assert_eq!(world.wal.take_hints(), []);
+}
+
+#[test]
+fn a_small_read_of_a_long_run_starts_near_its_offset() {
+    let wal = MemWalOptions { eager: false, tail: true, ..MemWalOptions::default() };
+    let world = World::new(wal, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    for _ in 0..200 {
+        world.append(&log, 3, &[1; 5_000]);
+    }
+    world.settle();
+    let (extents, points) = log.with(|core, _| {
+        let extents = core.live.extents();
+        let crate::log::live::Index::Points(points) = &extents[0].index else {
+            panic!("a long run has an index")
+        };
+        (extents.len(), points.len())
+    });
+    assert_eq!(extents, 1);
+    assert!((40..=100).contains(&points), "{points}");
+    for from in [0, 1, 299, 300, 301, 599] {
+        let (found, next) = bases(&world, &log, from, ReadLimits { bytes: 1, records: u32::MAX });
+        assert_eq!((found, next), (vec![from / 3 * 3], from / 3 * 3 + 3));
+    }
+}

@@ -1,0 +1,114 @@
+//! Real files that fail when they are told to.
+
+use std::{
+    io::{self, IoSlice},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use env::{DirEntry, File, Files, LockedDir, Open};
+use parking_lot::Mutex;
+
+/// What goes wrong from now on.
+#[derive(Default)]
+pub struct Wrong {
+    /// Syncs of files fail.
+    pub sync: AtomicBool,
+    /// Writes fail.
+    pub write: AtomicBool,
+    /// Files cannot grow.
+    pub full: AtomicBool,
+    /// Free bytes that are reported.
+    pub free: AtomicU64,
+    /// Syncs of files so far.
+    pub synced: AtomicU64,
+    /// Bytes written so far.
+    pub wrote: AtomicU64,
+    /// Folders that were synced so far, in their order.
+    pub synced_dirs: Mutex<Vec<PathBuf>>,
+}
+
+struct FaultyFiles {
+    real: Arc<dyn Files>,
+    wrong: Arc<Wrong>,
+}
+
+struct FaultyFile {
+    real: Arc<dyn File>,
+    wrong: Arc<Wrong>,
+}
+
+/// The real files, and what makes them fail.
+pub fn faulty_files() -> (Arc<dyn Files>, Arc<Wrong>) {
+    let wrong = Arc::new(Wrong { free: AtomicU64::new(u64::MAX), ..Wrong::default() });
+    (Arc::new(FaultyFiles { real: env::real().files, wrong: wrong.clone() }), wrong)
+}
+
+fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
+    if when.load(Ordering::SeqCst) { Err(io::Error::new(kind, "planted")) } else { Ok(()) }
+}
+
+impl Files for FaultyFiles {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        let real = self.real.open(path, how)?;
+        Ok(Arc::new(FaultyFile { real, wrong: self.wrong.clone() }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.real.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.real.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<usize> {
+        self.real.create_dir(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.wrong.synced_dirs.lock().push(path.to_owned());
+        self.real.sync_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.real.list(path)
+    }
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.wrong.free.load(Ordering::SeqCst))
+    }
+    fn lock_dir(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockedDir>> {
+        self.real.lock_dir(path, holder)
+    }
+}
+
+impl File for FaultyFile {
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.real.read_exact_at(buf, at)
+    }
+    fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
+        fail(&self.wrong.write, io::ErrorKind::Other)?;
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        self.wrong.wrote.fetch_add(len, Ordering::SeqCst);
+        self.real.write_all_at(parts, at)
+    }
+    fn sync(&self) -> io::Result<()> {
+        fail(&self.wrong.sync, io::ErrorKind::Other)?;
+        self.wrong.synced.fetch_add(1, Ordering::SeqCst);
+        self.real.sync()
+    }
+    fn reserve(&self, len: u64) -> io::Result<bool> {
+        fail(&self.wrong.full, io::ErrorKind::StorageFull)?;
+        self.real.reserve(len)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.real.set_len(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.real.len()
+    }
+    fn forget_cached(&self, at: u64, len: u64) {
+        self.real.forget_cached(at, len);
+    }
+    fn will_need(&self, at: u64, len: u64) {
+        self.real.will_need(at, len);
+    }
+}

@@ -1,0 +1,54 @@
+//! NATS on its listener.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Shared;
+use crate::listeners::{Connection, Dialect, Greeting, Io, Serving};
+
+struct Nats {
+    server: Arc<nats::Server>,
+}
+
+/// How much of the memory budget may wait for clients: a quarter.
+const PENDING_SHARE: u64 = 4;
+
+/// The server, as the settings have it.
+pub(super) fn server(shared: &Shared<'_>) -> Arc<nats::Server> {
+    let pending_share = usize::try_from(shared.settings.memory_budget_len / PENDING_SHARE);
+    let options = nats::Options {
+        payload_len_max: shared.settings.nats_max_payload,
+        pending_len_max: shared.settings.nats_max_pending,
+        pending_total_len_max: pending_share.unwrap_or(usize::MAX).max(shared.settings.nats_max_pending),
+        ..nats::Options::default()
+    };
+    nats::Server::new(shared.broker.clone(), options)
+}
+
+/// The dialect.
+pub(super) fn dialect(server: Arc<nats::Server>) -> Arc<dyn Dialect> {
+    Arc::new(Nats { server })
+}
+
+impl Dialect for Nats {
+    fn greeting(&self, connection: &Connection) -> Option<Greeting> {
+        let (number, line) = self.server.greeting(&info_of(connection, true));
+        Some(Greeting { bytes: line.into_bytes(), number })
+    }
+
+    fn serve(&self, io: Io, connection: Connection, shutdown: watch::Receiver<bool>) -> Serving {
+        let info = info_of(&connection, matches!(io, Io::Tls(_)));
+        Box::pin(self.server.clone().serve_connection(io, info, shutdown))
+    }
+}
+
+fn info_of(connection: &Connection, is_tls: bool) -> nats::ConnectionInfo {
+    nats::ConnectionInfo {
+        peer: connection.peer,
+        local: connection.local,
+        advertised: connection.advertised.as_ref().map(|to| (to.host.clone(), to.port)),
+        is_tls,
+        greeted: connection.greeted,
+    }
+}

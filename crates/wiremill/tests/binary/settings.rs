@@ -1,0 +1,58 @@
+use crate::process::{Scratch, Server, binary, run, text};
+
+#[test]
+fn an_unknown_key_ends_the_start_with_the_nearest_name() {
+    let folder = Scratch::new();
+    let file = folder.path("w.toml");
+    std::fs::write(&file, "conections_max = 5\n").unwrap();
+    let output = run(&["serve", "--config", file.to_str().unwrap()]);
+    assert!(!output.status.success());
+    let why = text(&output.stderr);
+    assert!(why.contains("there is no setting \"conections_max\"; did you mean connections_max?"), "{why}");
+}
+
+#[test]
+fn an_unknown_flag_ends_the_start_with_the_nearest_name() {
+    let output = run(&["serve", "--data-dri", "x"]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("--data-dir"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn hidden_settings_are_not_in_the_help() {
+    let help = text(&binary().args(["serve", "--help"]).output().unwrap().stdout);
+    assert!(help.contains("--ready-file"), "{help}");
+    assert!(!help.contains("test-sync-delay"), "{help}");
+}
+
+#[test]
+fn connections_over_the_maximum_are_closed_and_the_others_served() {
+    use std::{io::Read, net::TcpStream};
+    let server = Server::start(&["--connections-max", "1"]);
+    let mut first = TcpStream::connect(server.address("admin")).unwrap();
+    let mut second = TcpStream::connect(server.address("admin")).unwrap();
+    assert_eq!(second.read(&mut [0; 1]).unwrap_or(0), 0);
+    use std::io::Write;
+    first.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn the_log_level_is_read_again_on_a_hangup() {
+    let folder = Scratch::new();
+    let file = folder.path("w.toml");
+    std::fs::write(&file, "log_level = 'warn'\n").unwrap();
+    let config = file.to_str().unwrap().to_owned();
+    let mut server = Server::start_in(folder, &["--config", &config]);
+    assert!(!server.log().contains("INFO"), "{}", server.log());
+    std::fs::write(&file, "log_level = 'info'\n").unwrap();
+    server.signal("HUP");
+    while !server.log().contains("were read again") {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(server.child.try_wait().unwrap().is_none());
+    }
+    assert_eq!(server.stop(), 0);
+    assert!(server.log().contains("SIGTERM"), "{}", server.log());
+}

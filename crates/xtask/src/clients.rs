@@ -1,0 +1,171 @@
+//! The client suites: unmodified client libraries, each under its own ecosystem's test runner, all
+//! against one broker.
+
+use crate::broker::{Broker, scratch_folder};
+use crate::counts::{Counts, Runner};
+use crate::process;
+use crate::report::Report;
+use crate::workspace;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// What one suite may take; a suite that needs more is doing something that belongs elsewhere.
+const SUITE_LIMIT: Duration = Duration::from_secs(8 * 60);
+/// Fetching pinned dependencies on a machine that has none of them yet.
+const SETUP_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// One language's suite: what it needs, how its dependencies are laid, how it is run.
+struct Suite {
+    name: &'static str,
+    runner: Runner,
+    /// Programs that must answer for the suite to run at all.
+    needs: &'static [&'static [&'static str]],
+    setup: &'static [&'static [&'static str]],
+    /// One after another, however each ends; their counts are added up.
+    runs: &'static [&'static [&'static str]],
+}
+
+const SUITES: [Suite; 5] = [
+    Suite {
+        name: "rust",
+        runner: Runner::Cargo,
+        // librdkafka is C, and is built with make.
+        needs: &[&["cargo", "--version"], &["cc", "--version"], &["make", "--version"]],
+        setup: &[&["cargo", "fmt", "--check"], &["cargo", "test", "--locked", "--no-run"]],
+        runs: &[&["cargo", "test", "--locked"]],
+    },
+    Suite {
+        name: "go",
+        runner: Runner::Go,
+        needs: &[&["go", "version"]],
+        setup: &[&["go", "mod", "download"], &["go", "vet", "./..."]],
+        runs: &[&["go", "test", "-v", "-count=1", "-parallel=12", "-timeout=7m", "./..."]],
+    },
+    Suite {
+        name: "node",
+        runner: Runner::Node,
+        needs: &[&["node", "--version"], &["npm", "--version"], &["openssl", "version"]],
+        setup: &[&["npm", "ci", "--no-audit", "--no-fund"]],
+        runs: &[&["npm", "test"]],
+    },
+    Suite {
+        name: "python",
+        runner: Runner::Pytest,
+        needs: &[&["python3", "--version"], &["node", "--version"], &["npm", "--version"]],
+        setup: &[
+            &["python3", "-m", "venv", ".venv"],
+            &[".venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"],
+            &["python3", "-m", "venv", ".venv-query"],
+            &[
+                ".venv-query/bin/pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+                "requirements-query.txt",
+            ],
+            &[".venv/bin/python", "moto_sqs/fetch.py"],
+            // Some programs cross to kafkajs.
+            &["npm", "--prefix", "../node", "ci", "--no-audit", "--no-fund"],
+        ],
+        runs: &[
+            &[".venv/bin/python", "-m", "pytest", "-v"],
+            // The same programs with a boto3 that speaks Query.
+            &[".venv-query/bin/python", "-m", "pytest", "-v", "-c", "query.ini", "--rootdir", "."],
+            &[
+                ".venv/bin/python",
+                "-m",
+                "pytest",
+                "-v",
+                "-c",
+                "moto_sqs/pytest.ini",
+                ".moto/source/tests/test_sqs",
+            ],
+        ],
+    },
+    Suite {
+        name: "java",
+        runner: Runner::Maven,
+        needs: &[&["java", "-version"], &["mvn", "--version"]],
+        setup: &[&["mvn", "-q", "-B", "test-compile"]],
+        runs: &[&["mvn", "-B", "test"]],
+    },
+];
+
+/// Names of all suites, in the order in which they run.
+pub fn names() -> Vec<&'static str> {
+    SUITES.iter().map(|suite| suite.name).collect()
+}
+
+/// Where the suites append their result lines.
+pub struct Results(pub PathBuf);
+
+/// Runs the suites in `wanted` against a broker started from `binary`.
+pub fn run(report: &mut Report, binary: &Path, wanted: &[&str], must_run: bool) -> Result<Results, String> {
+    let results = scratch_folder("results")?;
+    let broker = Broker::start(binary)?;
+    let environment = [
+        ("WIREMILL_KAFKA", broker.address("kafka")?.to_string()),
+        ("WIREMILL_AWS", broker.address("aws")?.to_string()),
+        ("WIREMILL_NATS", broker.address("nats")?.to_string()),
+        ("WIREMILL_ADMIN", format!("http://{}", broker.address("admin")?)),
+        ("WIREMILL_BIN", binary.display().to_string()),
+        ("WIREMILL_RESULTS", results.display().to_string()),
+    ];
+    for suite in SUITES.iter().filter(|suite| wanted.contains(&suite.name)) {
+        let name = format!("clients in {}", suite.name);
+        if let Some(missing) = suite.missing() {
+            report.skip(&name, &format!("{missing} is not installed"), must_run);
+            continue;
+        }
+        report.step(&name, |report| match suite.execute(&environment) {
+            Ok((counts, outcome)) => report.suite(&name, counts, outcome),
+            Err(reason) => report.check(&name, Err(reason)),
+        });
+    }
+    report.check("the broker stops in order after the suites", broker.stop());
+    Ok(Results(results))
+}
+
+impl Suite {
+    fn missing(&self) -> Option<&'static str> {
+        self.needs
+            .iter()
+            .find_map(|need| {
+                need.split_first().filter(|(program, arguments)| !process::exists(program, arguments))
+            })
+            .map(|(program, _)| *program)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let folder = workspace::root().join("clients").join(self.name);
+        let program = words.first().copied().unwrap_or_default();
+        let local = folder.join(program);
+        let mut command = if program.contains('/') { Command::new(local) } else { Command::new(program) };
+        command.args(words.get(1..).unwrap_or_default()).current_dir(folder);
+        command
+    }
+
+    fn execute(&self, environment: &[(&str, String)]) -> Result<(Counts, Result<(), String>), String> {
+        for words in self.setup {
+            let finished = process::run(self.command(words), SETUP_LIMIT)?;
+            if !finished.succeeded() {
+                return Err(format!("{}: {}", words.join(" "), finished.complaint()));
+            }
+        }
+        let mut counts = Counts::default();
+        let mut complaints = Vec::new();
+        for words in self.runs {
+            let mut command = self.command(words);
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
+            let finished = process::run(command, SUITE_LIMIT)?;
+            counts += self.runner.count(&finished.lines);
+            if !finished.succeeded() {
+                complaints.push(finished.complaint());
+            }
+        }
+        let outcome = if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) };
+        Ok((counts, outcome))
+    }
+}
