@@ -11,6 +11,12 @@ async fn client() -> Client {
     async_nats::connect(nats()).await.unwrap()
 }
 
+/// Waits until the server has handled all that `client` sent: `flush` only hands it to the socket.
+async fn handled(client: &Client) {
+    let refused = client.request(name("nobody"), "".into()).await.unwrap_err();
+    assert_eq!(refused.kind(), RequestErrorKind::NoResponders);
+}
+
 /// The next `count` messages as text.
 async fn take(subscriber: &mut async_nats::Subscriber, count: usize) -> Vec<String> {
     let mut texts = Vec::new();
@@ -39,7 +45,7 @@ async fn messages_of_a_publisher_come_in_order_with_their_headers() {
     let _shows = shows("NATS", CLIENT, "messages of one publisher arrive in order");
     let (publisher, subscriber, subject) = (client().await, client().await, name("order"));
     let mut subscription = subscriber.subscribe(subject.clone()).await.unwrap();
-    subscriber.flush().await.unwrap();
+    handled(&subscriber).await;
     let mut headers = HeaderMap::new();
     headers.append("trace", "7");
     headers.append("trace", "8");
@@ -101,11 +107,11 @@ async fn a_drain_loses_and_repeats_nothing() {
     let _shows = shows("NATS", CLIENT, "draining a subscriber loses and repeats nothing");
     let (publisher, subscriber, subject) = (client().await, client().await, name("drain"));
     let mut subscription = subscriber.subscribe(subject.clone()).await.unwrap();
-    subscriber.flush().await.unwrap();
+    handled(&subscriber).await;
     for n in 0..1_000 {
         publisher.publish(subject.clone(), n.to_string().into()).await.unwrap();
     }
-    publisher.flush().await.unwrap();
+    handled(&publisher).await;
     subscription.drain().await.unwrap();
     let mut seen = Vec::new();
     while let Some(message) = timeout(PATIENCE, subscription.next()).await.expect("the drain ends") {
@@ -124,7 +130,7 @@ async fn no_echo_and_a_limit_are_what_they_say() {
     quiet.flush().await.unwrap();
     let other = client().await;
     own.unsubscribe_after(2).await.unwrap();
-    quiet.flush().await.unwrap();
+    handled(&quiet).await;
     for n in 0..5 {
         other.publish(subject.clone(), n.to_string().into()).await.unwrap();
     }

@@ -33,7 +33,7 @@ const SUITES: [Suite; 5] = [
         // librdkafka is C, and is built with make.
         needs: &[&["cargo", "--version"], &["cc", "--version"], &["make", "--version"]],
         setup: &[&["cargo", "fmt", "--check"], &["cargo", "test", "--locked", "--no-run"]],
-        runs: &[&["cargo", "test", "--locked"]],
+        runs: &[&["cargo", "test", "--locked", "--no-fail-fast"]],
     },
     Suite {
         name: "go",
