@@ -48,6 +48,10 @@ enum Command {
     AwsDrain(aws::drain::Args),
     /// Send at a fixed rate and report how long each message took to a long poll.
     AwsLatency(aws::latency::Args),
+    /// Receive before a deep backlog and many FIFO groups.
+    AwsBacklog(aws::backlog::Args),
+    /// What one tenant's storm does to the answers of another.
+    AwsStorm(aws::storm::Args),
     /// Wiremill, ElasticMQ and moto in turn, same machine, same generator; medians.
     Aws(aws::compare::Args),
     /// A reader that catches up from the disk while a producer goes on: how fast it is, and what it costs the producer.
@@ -68,6 +72,8 @@ fn main() -> Result<(), Failure> {
         Command::AwsSend(args) => aws::send::run(&args).map(|report| println!("{report}")),
         Command::AwsDrain(args) => aws::drain::run(&args).map(|report| println!("{report}")),
         Command::AwsLatency(args) => aws::latency::run(&args).map(|report| println!("{report}")),
+        Command::AwsBacklog(args) => aws::backlog::run(&args),
+        Command::AwsStorm(args) => aws::storm::run(&args),
         Command::Aws(args) => aws::compare::run(&args),
         Command::CatchUp(args) => compare::catch_up::run(&args),
         Command::LogFiles(args) => log_files::run(&args),

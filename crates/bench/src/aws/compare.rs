@@ -1,10 +1,13 @@
 //! Wiremill, ElasticMQ and moto in turn.
+//!
+//! Every part is bounded in time, not in messages, so that a server of a hundred messages a second takes no longer than
+//! one of a hundred thousand.
 
 use std::collections::BTreeMap;
 
 use clap::Args as ClapArgs;
 
-use super::{Target, drain, latency, send};
+use super::{Target, backlog, drain, latency, send, storm};
 use crate::{
     Failure,
     compare::broker::{self, Running},
@@ -16,12 +19,24 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of each run.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Messages of the deep backlog.
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: usize,
+    /// Groups of the FIFO queue.
+    #[arg(long, default_value_t = 100_000)]
+    groups: usize,
     /// Leave the others out.
     #[arg(long)]
     alone: bool,
 }
+
+/// Bytes of each message's body.
+const MESSAGE_LEN: usize = 1024;
+
+/// Seconds before a figure: a JVM needs to see its load before it is fast.
+const WARM_UP_S: u64 = 2;
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut rates: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
@@ -29,29 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         println!("## round {round}");
         for start in servers(args.alone) {
             let running = start()?;
-            let name = running.name;
-            let mut note = |what, rate| rates.entry((what, name)).or_default().push(rate);
-            for (what, batch) in [("SendMessage, 64 connections", 1), ("SendMessageBatch of 10", 10)] {
-                let load = send::Args {
-                    target: target(&running, &format!("send{batch}")),
-                    message_len: 1024,
-                    batch,
-                    connections: 64,
-                    seconds: args.seconds,
-                };
-                // A JVM needs to see its load before it is fast; the first seconds are nobody's figure.
-                send::run(&send::Args { seconds: 3, ..load.clone() })?;
-                let sent = send::run(&load)?;
-                println!("{name:>10} {what:<28} {sent}");
-                note(what, sent.messages_per_s);
-                if batch == 10 {
-                    let messages = sent.messages.min(100_000);
-                    let drained =
-                        drain::run(&drain::Args { target: load.target.clone(), connections: 16, messages })?;
-                    println!("{name:>10} {:<28} {drained}", "receive and delete by 10");
-                    note("receive and delete by 10", drained.messages_per_s);
-                }
-            }
+            throughput(args, &running, &mut rates)?;
         }
     }
     for ((what, name), mut all) in rates {
@@ -65,13 +58,59 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             let target = target(&running, "latency");
             let load = latency::Args {
                 target,
-                message_len: 1024,
+                message_len: MESSAGE_LEN,
                 rate,
-                senders: 8,
-                receivers: 4,
+                senders: 16,
+                receivers: 8,
                 seconds: args.seconds,
             };
             println!("{:>10} {rate:>6}/s  {}", running.name, latency::run(&load)?);
+        }
+    }
+    let running = broker::wiremill_on("aws", broker::scratch("wiremill")?, 19_566)?;
+    println!("## Wiremill: one account at 200 messages/s, alone and while another sends all it can");
+    storm::run(&storm::Args {
+        target: target(&running, "storm"),
+        rate: 200,
+        connections: 64,
+        message_len: MESSAGE_LEN,
+        seconds: args.seconds,
+    })?;
+    println!("## Wiremill before a backlog: receive and delete by 10");
+    backlog::run(&backlog::Args {
+        target: target(&running, "deep"),
+        backlog: args.backlog,
+        groups: args.groups,
+        message_len: MESSAGE_LEN,
+        seconds: args.seconds,
+    })
+}
+
+fn throughput<'n>(
+    args: &Args,
+    running: &Running,
+    rates: &mut BTreeMap<(&'n str, &'n str), Vec<f64>>,
+) -> Result<(), Failure> {
+    let name = running.name;
+    let mut note = |what, rate| rates.entry((what, name)).or_default().push(rate);
+    for (what, batch) in [("SendMessage, 64 connections", 1), ("SendMessageBatch of 10", 10)] {
+        let load = send::Args {
+            target: target(running, &format!("send{batch}")),
+            message_len: MESSAGE_LEN,
+            batch,
+            connections: 64,
+            seconds: args.seconds,
+        };
+        send::run(&send::Args { seconds: WARM_UP_S, ..load.clone() })?;
+        let sent = send::run(&load)?;
+        println!("{name:>10} {what:<28} {sent}");
+        note(what, sent.messages_per_s);
+        if batch == 10 {
+            let (target, seconds) = (load.target.clone(), args.seconds);
+            let drained =
+                drain::run(&drain::Args { target, connections: 16, messages: usize::MAX, seconds })?;
+            println!("{name:>10} {:<28} {drained}", "receive and delete by 10");
+            note("receive and delete by 10", drained.messages_per_s);
         }
     }
     Ok(())
@@ -89,5 +128,10 @@ fn servers(alone: bool) -> Vec<Start> {
 }
 
 fn target(running: &Running, queue: &str) -> Target {
-    Target { addr: running.addr.clone(), queue: queue.to_owned(), pid: Some(running.pid()) }
+    Target {
+        addr: running.addr.clone(),
+        queue: queue.to_owned(),
+        account: "000000000000".to_owned(),
+        pid: Some(running.pid()),
+    }
 }

@@ -1,10 +1,10 @@
 //! Receives in batches of ten and deletes what was received.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 
-use super::{Connection, Target, request, texts};
+use super::{Connection, Target};
 use crate::{Failure, process::Usage};
 
 #[derive(ClapArgs, Clone, Debug)]
@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Ends after so many messages, or when the queue is empty.
     #[arg(long, default_value_t = 200_000)]
     pub messages: usize,
+    /// Ends after so many seconds.
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
 }
 
 /// What a connection waits for.
@@ -44,8 +47,7 @@ impl std::fmt::Display for Report {
 pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
     let addr = &args.target.addr;
     let url = args.target.create_queue()?;
-    let receive = request(
-        addr,
+    let receive = args.target.request(
         "ReceiveMessage",
         &format!("{{\"QueueUrl\": \"{url}\", \"MaxNumberOfMessages\": 10, \"VisibilityTimeout\": 600}}"),
     );
@@ -54,51 +56,46 @@ pub(crate) fn run(args: &Args) -> Result<Report, Failure> {
         .collect::<Result<_, Failure>>()?;
     let before = Usage::of(args.target.pid)?;
     let begin = Instant::now();
+    let until = begin + Duration::from_secs(args.seconds);
     for (connection, _) in &mut connections {
         connection.send(&receive)?;
     }
     let mut messages = 0;
     let mut waiting = connections.len();
     while waiting > 0 {
+        let is_over = Instant::now() >= until;
         for (connection, turn) in &mut connections {
-            match turn {
-                Turn::Done => {}
-                Turn::Receive => {
-                    let answer = connection.answer()?;
-                    let entries: Vec<String> = texts(&answer, "ReceiptHandle")
-                        .enumerate()
-                        .map(|(id, handle)| format!("{{\"Id\": \"{id}\", \"ReceiptHandle\": \"{handle}\"}}"))
-                        .collect();
-                    if entries.is_empty() {
-                        *turn = Turn::Done;
-                        waiting -= 1;
-                        continue;
+            let next = match turn {
+                Turn::Done => continue,
+                Turn::Receive => match args.target.deletion(&url, connection.answer()?) {
+                    None => Turn::Done,
+                    Some((request, count)) => {
+                        connection.send(&request)?;
+                        Turn::Delete(count)
                     }
-                    let json = format!("{{\"QueueUrl\": \"{url}\", \"Entries\": [{}]}}", entries.join(", "));
-                    connection.send(&request(addr, "DeleteMessageBatch", &json))?;
-                    *turn = Turn::Delete(entries.len());
-                }
+                },
                 Turn::Delete(count) => {
                     let answer = connection.answer()?;
                     if answer.contains("\"Code\"") {
                         return Err(format!("a message was not deleted: {answer}").into());
                     }
                     messages += *count;
-                    if messages >= args.messages {
-                        *turn = Turn::Done;
-                        waiting -= 1;
+                    if messages >= args.messages || is_over {
+                        Turn::Done
                     } else {
                         connection.send(&receive)?;
-                        *turn = Turn::Receive;
+                        Turn::Receive
                     }
                 }
-            }
+            };
+            *turn = next;
+            waiting -= usize::from(matches!(turn, Turn::Done));
         }
     }
     let elapsed_s = begin.elapsed().as_secs_f64();
     let after = Usage::of(args.target.pid)?;
     Ok(Report {
         messages_per_s: messages as f64 / elapsed_s,
-        cpu_s_per_million: (after.cpu_s - before.cpu_s) / (messages as f64 / 1e6),
+        cpu_s_per_million: (after.cpu_s - before.cpu_s) / (messages.max(1) as f64 / 1e6),
     })
 }

@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args as ClapArgs;
 
-use super::{Connection, Target, message, request, texts};
+use super::{Connection, Target, message, texts};
 use crate::{Failure, histogram::Histogram};
 
 #[derive(ClapArgs, Clone, Debug)]
@@ -25,10 +25,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 5_000)]
     pub rate: u64,
     /// Connections that send.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     pub senders: usize,
     /// Connections that receive.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 8)]
     pub receivers: usize,
     /// How long, seconds.
     #[arg(long, default_value_t = 10)]
@@ -70,14 +70,28 @@ pub(crate) fn run(args: &Args) -> Result<String, Failure> {
     ))
 }
 
+/// How long after its last message was due a sender that has fallen behind goes on, before what is left counts as lost.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Digits of the time at the head of each body.
+const DUE_DIGITS: usize = 12;
+
 fn send(args: &Args, url: &str, begin: Instant, index: usize) -> Result<(), Failure> {
     let mut connection = Connection::open(&args.target.addr)?;
+    let body = message(&"0".repeat(DUE_DIGITS), args.message_len.max(DUE_DIGITS));
+    let json = format!("{{\"QueueUrl\": \"{url}\", \"MessageBody\": \"{body}\"}}");
+    let mut request = args.target.request("SendMessage", &json);
+    let due_at = request.len() - body.len() - 2;
+    let end = begin + Duration::from_secs(args.seconds) + LATE;
     for n in (index as u64..args.rate * args.seconds).step_by(args.senders.max(1)) {
         let due = Duration::from_nanos(n * 1_000_000_000 / args.rate.max(1));
-        let body = message(&format!("{} ", due.as_micros()), args.message_len);
-        let json = format!("{{\"QueueUrl\": \"{url}\", \"MessageBody\": \"{body}\"}}");
-        let request = request(&args.target.addr, "SendMessage", &json);
-        if let Some(early) = (begin + due).checked_duration_since(Instant::now()) {
+        let digits = format!("{:0DUE_DIGITS$}", due.as_micros());
+        request[due_at..due_at + DUE_DIGITS].copy_from_slice(digits.as_bytes());
+        let now = Instant::now();
+        if now > end {
+            break;
+        }
+        if let Some(early) = (begin + due).checked_duration_since(now) {
             thread::sleep(early);
         }
         connection.call(&request)?;
@@ -86,10 +100,8 @@ fn send(args: &Args, url: &str, begin: Instant, index: usize) -> Result<(), Fail
 }
 
 fn receive(args: &Args, url: &str, begin: Instant, is_over: &AtomicBool) -> Result<Histogram, Failure> {
-    let addr = &args.target.addr;
-    let mut connection = Connection::open(addr)?;
-    let receive = request(
-        addr,
+    let mut connection = Connection::open(&args.target.addr)?;
+    let receive = args.target.request(
         "ReceiveMessage",
         &format!("{{\"QueueUrl\": \"{url}\", \"MaxNumberOfMessages\": 10, \"WaitTimeSeconds\": 1}}"),
     );
@@ -97,17 +109,12 @@ fn receive(args: &Args, url: &str, begin: Instant, is_over: &AtomicBool) -> Resu
     while !is_over.load(Ordering::SeqCst) {
         let answer = connection.call(&receive)?;
         let now = begin.elapsed();
-        for body in texts(&answer, "Body") {
-            let due_us: u64 = body.split(' ').next().unwrap_or_default().parse()?;
+        for body in texts(answer, "Body") {
+            let due_us: u64 = body.get(..DUE_DIGITS).unwrap_or_default().parse()?;
             latencies.record(now.saturating_sub(Duration::from_micros(due_us)).as_micros());
         }
-        let entries: Vec<String> = texts(&answer, "ReceiptHandle")
-            .enumerate()
-            .map(|(id, handle)| format!("{{\"Id\": \"{id}\", \"ReceiptHandle\": \"{handle}\"}}"))
-            .collect();
-        if !entries.is_empty() {
-            let json = format!("{{\"QueueUrl\": \"{url}\", \"Entries\": [{}]}}", entries.join(", "));
-            connection.call(&request(addr, "DeleteMessageBatch", &json))?;
+        if let Some((request, _)) = args.target.deletion(url, answer) {
+            connection.call(&request)?;
         }
     }
     Ok(latencies)
