@@ -84,8 +84,8 @@ pub struct Room<'a> {
     pub count_max: usize,
     /// Whether it takes such a header.
     pub takes: &'a dyn Fn(&str, Option<&[u8]>) -> bool,
-    /// Whether its bodies have to be text.
-    pub is_body_text: bool,
+    /// Whether it takes a body as it is; in Base64 it takes any.
+    pub takes_body: &'a dyn Fn(&[u8]) -> bool,
     /// Whether it carries the event time in a place of its own.
     pub has_time: bool,
 }
@@ -126,7 +126,7 @@ pub fn carry(record: &Record, room: &Room<'_>) -> Carried {
             Err(header) => surplus.push(header),
         }
     }
-    let body = record.body.as_ref().filter(|body| room.is_body_text && std::str::from_utf8(body).is_err());
+    let body = record.body.as_ref().filter(|body| !(room.takes_body)(body));
     let body = body.map(|body| Bytes::from(BASE64_STANDARD.encode(body)));
     if out.len() > room.count_max {
         let over = out.split_off(room.count_max);

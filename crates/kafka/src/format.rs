@@ -154,7 +154,7 @@ const ROOM: Room<'static> = Room {
     values: Values::Bytes,
     count_max: usize::MAX,
     takes: &|_, _| true,
-    is_body_text: false,
+    takes_body: &|_| true,
     has_time: true,
 };
 

@@ -93,6 +93,18 @@ impl<'a> Attribute<'a> {
 
     /// What it counts for against the limits: name, type and value, bytes.
     pub(crate) fn len(&self) -> usize {
+    /// The same, borrowing nothing.
+    pub(crate) fn into_owned(self) -> Attribute<'static> {
+        Attribute {
+            name: self.name.into_owned().into(),
+            data_type: self.data_type.into_owned().into(),
+            value: match self.value {
+                Value::Text(text) => Value::Text(text.into_owned().into()),
+                Value::Binary(bytes) => Value::Binary(bytes.into_owned().into()),
+            },
+        }
+    }
+
         self.name.len() + self.data_type.len() + self.value.bytes().len()
     }
 }

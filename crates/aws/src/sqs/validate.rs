@@ -45,7 +45,7 @@ pub(crate) fn attribute(attribute: &Attribute<'_>) -> Result<(), String> {
         Value::Binary(_) => Ok(()),
         Value::Text(text) => {
             contents(text)?;
-            if base_type(&attribute.data_type) == "Number" { check_number(name, text) } else { Ok(()) }
+            if base_type(&attribute.data_type) == "Number" { number(name, text) } else { Ok(()) }
         }
     }
 }
@@ -98,7 +98,8 @@ pub(crate) fn bad_type(name: &str) -> String {
     )
 }
 
-fn check_number(name: &str, text: &str) -> Result<(), String> {
+/// Checks the value of a number.
+pub(crate) fn number(name: &str, text: &str) -> Result<(), String> {
     let is_number =
         text.len() <= 4_096 && text.trim() == text && text.parse::<f64>().is_ok_and(f64::is_finite);
     if is_number {

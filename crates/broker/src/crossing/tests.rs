@@ -17,7 +17,10 @@ fn room(values: Values) -> Room<'static> {
         values,
         count_max: usize::MAX,
         takes: &|_, _| true,
-        is_body_text: values == Values::Text,
+        takes_body: match values {
+            Values::Text => &|body| std::str::from_utf8(body).is_ok(),
+            Values::Bytes => &|_| true,
+        },
         has_time: values == Values::Bytes,
     }
 }

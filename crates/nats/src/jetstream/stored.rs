@@ -134,7 +134,7 @@ impl Format for NatsFormat {
             values: Values::Text,
             count_max: HEADERS_MAX,
             takes: &takes,
-            is_body_text: false,
+            takes_body: &|_| true,
             has_time: false,
         };
         let mut out = Vec::new();
