@@ -8,6 +8,7 @@ use model::{Namespace, StreamKey};
 use crate::{
     AwsError, Options, Server,
     door::{Delivery, QueueUrl},
+    sqs::LatestQueue,
 };
 
 /// Twelve digits.
@@ -83,6 +84,8 @@ pub struct Context {
     /// Scheme and host under which the client asked: what queue URLs begin with, without a slash at the end.
     pub(crate) base_url: Arc<str>,
     pub(crate) delivery: Delivery,
+    /// Of the connection.
+    pub(crate) latest_queue: LatestQueue,
 }
 
 impl Context {

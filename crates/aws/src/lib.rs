@@ -41,6 +41,7 @@ mod sqs;
 mod sts;
 #[cfg(test)]
 mod testing;
+mod uuid;
 
 pub use context::{AccountId, Caller, Context};
 pub use error::{AwsError, Fault};

@@ -113,6 +113,9 @@ pub struct NewBatch {
     pub durability: Option<Durability>,
     /// Which records leave with its append.
     pub replaces: Replaces,
+    /// Length of the longest record, bytes, as limits count it; `None` = the attributes say it, or else the format is
+    /// asked where the stream limits it.
+    pub longest_len: Option<u32>,
 }
 
 /// Which earlier records leave in the unit that appends a batch.

@@ -61,7 +61,7 @@ impl Protocol {
 
     /// What an operation answered.
     pub(crate) fn success(self, output: &Output, id: RequestId) -> Answer {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(output.len_hint());
         match self {
             Protocol::Json(_) | Protocol::Cbor => output.json(&mut body),
             Protocol::Query(xmlns) => {

@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use crate::uuid;
+
 /// Makes ids.
 pub(crate) struct RequestIds {
     high: u64,
@@ -13,7 +15,7 @@ pub(crate) struct RequestIds {
 
 /// One id; shown as a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RequestId(u64, u64);
+pub(crate) struct RequestId(u128);
 
 impl RequestIds {
     /// Ids that follow from `seed`.
@@ -27,7 +29,8 @@ impl RequestIds {
     /// The next id.
     pub(crate) fn next(&self) -> RequestId {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        RequestId(mixed(n ^ self.high), mixed(n.wrapping_add(self.high)))
+        let (high, low) = (mixed(n ^ self.high), mixed(n.wrapping_add(self.high)));
+        RequestId(u128::from(high) << 64 | u128::from(low))
     }
 }
 
@@ -40,18 +43,7 @@ fn mixed(word: u64) -> u64 {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RequestId(a, b) = self;
-        // Version 4, variant 1 (RFC 9562 §5.4).
-        write!(
-            f,
-            "{:08x}-{:04x}-4{:03x}-{:x}{:03x}-{:012x}",
-            a >> 32,
-            (a >> 16) & 0xffff,
-            a & 0xfff,
-            8 | (b >> 62),
-            (b >> 48) & 0xfff,
-            b & 0xffff_ffff_ffff
-        )
+        f.write_str(&uuid::text(self.0))
     }
 }
 

@@ -117,6 +117,25 @@ macro_rules! operations {
     };
 }
 
+impl Output {
+    /// About the length of a JSON answer, bytes, so that what it is written to does not grow piece by piece.
+    pub(crate) fn len_hint(&self) -> usize {
+        /// What an answer or one of its entries has beside bodies and attributes.
+        const ENTRY_LEN: usize = 320;
+        match self {
+            Output::ReceiveMessage(output) => output
+                .messages
+                .iter()
+                .map(|message| message.body.len() + message.body.len() / 32 + ENTRY_LEN)
+                .sum(),
+            Output::SendMessageBatch(output) => {
+                (output.successful.0.len() + output.failed.0.len()) * ENTRY_LEN
+            }
+            _ => ENTRY_LEN,
+        }
+    }
+}
+
 /// The output of an operation that has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoOutput;

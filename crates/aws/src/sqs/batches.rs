@@ -1,7 +1,5 @@
 //! What holds of the entries of every batch.
 
-use std::collections::HashSet;
-
 use super::validate::is_entry_id;
 use crate::AwsError;
 
@@ -29,9 +27,9 @@ pub(super) fn check<'a>(
             "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be at most 80 letters long.",
         ));
     }
-    let mut seen = HashSet::new();
-    for id in ids {
-        if !seen.insert(id) {
+    // So few that comparing them all is the cheapest.
+    for (at, id) in ids.clone().enumerate() {
+        if ids.clone().take(at).any(|earlier| earlier == id) {
             return Err(AwsError::batch_entry_ids_not_distinct(format!("Id {id} repeated.")));
         }
     }

@@ -45,6 +45,7 @@ impl Server {
             }),
             base_url: "http://localhost".into(),
             delivery: Delivery::default(),
+            latest_queue: Default::default(),
         };
         // All of them first: one may be the dead-letter queue of another.
         for queue in queues {

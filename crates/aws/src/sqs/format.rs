@@ -9,7 +9,7 @@ use wire::Writer;
 
 use super::{
     foreign,
-    message::{Message, body_of, read, split},
+    message::{Message, body_of, read, split, sums_of},
 };
 
 /// The tag that stored batches carry. Fixed for ever.
@@ -63,7 +63,7 @@ impl Format for SqsFormat {
 
     fn write(&self, records: &[Record]) -> Result<Bytes> {
         let messages: Vec<Message<'_>> = records.iter().map(foreign::from_record).collect();
-        let sums: Vec<_> = messages.iter().map(Message::sums).collect();
+        let sums = sums_of(messages.iter());
         Ok(body_of(messages.iter().zip(&sums)))
     }
 

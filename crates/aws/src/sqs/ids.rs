@@ -3,6 +3,8 @@
 use model::{LogId, Offset, Origin};
 use sha2::{Digest, Sha256};
 
+use crate::uuid;
+
 /// The first of all sequence numbers: they have twenty digits, and rise within a queue.
 const SEQUENCE_BASE: u64 = 10_000_000_000_000_000_000;
 
@@ -15,22 +17,12 @@ pub(crate) fn message_id(seed: u128, log: LogId, offset: Offset, append_time_ms:
     hash.update(append_time_ms.to_be_bytes());
     let mut half = [0; 16];
     half.copy_from_slice(hash.finalize().first_chunk::<16>().unwrap_or(&[0; 16]));
-    uuid(u128::from_be_bytes(half))
+    uuid::text(u128::from_be_bytes(half))
 }
 
 /// The `MessageId` of a record that was moved.
 pub(crate) fn moved_message_id(seed: u128, origin: &Origin) -> String {
     message_id(seed, origin.log, origin.offset, origin.append_time_ms)
-}
-
-/// Random bits as a UUID of version 4.
-pub(crate) fn uuid(bits: u128) -> String {
-    const VERSION: u128 = 0xf << 76;
-    const VARIANT: u128 = 0b11 << 62;
-    let bits = bits & !VERSION & !VARIANT | 4 << 76 | 0b10 << 62;
-    let hex = format!("{bits:032x}");
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
 }
 
 /// The `SequenceNumber` of the record at `offset`.

@@ -13,5 +13,7 @@ pub(super) async fn call(
     input: ListQueueTagsInput<'_>,
 ) -> Result<ListQueueTagsOutput, AwsError> {
     let queue = Queue::find(ctx, &input.queue_url, Action::Read)?;
-    Ok(ListQueueTagsOutput { tags: KeyedValues(NamedValues(queue.attributes.tags.into_iter().collect())) })
+    Ok(ListQueueTagsOutput {
+        tags: KeyedValues(NamedValues(queue.attributes.tags.clone().into_iter().collect())),
+    })
 }

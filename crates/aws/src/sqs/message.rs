@@ -15,7 +15,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use model::{Batch, Error, Result};
-use wire::{Reader, Writer};
+use wire::{Reader, Writer, uvarint_len};
+
+use super::md5_lanes;
 
 const HAS_ATTRIBUTES: u8 = 1;
 const HAS_TRACE: u8 = 2;
@@ -91,8 +93,6 @@ impl<'a> Attribute<'a> {
         Attribute { name: name.into(), data_type: "String".into(), value: Value::Text(value.into()) }
     }
 
-    /// What it counts for against the limits: name, type and value, bytes.
-    pub(crate) fn len(&self) -> usize {
     /// The same, borrowing nothing.
     pub(crate) fn into_owned(self) -> Attribute<'static> {
         Attribute {
@@ -105,6 +105,8 @@ impl<'a> Attribute<'a> {
         }
     }
 
+    /// What it counts for against the limits: name, type and value, bytes.
+    pub(crate) fn len(&self) -> usize {
         self.name.len() + self.data_type.len() + self.value.bytes().len()
     }
 }
@@ -128,10 +130,14 @@ impl Message<'_> {
 
     /// Its checksums.
     pub(crate) fn sums(&self) -> Sums {
+        self.sums_with(body_sum(self.body.as_bytes()))
+    }
+
+    fn sums_with(&self, body: Sum) -> Sums {
         let attributes: Vec<&Attribute<'_>> = self.attributes.iter().collect();
         let trace = self.trace_header.as_deref().map(|value| Attribute::text(TRACE_HEADER, value));
         Sums {
-            body: Md5::digest(self.body.as_bytes()).into(),
+            body,
             attributes: attributes_sum(&attributes),
             system: trace.and_then(|trace| attributes_sum(&[&trace])),
         }
@@ -139,30 +145,48 @@ impl Message<'_> {
 
     /// Adds the record to a batch's body, as the one at `index`.
     pub(crate) fn put(&self, index: u32, sums: &Sums, out: &mut Writer) {
-        let mut one = Writer::with_capacity(self.body.len() + 64);
-        one.uvarint(u64::from(index));
-        one.u8(self.flags());
-        one.slice(&sums.body);
-        put_bytes(&mut one, self.body.as_bytes());
+        let index = u64::from(index);
+        out.uvarint(self.stored_len(index) as u64);
+        out.uvarint(index);
+        out.u8(self.flags());
+        out.slice(&sums.body);
+        put_bytes(out, self.body.as_bytes());
         if !self.attributes.is_empty() {
-            one.slice(&sums.attributes.unwrap_or_default());
-            one.uvarint(self.attributes.len() as u64);
+            out.slice(&sums.attributes.unwrap_or_default());
+            out.uvarint(self.attributes.len() as u64);
             for attribute in &self.attributes {
-                put_bytes(&mut one, attribute.name.as_bytes());
-                put_bytes(&mut one, attribute.data_type.as_bytes());
-                one.u8(attribute.value.kind());
-                put_bytes(&mut one, attribute.value.bytes());
+                put_bytes(out, attribute.name.as_bytes());
+                put_bytes(out, attribute.data_type.as_bytes());
+                out.u8(attribute.value.kind());
+                put_bytes(out, attribute.value.bytes());
             }
         }
         if let Some(trace) = &self.trace_header {
-            one.slice(&sums.system.unwrap_or_default());
-            put_bytes(&mut one, trace.as_bytes());
+            out.slice(&sums.system.unwrap_or_default());
+            put_bytes(out, trace.as_bytes());
         }
-        for text in [&self.group_id, &self.dedup_id, &self.sender_id].into_iter().flatten() {
-            put_bytes(&mut one, text.as_bytes());
+        self.ids().for_each(|id| put_bytes(out, id.as_bytes()));
+    }
+
+    /// Bytes of its record from the index on.
+    fn stored_len(&self, index: u64) -> usize {
+        let text = |len: usize| uvarint_len(len as u64) + len;
+        let mut len = uvarint_len(index) + 1 + size_of::<Sum>() + text(self.body.len());
+        if !self.attributes.is_empty() {
+            len += size_of::<Sum>() + uvarint_len(self.attributes.len() as u64);
+            let attribute = |one: &Attribute<'_>| {
+                text(one.name.len()) + text(one.data_type.len()) + 1 + text(one.value.bytes().len())
+            };
+            len += self.attributes.iter().map(attribute).sum::<usize>();
         }
-        out.uvarint(one.len() as u64);
-        out.append(one);
+        if let Some(trace) = &self.trace_header {
+            len += size_of::<Sum>() + text(trace.len());
+        }
+        len + self.ids().map(|id| text(id.len())).sum::<usize>()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        [&self.group_id, &self.dedup_id, &self.sender_id].into_iter().flatten().map(AsRef::as_ref)
     }
 
     fn flags(&self) -> u8 {
@@ -175,6 +199,17 @@ impl Message<'_> {
         ];
         given.into_iter().filter(|(_, is_given)| *is_given).fold(0, |flags, (flag, _)| flags | flag)
     }
+}
+
+fn body_sum(body: &[u8]) -> Sum {
+    Md5::digest(body).into()
+}
+
+/// The checksums of messages that are stored together.
+pub(crate) fn sums_of<'a, 'm: 'a>(messages: impl Iterator<Item = &'a Message<'m>> + Clone) -> Vec<Sums> {
+    let bodies: Vec<&[u8]> = messages.clone().map(|message| message.body.as_bytes()).collect();
+    let bodies = md5_lanes::sums(&bodies, body_sum);
+    messages.zip(bodies).map(|(message, body)| message.sums_with(body)).collect()
 }
 
 /// The MD5 of attributes as AWS lays them out: sorted by name, and for each the lengths (32 bits, big-endian) and bytes of
@@ -303,8 +338,13 @@ fn corrupt(fault: wire::Error) -> Error {
 }
 
 /// One batch body of these messages, in their order.
-pub(crate) fn body_of<'a>(messages: impl IntoIterator<Item = (&'a Message<'a>, &'a Sums)>) -> Bytes {
-    let mut out = Writer::new();
+pub(crate) fn body_of<'a, 'm: 'a>(
+    messages: impl IntoIterator<Item = (&'a Message<'m>, &'a Sums)> + Clone,
+) -> Bytes {
+    /// A length, an index and what a record has beside its texts.
+    const OVERHEAD_LEN: usize = 32;
+    let len = messages.clone().into_iter().map(|(message, _)| message.len() + OVERHEAD_LEN).sum();
+    let mut out = Writer::with_capacity(len);
     for (index, (message, sums)) in (0u32..).zip(messages) {
         message.put(index, sums, &mut out);
     }

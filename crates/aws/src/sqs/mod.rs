@@ -27,6 +27,7 @@ mod list_dead_letter_source_queues;
 mod list_message_move_tasks;
 mod list_queue_tags;
 mod list_queues;
+mod md5_lanes;
 mod message;
 mod move_tasks;
 mod pages;
@@ -63,7 +64,6 @@ use broker::{
 use model::{Namespace, StreamKey};
 use parking_lot::Mutex;
 
-pub(crate) use self::peek::Peek;
 use self::{attempts::Attempts, handle::Sealer, recent::Recent};
 pub use self::{
     declared::DeclaredQueue,
@@ -71,6 +71,7 @@ pub use self::{
     inert::{InertSetting, inert_settings},
     sending::DIALECT,
 };
+pub(crate) use self::{peek::Peek, queues::LatestQueue};
 
 use crate::{
     AwsError, Context,
@@ -80,6 +81,8 @@ use crate::{
 /// What the operations share, one for the process.
 pub(crate) struct Service {
     sealer: Sealer,
+    /// What ids of messages are made from.
+    seed: u128,
     attempts: Mutex<Attempts>,
     recent: Mutex<Recent>,
     routes: Mutex<RouteCache>,
@@ -89,6 +92,7 @@ impl Service {
     pub(crate) fn new(broker: &Broker) -> Self {
         Service {
             sealer: Sealer::new(broker.secret()),
+            seed: broker.incarnation_id(),
             attempts: Mutex::default(),
             recent: Mutex::default(),
             routes: Mutex::default(),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use broker::{Action, Broker, KeySharing, Order, QUEUE_WORK, Stream, Work, WorkSpec};
 use model::{Kind, Namespace, PartitionIndex, Seq, StreamKey, alias};
+use parking_lot::Mutex;
 
 use super::{
     attributes::Attributes,
     validate::{ENTRY_ID_LEN_MAX, is_word},
 };
-use crate::{AccountId, AwsError, Context};
+use crate::{AccountId, AwsError, Caller, Context};
 
 /// Messages of one queue that may be in flight.
 pub(crate) const IN_FLIGHT_MAX: u64 = 120_000;
@@ -23,22 +24,64 @@ const FIFO_SUFFIX: &str = ".fifo";
 const HIDDEN: [&str; 5] = ["__", "$", "amq.", "KV_", "OBJ_"];
 
 /// A queue that a request names.
+#[derive(Clone)]
 pub(crate) struct Queue {
     pub stream: Arc<Stream>,
-    pub attributes: Attributes,
+    pub attributes: Arc<Attributes>,
+}
+
+/// The queue that a connection asked for before: the same as a rule.
+#[derive(Clone, Default)]
+pub(crate) struct LatestQueue(Arc<Mutex<Option<Latest>>>);
+
+struct Latest {
+    url: String,
+    caller: Arc<Caller>,
+    /// Of the catalog: no queue has changed while it is the same.
+    generation: u64,
+    queue: Queue,
+}
+
+impl LatestQueue {
+    fn find(&self, ctx: &Context, url: &str) -> Option<Queue> {
+        let latest = self.0.lock();
+        let Latest { url: known, caller, generation, queue } = latest.as_ref()?;
+        let is_same = known == url
+            && Arc::ptr_eq(caller, &ctx.caller)
+            && *generation == ctx.broker().catalog_generation();
+        is_same.then(|| queue.clone())
+    }
+
+    fn remember(&self, ctx: &Context, url: &str, generation: u64, queue: &Queue) {
+        let (url, caller, queue) = (url.to_owned(), ctx.caller.clone(), queue.clone());
+        *self.0.lock() = Some(Latest { url, caller, generation, queue });
+    }
 }
 
 impl Queue {
     /// The queue of a URL, if the caller may do `action` to it.
     pub(crate) fn find(ctx: &Context, url: &str, action: Action) -> Result<Queue, AwsError> {
-        Queue::by_key(ctx, &ctx.queue(url)?, action)
+        if let Some(queue) = Queue::latest(ctx, url, action)? {
+            return Ok(queue);
+        }
+        let generation = ctx.broker().catalog_generation();
+        let queue = Queue::by_key(ctx, &ctx.queue(url)?, action)?;
+        ctx.latest_queue.remember(ctx, url, generation, &queue);
+        Ok(queue)
+    }
+
+    /// The queue of a URL if it is the one that the connection asked for last.
+    fn latest(ctx: &Context, url: &str, action: Action) -> Result<Option<Queue>, AwsError> {
+        let Some(queue) = ctx.latest_queue.find(ctx, url) else { return Ok(None) };
+        authorize(ctx, action, &queue.stream.key().name)?;
+        Ok(Some(queue))
     }
 
     /// The queue of a key, if the caller may do `action` to it.
     pub(crate) fn by_key(ctx: &Context, key: &StreamKey, action: Action) -> Result<Queue, AwsError> {
         let stream = stream_of(ctx, key).ok_or_else(AwsError::no_such_queue)?;
         authorize(ctx, action, &stream.key().name)?;
-        let attributes = Attributes::of(stream.settings());
+        let attributes = Arc::new(Attributes::of(stream.settings()));
         Ok(Queue { stream, attributes })
     }
 
@@ -50,7 +93,13 @@ impl Queue {
 
     /// [`Queue::find`]; a queue that is not there is made with default attributes, if the dialect's settings say so.
     pub(crate) async fn find_or_create(ctx: &Context, url: &str, action: Action) -> Result<Queue, AwsError> {
-        Queue::by_key_or_create(ctx, &ctx.queue(url)?, action).await
+        if let Some(queue) = Queue::latest(ctx, url, action)? {
+            return Ok(queue);
+        }
+        let generation = ctx.broker().catalog_generation();
+        let queue = Queue::by_key_or_create(ctx, &ctx.queue(url)?, action).await?;
+        ctx.latest_queue.remember(ctx, url, generation, &queue);
+        Ok(queue)
     }
 
     /// [`Queue::find_or_create`] by key.

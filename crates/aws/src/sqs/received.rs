@@ -147,7 +147,7 @@ fn shown(
         message.attributes.iter().filter(|attribute| wanted.wants(&attribute.name)).collect();
     let sum =
         if chosen.len() == message.attributes.len() { sums.attributes } else { attributes_sum(&chosen) };
-    let seed = ctx.broker().incarnation_id();
+    let seed = ctx.server.sqs.seed;
     let message_id = match &one.batch.origin {
         Some(origin) => ids::moved_message_id(seed, origin),
         None => ids::message_id(seed, partition.log_id(), one.offset, one.batch.append_time_ms),

@@ -14,7 +14,7 @@ use crate::{
 pub(super) async fn call(ctx: &Context, input: SendMessageInput<'_>) -> Result<SendMessageOutput, AwsError> {
     let queue = Queue::find_or_create(ctx, &input.queue_url, Action::Write).await?;
     let outgoing = sending::check(ctx, &queue, parts(input))?;
-    let sent = sending::send(ctx, &queue, std::slice::from_ref(&outgoing)).await?;
+    let sent = sending::send(ctx, &queue, vec![outgoing]).await?;
     let Sent { message_id, sequence_number, md5_of_body, md5_of_attributes, md5_of_system_attributes } =
         sent.into_iter().next().unwrap_or_else(|| Err(AwsError::internal_failure("no outcome")))?;
     Ok(SendMessageOutput {

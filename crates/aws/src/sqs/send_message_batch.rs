@@ -39,7 +39,7 @@ pub(super) async fn call(
     if sendable.is_empty() {
         return Ok(output);
     }
-    for (id, sent) in ids.into_iter().zip(sending::send(ctx, &queue, &sendable).await?) {
+    for (id, sent) in ids.into_iter().zip(sending::send(ctx, &queue, sendable).await?) {
         match sent {
             Ok(sent) => output.successful.0.push(result(id, sent)),
             Err(error) => output.failed.0.push(BatchResultErrorEntry::of(id, &error)),

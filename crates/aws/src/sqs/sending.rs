@@ -13,7 +13,7 @@ use super::{
     attributes::{DELAY_MAX_S, Scope},
     format::{FORMAT, row_of},
     ids,
-    message::{Attribute, Message, Sums, TRACE_HEADER, Value, body_of, hex},
+    message::{Attribute, Message, Sums, TRACE_HEADER, Value, body_of, hex, sums_of},
     queues::Queue,
     validate,
 };
@@ -43,8 +43,9 @@ pub(super) struct Parts<'a> {
 
 /// A message that may be sent.
 pub(super) struct Outgoing<'a> {
-    pub message: Message<'a>,
-    pub sums: Sums,
+    message: Message<'a>,
+    /// Computed for all that are sent together.
+    sums: Sums,
     deliver_at_ms: Option<i64>,
     dedup_key: Option<Bytes>,
 }
@@ -93,8 +94,7 @@ pub(super) fn check<'a>(ctx: &Context, queue: &Queue, parts: Parts<'a>) -> Resul
     if let Some(id) = message.dedup_id.as_ref().filter(|_| dedup_key.is_none()) {
         return Err(not_of_this_type(id, "MessageDeduplicationId"));
     }
-    let sums = message.sums();
-    Ok(Outgoing { message, sums, deliver_at_ms, dedup_key })
+    Ok(Outgoing { message, sums: Sums::default(), deliver_at_ms, dedup_key })
 }
 
 fn not_of_this_type(value: impl std::fmt::Display, parameter: &str) -> AwsError {
@@ -229,13 +229,15 @@ impl Outgoing<'_> {
 pub(super) async fn send(
     ctx: &Context,
     queue: &Queue,
-    all: &[Outgoing<'_>],
+    mut all: Vec<Outgoing<'_>>,
 ) -> Result<Vec<Result<Sent, AwsError>>, AwsError> {
+    let sums = sums_of(all.iter().map(|one| &one.message));
+    all.iter_mut().zip(sums).for_each(|(one, sums)| one.sums = sums);
     let broker = ctx.broker();
     let partition = emptiest(queue).ok_or_else(AwsError::no_such_queue)?;
     let stream = &queue.stream;
     let onward = ctx.server.sqs.onward(broker, &stream.key().namespace, &stream.key().name);
-    let units = units(all);
+    let units = units(&all);
     let Published { outcomes, wait, .. } = publish(ctx, queue, partition, &units, onward.as_deref()).await?;
     broker.durable(wait).await?;
     let mut sent = Vec::with_capacity(all.len());
@@ -274,6 +276,7 @@ fn units<'a, 'm>(all: &'a [Outgoing<'m>]) -> Vec<Unit<'a, 'm>> {
             format: FORMAT,
             attributes,
             body: body_of(of.iter().map(|one| (&one.message, &one.sums))),
+            longest_len: of.iter().map(|one| u32::try_from(one.message.len()).unwrap_or(u32::MAX)).max(),
             ..NewBatch::default()
         };
         let dedup_key = of.first().and_then(|one| one.dedup_key.clone());
@@ -341,12 +344,7 @@ fn outcome_of(
     let offset = base.plus(index);
     let Sums { body, attributes, system } = outgoing.sums;
     Ok(Sent {
-        message_id: ids::message_id(
-            ctx.broker().incarnation_id(),
-            partition.log_id(),
-            offset,
-            append_time_ms,
-        ),
+        message_id: ids::message_id(ctx.server.sqs.seed, partition.log_id(), offset, append_time_ms),
         sequence_number: queue.attributes.is_fifo.then(|| ids::sequence_number(offset)),
         md5_of_body: hex(&body),
         md5_of_attributes: attributes.as_ref().map(hex),

@@ -1,5 +1,7 @@
 //! SetQueueAttributes.
 
+use std::sync::Arc;
+
 use broker::{Action, StreamSettings};
 
 use super::{attributes::Attributes, create_queue::assign, queues::Queue};
@@ -28,14 +30,14 @@ pub(super) async fn change(
 ) -> Result<Queue, AwsError> {
     // Which settings a redrive policy may name is looked up in the catalog, which is locked while settings change.
     let mut refused = None;
-    let before = queue.attributes.clone();
+    let before = &*queue.attributes;
     let mut after = before.clone();
     change(&mut after)?;
     after.modified_s = super::now_s(ctx);
     let altered = ctx
         .broker()
         .alter_stream(queue.stream.key(), |settings: &mut StreamSettings| {
-            if Attributes::of(settings) != before {
+            if Attributes::of(settings) != *before {
                 refused = Some(());
                 return Err(model::Error::new(
                     model::ErrorKind::Conflict,
@@ -47,7 +49,7 @@ pub(super) async fn change(
         })
         .await;
     match altered {
-        Ok(stream) => Ok(Queue { attributes: Attributes::of(stream.settings()), stream }),
+        Ok(stream) => Ok(Queue { attributes: Arc::new(Attributes::of(stream.settings())), stream }),
         Err(_) if refused.is_some() => {
             Err(AwsError::service_unavailable("The queue was changed at the same time. Try again."))
         }

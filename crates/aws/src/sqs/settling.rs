@@ -138,8 +138,7 @@ async fn settle_all(
         let settlement = opened.and_then(|(work, handle)| Ok((settle(at, work, handle)?, handle.offset)));
         match settlement {
             Ok((settlement, offset)) => {
-                offsets.push(Some((settlements.len(), offset)));
-                settlements.push(settlement);
+                offsets.push(Some((add(&mut settlements, settlement), offset)));
                 outcomes.push(Ok(()));
             }
             Err(error) => {
@@ -162,4 +161,27 @@ async fn settle_all(
         }
     }
     Ok(outcomes)
+}
+
+/// Adds a settlement, to one that says the same of other records if there is such: what was received together is deleted
+/// together as a rule, and a run of records costs as much as one. Answers its place.
+fn add(settlements: &mut Vec<Settlement>, settlement: Settlement) -> usize {
+    let log = settlement.work.partition().log_id();
+    let says_the_same = |other: &Settlement| {
+        other.work.partition().log_id() == log
+            && other.claim == settlement.claim
+            && other.verdict == settlement.verdict
+    };
+    match settlements.iter().position(says_the_same) {
+        Some(at) => {
+            if let Some(known) = settlements.get_mut(at) {
+                known.spans.extend(settlement.spans.iter());
+            }
+            at
+        }
+        None => {
+            settlements.push(settlement);
+            settlements.len() - 1
+        }
+    }
 }

@@ -98,6 +98,7 @@ impl Rig {
         std::mem::forget(ctx.delivery);
         output
     }
+            latest_queue: Default::default(),
 
     pub(super) async fn create(&self, name: &str, attributes: &[(&str, &str)]) -> String {
         self.try_create(name, attributes).await.unwrap()

@@ -67,6 +67,9 @@ fn check_batch(
         return Err(refused(RefusalReason::TooLarge, Error::limit("the batch is too large")));
     }
     let Some(record_len_max) = settings.and_then(|settings| settings.record_len_max) else { return Ok(()) };
+    if let Some(longest_len) = batch.longest_len {
+        return if longest_len <= record_len_max { Ok(()) } else { Err(too_large()) };
+    }
     let measured = match longest {
         Some(Err(error)) => return Err(refused(RefusalReason::Invalid, error.clone())),
         Some(Ok(longest)) => *longest,
@@ -74,11 +77,11 @@ fn check_batch(
     };
     let is_within =
         |index| batch.attributes.of(index).and_then(|row| row.body_len).unwrap_or(0) <= record_len_max;
-    if measured <= record_len_max && (0..batch.count).all(is_within) {
-        Ok(())
-    } else {
-        Err(refused(RefusalReason::TooLarge, Error::limit("a record is too large")))
-    }
+    if measured <= record_len_max && (0..batch.count).all(is_within) { Ok(()) } else { Err(too_large()) }
+}
+
+fn too_large() -> Outcome {
+    refused(RefusalReason::TooLarge, Error::limit("a record is too large"))
 }
 
 fn check_sequence(state: &LogState, batch: &NewBatch) -> std::result::Result<(), Outcome> {

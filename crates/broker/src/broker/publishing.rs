@@ -141,7 +141,8 @@ impl Broker {
             {
                 deflections.push((at, target, dead_letter));
             }
-            let is_measured = append.batch.attributes.of(0).is_some_and(|row| row.body_len.is_some());
+            let is_measured = append.batch.longest_len.is_some()
+                || append.batch.attributes.of(0).is_some_and(|row| row.body_len.is_some());
             if append.partition.measures() && !is_measured {
                 longest.push((at, self.longest_record(&append.batch)));
             }
@@ -420,6 +421,7 @@ impl From<NewBatch> for store::NewBatch {
             stamp,
             durability,
             replaces: _,
+            longest_len: _,
         } = batch;
         store::NewBatch {
             count,

@@ -100,6 +100,7 @@ impl Broker {
                 .and_then(|_| records.iter().filter_map(|record| record.event_time_ms).max()),
             body: self.formats().of(batch.format)?.write(&records)?,
             attributes,
+            longest_len: None,
             ..batch.clone()
         })
     }
