@@ -31,8 +31,8 @@ pub struct BrokerOptions {
     pub faults: crate::faults::Faults,
 }
 
-/// Shares of the memory budget, in percent. The rest is for what cursors, producers and dedup keys keep, and for bytes
-/// on their way to and from clients.
+/// Shares of the memory budget, in percent. The rest is for what cursors and producers keep, and for bytes on their
+/// way to and from clients.
 const QUEUE_SHARE: usize = 15;
 const TAIL_SHARE: usize = 25;
 const VOLATILE_SHARE: usize = 20;
@@ -41,9 +41,12 @@ const EPHEMERAL_VOLATILE_SHARE: usize = 60;
 const READ_AHEAD_SHARE: usize = 5;
 const DECODED_SHARE: usize = 5;
 const INDEX_SHARE: usize = 2;
+const DEDUP_SHARE: usize = 15;
 
-const _: () =
-    assert!(QUEUE_SHARE + TAIL_SHARE + VOLATILE_SHARE + READ_AHEAD_SHARE + DECODED_SHARE + INDEX_SHARE <= 75);
+const _: () = assert!(
+    QUEUE_SHARE + TAIL_SHARE + VOLATILE_SHARE + READ_AHEAD_SHARE + DECODED_SHARE + INDEX_SHARE + DEDUP_SHARE
+        <= 90
+);
 
 impl BrokerOptions {
     fn share(&self, percent: usize) -> usize {
@@ -73,6 +76,11 @@ impl BrokerOptions {
     /// Bytes of pages of segments' indexes that are kept.
     pub(crate) fn index_len_max(&self) -> usize {
         self.share(INDEX_SHARE)
+    }
+
+    /// Bytes of dedup keys, over all streams.
+    pub(crate) fn dedup_len_max(&self) -> usize {
+        self.share(DEDUP_SHARE)
     }
 
     /// Bytes of decoded batches that are kept.

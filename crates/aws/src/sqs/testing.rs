@@ -43,6 +43,7 @@ pub(super) struct Rig {
     clock: Arc<HandClock>,
     dir: PathBuf,
     options: Options,
+    memory_len: usize,
 }
 
 impl Rig {
@@ -51,18 +52,27 @@ impl Rig {
     }
 
     pub(super) fn with(options: Options) -> Self {
+        Rig::opened(options, BrokerOptions::default().memory_budget_len)
+    }
+
+    /// With a broker of so much memory, bytes.
+    pub(super) fn with_memory(len: usize) -> Self {
+        Rig::opened(Options::default(), len)
+    }
+
+    fn opened(options: Options, memory_len: usize) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("wm-sqs-{}-{number}", std::process::id()));
         let clock = Arc::new(HandClock { wall_ms: AtomicI64::new(START_MS), began: Instant::now() });
-        let server = open(&clock, &dir, &options);
-        Rig { server, clock, dir, options }
+        let server = open(&clock, &dir, &options, memory_len);
+        Rig { server, clock, dir, options, memory_len }
     }
 
     /// Stops the broker and opens it again.
     pub(super) fn reopen(&mut self) {
         self.server.broker.close().unwrap();
-        self.server = open(&self.clock, &self.dir, &self.options);
+        self.server = open(&self.clock, &self.dir, &self.options, self.memory_len);
     }
 
     pub(super) fn broker(&self) -> &Broker {
@@ -88,6 +98,7 @@ impl Rig {
             }),
             base_url: "http://localhost:4566".into(),
             delivery: Delivery::default(),
+            latest_queue: Default::default(),
         }
     }
 
@@ -98,7 +109,6 @@ impl Rig {
         std::mem::forget(ctx.delivery);
         output
     }
-            latest_queue: Default::default(),
 
     pub(super) async fn create(&self, name: &str, attributes: &[(&str, &str)]) -> String {
         self.try_create(name, attributes).await.unwrap()
@@ -205,12 +215,18 @@ impl Drop for Rig {
     }
 }
 
-fn open(clock: &Arc<HandClock>, dir: &std::path::Path, options: &Options) -> Arc<Server> {
+fn open(
+    clock: &Arc<HandClock>,
+    dir: &std::path::Path,
+    options: &Options,
+    memory_budget_len: usize,
+) -> Arc<Server> {
     let env = Env { clock: clock.clone(), ..env::real() };
     let mut formats = Formats::default();
     formats.register(super::format()).unwrap();
     formats.register(Arc::new(broker::plain::Plain)).unwrap();
-    let settings = BrokerOptions { retention_interval_ms: 3_600_000, ..BrokerOptions::default() };
+    let settings =
+        BrokerOptions { retention_interval_ms: 3_600_000, memory_budget_len, ..BrokerOptions::default() };
     Server::new(Broker::open(env, dir, settings, formats).unwrap().0, options.clone())
 }
 

@@ -108,16 +108,21 @@ fn check_dedup(
     conditions: &Conditions,
     now_ms: i64,
 ) -> std::result::Result<(), Outcome> {
-    let (Some(key), Some(dedup)) = (&conditions.dedup_key, &state.dedup) else { return Ok(()) };
+    let Some(key) = &conditions.dedup_key else { return Ok(()) };
+    let full = |text: &'static str| Err(refused(RefusalReason::Full, Error::new(ErrorKind::Throttled, text)));
+    let no_room = "memory for dedup keys is used up";
+    let Some(dedup) = &state.dedup else {
+        return if state.has_dedup_room() { Ok(()) } else { full(no_room) };
+    };
     let window_ms = state.settings.as_ref().map_or(0, |settings| settings.dedup_window_ms);
     // The log's time, which never goes back, is what keys age by.
     let now_ms = now_ms.max(core.last_append_time_ms());
     match dedup.find(DedupKey::of(key), now_ms, window_ms) {
         Some((base, append_time_ms)) => Err(Outcome::Duplicate { base, append_time_ms }),
         None if dedup.is_full(KEYS_MAX, now_ms, window_ms) => {
-            let text = "as many dedup keys as a stream remembers were published within its window";
-            Err(refused(RefusalReason::Full, Error::new(ErrorKind::Throttled, text)))
+            full("as many dedup keys as a stream remembers were published within its window")
         }
+        None if !dedup.has_room() => full(no_room),
         None => Ok(()),
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     catalog::{Catalog, CatalogState, Command},
     decoded::DecodedCache,
     future::{Durable, Room},
-    log_state::LogState,
+    log_state::{LogState, dedup::DedupRoom},
     membership::Membership,
     metrics::{CounterView, Counters},
     options::BrokerOptions,
@@ -64,6 +64,7 @@ pub(crate) struct Inner {
     pub counters: Counters,
     pub routes: RouteBook,
     pub decoded: DecodedCache,
+    pub dedup_room: Arc<DedupRoom>,
     pub tenants: Tenants,
 }
 

@@ -10,6 +10,7 @@ use super::{Broker, Inner};
 use crate::{
     catalog::{Catalog, Command},
     engine,
+    log_state::dedup::DedupRoom,
     options::BrokerOptions,
     retention,
     work::{due, moves},
@@ -40,6 +41,7 @@ impl Broker {
         let began_ns = env.clock.mono_ns();
         let catalog = Arc::new(Catalog::new());
         let (store, recovery) = engine::open(&env, dir, &options, catalog.clone())?;
+        let dedup_room = DedupRoom::new(options.dedup_len_max());
         let inner = Inner {
             env,
             formats,
@@ -56,6 +58,7 @@ impl Broker {
             counters: Default::default(),
             routes: Default::default(),
             decoded: Default::default(),
+            dedup_room,
             tenants: Default::default(),
         };
         let broker = Broker { inner: Arc::new(inner) };

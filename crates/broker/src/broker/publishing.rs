@@ -357,7 +357,7 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     }
     if let Some(key) = conditions.dedup_key.as_deref().map(DedupKey::of) {
         let window_ms = state.settings.as_ref().map_or(0, |settings| settings.dedup_window_ms);
-        state.dedup.get_or_insert_default().note(key, base, append_time_ms, window_ms);
+        state.dedup_mut().note(key, base, append_time_ms, window_ms);
         log.note(Dedup::note_of(key, base, append_time_ms));
     }
     replace(log, replaces, base);

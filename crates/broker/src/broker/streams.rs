@@ -298,6 +298,7 @@ impl Broker {
             partition.log().with(|_, attached| {
                 attached.settings = Some(stream.settings().clone());
                 attached.partition = Arc::downgrade(&partition);
+                attached.charge_dedup_to(&self.inner.dedup_room);
             });
             last = last.max(self.index_route_keys(&partition)?);
             partitions.push(partition);

@@ -17,7 +17,11 @@ use model::{Attributes, Error, Offset, OwnerEpoch, Result};
 use store::{Change, Entry, LogCore};
 
 use self::{
-    dedup::Dedup, history::History, positions::Positions, producers::Producers, route_keys::RouteKeys,
+    dedup::{Dedup, DedupRoom},
+    history::History,
+    positions::Positions,
+    producers::Producers,
+    route_keys::RouteKeys,
     watchers::Watchers,
 };
 use crate::{
@@ -61,6 +65,8 @@ pub(crate) struct LogState {
     pub scheduled_ms: Option<i64>,
     /// The stream's settings; set before anything is published.
     pub settings: Option<Arc<StreamSettings>>,
+    /// Where dedup keys count; set with `settings`.
+    dedup_room: Option<Arc<DedupRoom>>,
 }
 
 impl LogState {
@@ -140,6 +146,33 @@ impl LogState {
         };
         if has_due && let Some(works) = self.works.as_deref_mut() {
             works.values_mut().for_each(|work| work.note_due(base, count, attributes));
+        }
+    }
+
+    /// What the dedup keys of the log take counts in `room` from here on.
+    pub(crate) fn charge_dedup_to(&mut self, room: &Arc<DedupRoom>) {
+        self.dedup_room = Some(room.clone());
+        if let Some(dedup) = &mut self.dedup {
+            dedup.charge_to(room);
+        }
+    }
+
+    /// The dedup keys, to note one.
+    pub(crate) fn dedup_mut(&mut self) -> &mut Dedup {
+        self.dedup.get_or_insert_with(|| {
+            let mut dedup = Box::<Dedup>::default();
+            if let Some(room) = &self.dedup_room {
+                dedup.charge_to(room);
+            }
+            dedup
+        })
+    }
+
+    /// Whether there is memory for one more dedup key.
+    pub(crate) fn has_dedup_room(&self) -> bool {
+        match (&self.dedup, &self.dedup_room) {
+            (Some(dedup), _) => dedup.has_room(),
+            (None, room) => room.as_ref().is_none_or(|room| room.has_first()),
         }
     }
 

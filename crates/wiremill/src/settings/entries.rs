@@ -173,7 +173,7 @@ pub const ENTRIES: &[Entry] = &[
         "memory_budget_len",
         Form::Bytes { min: 16 * MIB, max: 1024 * GIB },
         "512MiB",
-        "Memory for records on their way in, the tail that readers share, and decoded batches.",
+        "Memory for records on their way in, the tail that readers share, decoded batches, and deduplication ids.",
     ),
     entry(
         "default_partitions",

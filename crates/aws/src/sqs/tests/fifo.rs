@@ -229,3 +229,33 @@ async fn a_changed_delay_holds_for_messages_that_are_there() {
     rig.set("q.fifo", &[("DelaySeconds", "0")]).await.unwrap();
     assert_eq!(sorted(at_once(&rig, 10).await), ["1", "2", "3", "4"]);
 }
+
+#[tokio::test]
+async fn more_deduplication_ids_than_memory_has_room_for_are_throttled_and_none_is_forgotten() {
+    let mut rig = Rig::with_memory(256 << 10);
+    fifo(&rig, &[]).await;
+    let first = rig.sent(grouped("q.fifo", "g", "first")).await.unwrap();
+    let mut sent = 1;
+    let refused = loop {
+        match rig.sent(grouped("q.fifo", "g", &sent.to_string())).await {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((refused.code, refused.status.as_u16()), ("RequestThrottled", 403));
+    assert!((100..5_000).contains(&sent), "{sent} ids in 256 KiB of memory, of which they have a part");
+    // Other queues share the memory, those of other kinds do not need it.
+    rig.create("other.fifo", &[("FifoQueue", "true"), ("ContentBasedDeduplication", "true")]).await;
+    rig.create("standard", &[]).await;
+    rig.send("standard", "x").await;
+    for _ in 0..2 {
+        let again = rig.sent(grouped("q.fifo", "g", "first")).await.unwrap();
+        assert_eq!(again.message_id, first.message_id, "what is remembered is a duplicate still");
+        assert_eq!(rig.sent(grouped("q.fifo", "g", "new")).await.unwrap_err().code, "RequestThrottled");
+        rig.reopen();
+    }
+    rig.pass(301);
+    rig.broker().retain(&rig.broker().stream(&key("q.fifo")).unwrap());
+    rig.sent(grouped("q.fifo", "g", "new")).await.unwrap();
+    rig.sent(grouped("other.fifo", "g", "new")).await.unwrap();
+}
