@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use broker::Broker;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 
 use crate::{door, sigv4::SigningKeys, sqs};
@@ -74,8 +74,8 @@ pub struct Server {
     pub(crate) options: Options,
     /// What the operations of SQS share.
     pub(crate) sqs: sqs::Service,
-    /// Bytes that long bodies of all connections may take while they are read and handled.
-    pub(crate) body_budget: Arc<Semaphore>,
+    /// Memory for the long bodies of all connections while they are read and handled.
+    pub(crate) body_room: door::BodyRoom,
     pub(crate) signing_keys: SigningKeys,
     pub(crate) request_ids: door::RequestIds,
 }
@@ -84,14 +84,13 @@ impl Server {
     /// The server over `broker`.
     pub fn new(broker: Broker, options: Options) -> Arc<Self> {
         let sqs = sqs::Service::new(&broker);
-        let budget = (broker.options().memory_budget_len / 4).max(door::BODY_LEN_MAX);
-        let body_budget = Arc::new(Semaphore::new(budget.min(Semaphore::MAX_PERMITS)));
+        let body_room = door::BodyRoom::new(broker.options().memory_budget_len);
         let request_ids = door::RequestIds::new(broker.env().random.u128());
         Arc::new(Server {
             broker,
             options,
             sqs,
-            body_budget,
+            body_room,
             signing_keys: SigningKeys::default(),
             request_ids,
         })

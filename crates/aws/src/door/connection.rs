@@ -2,29 +2,20 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::{
-    Request,
-    body::{Body, Incoming},
-    header::HOST,
-    http::request::Parts,
-    service::service_fn,
-};
+use hyper::{Request, body::Incoming, header::HOST, http::request::Parts, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, watch},
-    time::timeout,
+    sync::watch,
 };
 use tracing::debug;
 
 use super::{
     answer::{Answer, Protocol, closing},
+    body,
     caller::LatestCaller,
     delivery::{Delivery, WatchedIo},
-    sqs::LatestQueue,
     dispatch::{self, Call},
     peek::PeekRequest,
     request_id::RequestId,
@@ -33,15 +24,9 @@ use crate::{
     AwsError, ConnectionInfo, Context, Server,
     shapes::Output,
     sigv4::{self, Credential},
+    sqs::LatestQueue,
     sts,
 };
-
-/// Bytes of a request's body. Messages of 1 MiB, in a form or in JSON that escapes each byte of a text in three
-/// (`%C3%A9`, `\u00e9`), with as much again for what is round them.
-pub(crate) const BODY_LEN_MAX: usize = 4 << 20;
-
-/// Bodies up to here are not counted against the budget: a connection costs about as much without.
-const UNCOUNTED_LEN: usize = 64 << 10;
 
 /// Header lines of a request; SDKs send about fifteen.
 const HEADERS_MAX: usize = 100;
@@ -52,10 +37,6 @@ const HEAD_LEN_MAX: usize = 64 << 10;
 /// Within this a request's head must be there, counted from the answer before: also how long a connection may idle.
 /// Longer than SDKs keep idle connections, so that it is they who close them.
 const HEAD_DEADLINE: Duration = Duration::from_secs(75);
-
-/// Within this a body must be there, counted from its head.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
-        queue: LatestQueue::default(),
 
 /// Serves one connection until it ends; after `shutdown` turns true, until the request in flight is answered.
 pub(crate) async fn serve<S>(
@@ -74,6 +55,7 @@ pub(crate) async fn serve<S>(
         delivery: delivery.clone(),
         base_url: Mutex::default(),
         caller: LatestCaller::default(),
+        queue: LatestQueue::default(),
     });
     let answer = move |request| {
         let door = door.clone();
@@ -87,8 +69,6 @@ pub(crate) async fn serve<S>(
 /// Answers the requests of one connection through `answer`, whose future is dropped when the connection ends.
 async fn run<S, F>(
     stream: S,
-        // Answers are short: one copy is cheaper than a second piece in the write.
-        .writev(false)
     delivery: Delivery,
     answer: impl Fn(Request<Incoming>) -> F + Send + 'static,
     mut shutdown: watch::Receiver<bool>,
@@ -107,8 +87,9 @@ where
         .header_read_timeout(HEAD_DEADLINE)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_LEN_MAX)
+        // Answers are short: one copy is cheaper than a second piece in the write.
+        .writev(false)
         .serve_connection(io, service);
-    queue: LatestQueue,
     let mut connection = std::pin::pin!(connection);
     let stopped = async { drop(shutdown.wait_for(|stop| *stop).await) };
     tokio::select! {
@@ -127,6 +108,7 @@ struct Door {
     /// Of the latest request: the next one has the same as a rule.
     base_url: Mutex<Option<Arc<str>>>,
     caller: LatestCaller,
+    queue: LatestQueue,
 }
 
 impl Door {
@@ -134,10 +116,14 @@ impl Door {
         let id = self.server.request_ids.next();
         let (parts, body) = request.into_parts();
         let protocol = dispatch::protocol(&parts.headers);
-        let answer = match self.body(&parts, body).await {
+        let address = self.info.peer.ip();
+        let answer = match body::read(&self.server, address, &parts, body).await {
             Ok((body, _until_answered)) => self.called(protocol, &parts, &body, id).await,
             // What is left of the body would be taken for the next request.
-            Err(error) => closing(protocol.failure(&error, id)),
+            Err(error) => {
+                debug!(peer = %self.info.peer, path = parts.uri.path(), %error, "a body was not read");
+                closing(protocol.failure(&error, id))
+            }
         };
         self.delivery.answered();
         answer
@@ -152,7 +138,6 @@ impl Door {
         &self,
         protocol: &mut Protocol,
         parts: &Parts,
-            latest_queue: self.queue.clone(),
         body: &[u8],
         id: RequestId,
     ) -> Result<Answer, AwsError> {
@@ -167,6 +152,7 @@ impl Door {
             caller,
             base_url: self.base_url(parts),
             delivery: self.delivery.clone(),
+            latest_queue: self.queue.clone(),
         };
         if let Some(peek) = PeekRequest::of(protocol, parts, body, &parameters)? {
             let output = Output::ReceiveMessage(peek.look(&ctx).await?);
@@ -213,66 +199,6 @@ impl Door {
             _ => latest.insert(format!("{scheme}://{host}").into()).clone(),
         }
     }
-
-    /// The whole body, with its share of the budget when it is long.
-    async fn body(
-        &self,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), AwsError> {
-        if body.is_end_stream() {
-            return Ok((Bytes::new(), None));
-        }
-        let announced = body.size_hint().exact().and_then(|len| usize::try_from(len).ok());
-        if announced.is_some_and(|len| len > BODY_LEN_MAX) {
-            return Err(too_long());
-        }
-        let read = self.read(body, announced.unwrap_or(BODY_LEN_MAX));
-        timeout(BODY_DEADLINE, read).await.unwrap_or_else(|_| {
-            debug!(peer = %self.info.peer, path = parts.uri.path(), "a body came too slowly");
-            Err(AwsError::request_timeout("The request's body was not received in time."))
-        })
-    }
-
-    async fn read(
-        &self,
-        mut body: Incoming,
-        expected_len: usize,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), AwsError> {
-        let mut first: Option<Bytes> = None;
-        let mut whole = BytesMut::new();
-        let mut share = None;
-        while let Some(frame) = body.frame().await {
-            let broken = |_| AwsError::malformed_input("The request's body ended early.");
-            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-            let len = first.as_ref().map_or(0, Bytes::len).max(whole.len()) + data.len();
-            if len > BODY_LEN_MAX {
-                return Err(too_long());
-            }
-            if len > UNCOUNTED_LEN && share.is_none() {
-                share = Some(self.share(expected_len).await?);
-            }
-            // A body that came in one piece is not copied.
-            match first.take() {
-                None if whole.is_empty() => first = Some(data),
-                earlier => {
-                    whole.extend_from_slice(&earlier.unwrap_or_default());
-                    whole.extend_from_slice(&data);
-                }
-            }
-        }
-        Ok((first.unwrap_or_else(|| whole.freeze()), share))
-    }
-
-    async fn share(&self, len: usize) -> Result<OwnedSemaphorePermit, AwsError> {
-        let len = u32::try_from(len).map_err(|_| too_long())?;
-        let permit = self.server.body_budget.clone().acquire_many_owned(len).await;
-        permit.map_err(|_| AwsError::service_unavailable("The server is stopping."))
-    }
-}
-
-fn too_long() -> AwsError {
-    AwsError::request_too_long(format!("The request's body has more than {BODY_LEN_MAX} bytes."))
 }
 
 /// The host that was asked for, if it is one: it becomes part of URLs.
@@ -287,6 +213,7 @@ fn host(parts: &Parts) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http_body_util::Full;

@@ -2,6 +2,7 @@
 //! answers in the protocol that was asked in.
 
 mod answer;
+mod body;
 mod caller;
 mod connection;
 mod delivery;
@@ -14,7 +15,8 @@ mod request_id;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use connection::{BODY_LEN_MAX, serve};
+pub(crate) use body::BodyRoom;
+pub(crate) use connection::serve;
 pub(crate) use delivery::Delivery;
 pub(crate) use queue_url::QueueUrl;
 pub(crate) use request_id::RequestIds;

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     answer::{Protocol, SQS_XMLNS},
-    connection::BODY_LEN_MAX,
+    body::BODY_LEN_MAX,
     dispatch,
     fixtures::request,
 };
@@ -177,6 +177,31 @@ async fn a_body_may_have_its_limit_and_not_a_byte_more() {
         assert_eq!(answer.header("x-amzn-query-error"), Some(code), "{len}");
         assert_eq!(answer.header("connection") == Some("close"), len > BODY_LEN_MAX, "{len}");
     }
+}
+
+#[tokio::test]
+async fn slow_long_bodies_of_one_account_keep_no_other_from_its_own() {
+    let rig = Rig::new();
+    let head = |account: &str, len: usize| {
+        format!(
+            "POST / HTTP/1.1\r\nHost: h\r\nX-Amz-Target: AmazonSQS.SendMessage\r\nAuthorization: AWS4-HMAC-SHA256 \
+             Credential={account}/20150830/us-east-1/sqs/aws4_request\r\nContent-Length: {len}\r\n\r\n"
+        )
+    };
+    let begun = vec![b'x'; 128 << 10];
+    // One more than the share of one sender in a quarter of 512 MiB.
+    let mut slow = Vec::new();
+    for _ in 0..9 {
+        let mut client = rig.connect();
+        client.send(head("111111111111", BODY_LEN_MAX).as_bytes()).await;
+        client.send(&begun).await;
+        slow.push(client);
+    }
+    let mut other = rig.connect();
+    other.send(head("222222222222", begun.len()).as_bytes()).await;
+    other.send(&begun).await;
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), other.answer()).await;
+    assert_eq!(answer.unwrap().unwrap().header("x-amzn-query-error"), Some("SerializationException;Sender"));
 }
 
 #[tokio::test]
