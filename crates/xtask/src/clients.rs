@@ -52,7 +52,12 @@ const SUITES: [Suite; 5] = [
     Suite {
         name: "python",
         runner: Runner::Pytest,
-        needs: &[&["python3", "--version"], &["node", "--version"], &["npm", "--version"], &["go", "version"]],
+        needs: &[
+            &["python3", "--version"],
+            &["node", "--version"],
+            &["npm", "--version"],
+            &["go", "version"],
+        ],
         setup: &[
             &["python3", "-m", "venv", ".venv"],
             &[".venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"],

@@ -14,7 +14,7 @@ use clap::Args as ClapArgs;
 use self::{broker::Running, medians::Medians};
 use crate::{
     Failure,
-    kafka::{Target, fetch, latency, produce},
+    kafka::{Target, deadlines, fetch, latency, produce},
 };
 
 #[derive(ClapArgs, Clone, Debug)]
@@ -31,13 +31,16 @@ pub(crate) struct Args {
     /// Measure Kafka with a sync for each batch too.
     #[arg(long)]
     synced: bool,
-    /// Parts to run: throughput, latency, tools; all without.
+    /// Parts to run: throughput, latency, deadlines, tools; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
 
 /// Records that the original's tools send.
 const TOOL_RECORDS: u64 = 1_000_000;
+
+/// A JVM needs to see its load before it is fast: the first seconds are nobody's figure.
+const WARM_UP_S: u64 = 10;
 
 struct Shape {
     name: &'static str,
@@ -65,6 +68,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         for rate in [1_000, 5_000] {
             latency(args, rate)?;
         }
+    }
+    if wanted("deadlines") {
+        deadlines(args)?;
     }
     if wanted("tools") {
         own_tools(args)?;
@@ -122,6 +128,7 @@ fn latency(args: &Args, rate: u64) -> Result<(), Failure> {
                 seconds: args.seconds,
                 deadline_ms: 20,
             };
+            warm_up(&load.target)?;
             let report = latency::run(&load)?;
             println!("{:>14} {report}", running.name);
             let [p50, p99, p999, ..] = report.latencies_us.map(f64::from);
@@ -130,6 +137,39 @@ fn latency(args: &Args, rate: u64) -> Result<(), Failure> {
     }
     println!("{}", medians.table());
     Ok(())
+}
+
+fn deadlines(args: &Args) -> Result<(), Failure> {
+    println!("## a deadline of 20 ms on each single record of 1 KiB, acks=all");
+    for running in brokers(args)? {
+        let running = running?;
+        println!("{}", running.name);
+        let load = deadlines::Args {
+            target: target(&running, 16),
+            record_len: 1024,
+            rate: 2_000,
+            seconds: 60,
+            maximum_seconds: 10,
+            deadline_ms: 20,
+        };
+        warm_up(&load.target)?;
+        deadlines::run(&load)?;
+    }
+    Ok(())
+}
+
+fn warm_up(target: &Target) -> Result<(), Failure> {
+    let rate = 1_000;
+    let target = target.clone();
+    let load = latency::Args {
+        target,
+        record_len: 1024,
+        batch_records: 1,
+        rate,
+        seconds: WARM_UP_S,
+        deadline_ms: 20,
+    };
+    latency::run(&load).map(drop)
 }
 
 fn own_tools(args: &Args) -> Result<(), Failure> {
@@ -146,6 +186,7 @@ fn own_tools(args: &Args) -> Result<(), Failure> {
     for _ in 0..args.rounds {
         for running in brokers(args)? {
             let running = running?;
+            warm_up(&target(&running, 16))?;
             let (produced, consumed) = tools::produce_and_consume(&running, TOOL_RECORDS)?;
             let [p50, p99, p999] = produced.latencies_ms.unwrap_or_default().map(|ms| ms as f64);
             let figures = [
@@ -196,8 +237,7 @@ fn round(args: &Args, shape: &Shape, running: &Running) -> Result<(produce::Repo
         seconds: args.seconds,
         compression: produce::Packing::None,
     };
-    // A JVM needs to see its load before it is fast; the first seconds are nobody's figure.
-    produce::run(&produce::Args { seconds: 3, ..load.clone() })?;
+    produce::run(&produce::Args { seconds: WARM_UP_S / 2, ..load.clone() })?;
     let produced = produce::run(&load)?;
     thread::sleep(Duration::from_millis(500));
     let fetched = fetch::run(&fetch::Args { target, records: 3_000_000, max_len: 8 << 20 })?;

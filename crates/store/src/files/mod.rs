@@ -2,6 +2,7 @@
 //! footers that were looked at last.
 
 mod pages;
+mod turns;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,7 +13,10 @@ use bytes::Bytes;
 use model::{Error, ErrorKind, LogId, Offset, Result};
 use parking_lot::Mutex;
 
-use self::pages::{Cached, PageCache, TRAILER};
+use self::{
+    pages::{Cached, PageCache, TRAILER},
+    turns::Turns,
+};
 use crate::{
     TimeOf,
     blobs::{Blob, Blobs},
@@ -31,6 +35,7 @@ pub(crate) struct DataFiles {
     handles: Mutex<VecDeque<(FileId, Arc<dyn Blob>)>>,
     ahead: Mutex<ReadAhead>,
     pages: Mutex<PageCache>,
+    turns: Turns,
 }
 
 /// Whether the disk may be asked.
@@ -58,6 +63,7 @@ impl DataFiles {
             handles: Mutex::default(),
             ahead: Mutex::new(ahead),
             pages: Mutex::new(PageCache::new(index_len_max)),
+            turns: Turns::default(),
         }
     }
 
@@ -73,16 +79,17 @@ impl DataFiles {
     /// The bytes, from the file if need be. Blocks on the disk. [`model::ErrorKind::NotFound`] when the file is gone:
     /// what lay there has been copied elsewhere, or nothing of it is live.
     pub fn read(&self, file: FileId, at: u64, len: u32) -> Result<Bytes> {
-        match self.in_memory(file, at, len) {
-            Some(bytes) => Ok(bytes),
-            None => match self.open(file)?.read(at, len) {
-                // The handle may be from when the file was shorter.
-                Err(error) if error.kind() == ErrorKind::Invalid => {
-                    self.close(file);
-                    self.open(file)?.read(at, len)
-                }
-                read => read,
-            },
+        if let Some(bytes) = self.in_memory(file, at, len) {
+            return Ok(bytes);
+        }
+        let _turn = self.turns.take(len as usize);
+        match self.open(file)?.read(at, len) {
+            // The handle may be from when the file was shorter.
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                self.close(file);
+                self.open(file)?.read(at, len)
+            }
+            read => read,
         }
     }
 

@@ -112,6 +112,8 @@ impl Opened {
             let bytes =
                 read_at(&*self.handle, at, window_len as usize).map_err(|e| io_error(&self.path, e))?;
             self.window = (at, bytes);
+            // The disk fetches what comes next while this is looked at.
+            self.handle.will_need(at + window_len, WINDOW_LEN);
         }
         let begin = (at - self.window.0) as usize;
         Ok(Some(self.window.1.slice(begin..begin + len as usize)))

@@ -319,7 +319,10 @@ impl Writer {
         }
         let first = self.chain.next;
         let last = Seq(first.0 + self.batch.len() as u64 - 1);
-        self.shared.ring.write().push(place, frame.clone(), capacity);
+        // Readers at the tail want records: a frame of settlements or of catalog commands is not kept for them.
+        if runs.iter().any(|run| !run.batches.is_empty()) {
+            self.shared.ring.write().push(place, frame.clone(), capacity);
+        }
         self.shared.synced_to(last);
         let mut spent = Spent { last, publish_len: 0, drain_len: 0 };
         for staged in &self.batch {
