@@ -6,6 +6,9 @@ use std::{
     sync::Arc,
 };
 
+/// What [`File::write_past_cache`] aligns by, bytes: a page of the machine, and a multiple of any disk's block.
+pub const DIRECT_ALIGN_LEN: usize = 4096;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
@@ -59,6 +62,12 @@ pub trait File: Send + Sync + 'static {
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
     /// Writes all of `parts` one after another at `at`.
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `at`, past the machine's cache where its file system can: for much that is synced at once
+    /// and kept in memory elsewhere. Address, position and length have to be multiples of [`DIRECT_ALIGN_LEN`] for that;
+    /// what is not is written as ever.
+    fn write_past_cache(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_at(&[IoSlice::new(bytes)], at)
+    }
     /// Makes everything written so far durable, with the length. A failure means that nothing is known of any write
     /// since the last success; it is never to be retried.
     fn sync(&self) -> io::Result<()>;

@@ -15,7 +15,7 @@ mod worker;
 
 use std::sync::Arc;
 
-pub use files::{DirEntry, File, Files, LockedDir, Open};
+pub use files::{DIRECT_ALIGN_LEN, DirEntry, File, Files, LockedDir, Open};
 pub use real::{RealOptions, real, real_with};
 pub use worker::{Job, Next, Signal, Spawn, Worker};
 

@@ -1,6 +1,8 @@
 //! The machine's own files, clocks, randomness and threads.
 #![allow(clippy::disallowed_methods)] // This is the place that the rest of the spine is sent to.
 
+mod direct;
+
 use std::{
     collections::VecDeque,
     io::{self, IoSlice, Read, Write},
@@ -90,7 +92,7 @@ impl Files for RealFiles {
             Open::Create => options.write(true).create_new(true),
         };
         let file = options.open(path).map_err(|e| named(e, path))?;
-        Ok(Arc::new(RealFile { file, delay: self.delay }))
+        Ok(Arc::new(RealFile { file, direct: OnceLock::new(), delay: self.delay }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -178,6 +180,8 @@ fn named(e: io::Error, path: &Path) -> io::Error {
 
 struct RealFile {
     file: std::fs::File,
+    /// The same file past the cache; opened for the first such write.
+    direct: OnceLock<Option<direct::Direct>>,
     delay: Duration,
 }
 
@@ -203,6 +207,15 @@ impl File for RealFile {
             }
         }
         Ok(())
+    }
+
+    fn write_past_cache(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let direct = self.direct.get_or_init(|| direct::Direct::of(&self.file));
+        let written = direct.as_ref().map_or(Ok(0), |direct| direct.write(bytes, at))?;
+        match bytes.get(written..) {
+            Some(rest) if !rest.is_empty() => self.write_all_at(&[IoSlice::new(rest)], at + written as u64),
+            _ => Ok(()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use crate::{Next, Open, Signal, Worker, real};
+use crate::{DIRECT_ALIGN_LEN, Next, Open, Signal, Worker, real};
 
 fn scratch(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("wiremill-env-{name}-{}", real().random.u64()));
@@ -22,6 +22,33 @@ fn a_vectored_write_of_more_parts_than_the_kernel_takes_arrives_whole() {
     let mut back = vec![0; bytes.len()];
     file.read_exact_at(&mut back, 7).unwrap();
     assert_eq!(back, bytes);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn what_is_written_past_the_cache_reads_back_aligned_or_not() {
+    let dir = scratch("direct");
+    let file = real().files.open(&dir.join("f"), Open::Create).unwrap();
+    // Cached pages of what was there before must not be what is read.
+    file.write_all_at(&[IoSlice::new(&[7; 5 * DIRECT_ALIGN_LEN])], 0).unwrap();
+    let buffer: Vec<u8> = (0..6 * DIRECT_ALIGN_LEN).map(|i| (i % 251) as u8).collect();
+    let begin = buffer.as_ptr().align_offset(DIRECT_ALIGN_LEN);
+    let page = DIRECT_ALIGN_LEN;
+    for (from, len, at) in [
+        (begin, page, 0),
+        (begin, 3 * page, page),
+        (begin, page - 1, 0),
+        (begin + 1, page, 2 * page),
+        (begin, page, 3 * page + 1),
+        (begin, 2 * page + 5, 4 * page),
+        (begin, 0, 0),
+    ] {
+        file.write_past_cache(&buffer[from..from + len], at as u64).unwrap();
+        file.sync().unwrap();
+        let mut back = vec![0; len];
+        file.read_exact_at(&mut back, at as u64).unwrap();
+        assert_eq!(back, &buffer[from..from + len], "{len} bytes from {from} at {at}");
+    }
     std::fs::remove_dir_all(dir).unwrap();
 }
 

@@ -25,8 +25,11 @@ const HASTE_LEN_PER_S: u64 = 16 << 20;
 /// Zeros of a file ahead are written and synced in parts of this many bytes: a sync of a whole file would hold up the
 /// log's own.
 const FILL_LEN: u64 = 2 << 20;
-/// Zeros to write from.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Zeros to write from, aligned for writes past the machine's cache: nobody reads them.
+static ZEROS: Zeros = Zeros([0; 1 << 20]);
+
+#[repr(align(4096))]
+struct Zeros([u8; 1 << 20]);
 
 /// How long a file of `len` bytes lasts where nobody is in haste, nanoseconds.
 pub(super) fn patience_ns(len: u64) -> u64 {
@@ -210,8 +213,9 @@ fn fill(file: &dyn File, from: u64, to: u64, part_len: u64) -> io::Result<()> {
     while at < to {
         let end = to.min(at.saturating_add(part_len));
         while at < end {
-            let len = ZEROS.len().min(usize::try_from(end - at).unwrap_or(ZEROS.len()));
-            file.write_all_at(&[IoSlice::new(&ZEROS[..len])], at)?;
+            let zeros = &ZEROS.0;
+            let len = zeros.len().min(usize::try_from(end - at).unwrap_or(zeros.len()));
+            file.write_past_cache(&zeros[..len], at)?;
             at += len as u64;
         }
         if end < to {

@@ -1,5 +1,7 @@
 //! From staged units to the bytes of one frame: grouped by log, stamped, checksummed.
 
+use bytes::Bytes;
+use env::DIRECT_ALIGN_LEN;
 use model::{Error, LogId, OwnerEpoch, Result, Seq};
 
 use super::{
@@ -29,8 +31,10 @@ struct Slot {
 
 /// A frame whose header is still blank: it depends on the file that the frame goes to.
 pub(super) struct Laid {
-    /// Header space, runs, padding.
-    pub(super) bytes: Vec<u8>,
+    /// Space that nothing is in, then the frame: header space, runs, padding.
+    buffer: Vec<u8>,
+    /// Where the frame begins: at an address from which it can be written past the machine's cache.
+    begins_at: usize,
     /// The runs, with positions relative to the frame, in file 0.
     pub(super) runs: Vec<Run>,
     units: u32,
@@ -52,7 +56,8 @@ impl Layout {
         Layout { encoder: Encoder::default(), slots: Vec::new(), faults }
     }
 
-    /// Lays `units` out in `bytes`, which is empty. [`model::ErrorKind::Limit`] when they do not fit one frame.
+    /// Lays `units` out in `bytes`, which is empty and has [`env::DIRECT_ALIGN_LEN`] of room beyond the frame.
+    /// [`model::ErrorKind::Limit`] when they do not fit one frame.
     pub(super) fn frame<'a>(
         &mut self,
         units: impl ExactSizeIterator<Item = &'a Unit> + Clone,
@@ -63,7 +68,8 @@ impl Layout {
         self.sort(units.clone());
         // Random access to the units without a second copy of them.
         let units: Vec<&Unit> = units.collect();
-        bytes.resize(FRAME_HEADER_LEN, 0);
+        let begins_at = bytes.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN);
+        bytes.resize(begins_at + FRAME_HEADER_LEN, 0);
         let mut runs: Vec<Run> = Vec::new();
         let mut open: Option<OpenRun> = None;
         for slot in &self.slots {
@@ -92,11 +98,13 @@ impl Layout {
             }
         }
         open.map(|run| run.end(&mut bytes, &mut runs)).transpose()?;
-        let body = &bytes[FRAME_HEADER_LEN..];
+        runs.iter_mut().for_each(|run| run.place.at -= begins_at as u64);
+        let body = &bytes[begins_at + FRAME_HEADER_LEN..];
         let body_len = u32::try_from(body.len()).map_err(too_many)?;
         let body_crc = crc_fast::crc32_iscsi(body);
-        bytes.resize(bytes.len().next_multiple_of(PAGE_LEN as usize), 0);
-        Ok(Laid { bytes, runs, units: unit_count, body_len, body_crc })
+        let frame_len = (bytes.len() - begins_at).next_multiple_of(PAGE_LEN as usize);
+        bytes.resize(begins_at + frame_len, 0);
+        Ok(Laid { buffer: bytes, begins_at, runs, units: unit_count, body_len, body_crc })
     }
 
     fn sort<'a>(&mut self, units: impl Iterator<Item = &'a Unit>) {
@@ -129,10 +137,21 @@ impl Laid {
         for run in &mut self.runs {
             run.place = Place { file: place.file, at: place.at + run.place.at };
         }
-        match self.bytes.first_chunk_mut() {
+        match self.buffer.get_mut(self.begins_at..).and_then(<[u8]>::first_chunk_mut) {
             Some(out) => header.encode(out),
             None => 0,
         }
+    }
+
+    /// Length of the frame, bytes.
+    pub(super) fn len(&self) -> u64 {
+        (self.buffer.len() - self.begins_at) as u64
+    }
+
+    /// The frame, and what its buffer takes in memory.
+    pub(super) fn into_frame(self) -> (Bytes, usize) {
+        let capacity = self.buffer.capacity();
+        (Bytes::from(self.buffer).slice(self.begins_at..), capacity)
     }
 }
 

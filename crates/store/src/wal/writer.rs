@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    io::IoSlice,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use env::{Next, Worker};
+use env::{DIRECT_ALIGN_LEN, Next, Worker};
 use model::{Error, Result, Seq};
 use parking_lot::Mutex;
 
@@ -212,22 +211,21 @@ impl Writer {
     /// Writes the batch as one frame; an empty batch makes an empty frame. After an error the log has failed.
     fn write_frame(&mut self) -> Result<Done> {
         let estimate = self.batch.iter().map(|staged| staged.frame_len).sum::<usize>();
-        let buffer_len = (estimate + FRAME_HEADER_LEN).next_multiple_of(PAGE_LEN as usize);
-        let buffer = self.shared.ring.write().buffer(buffer_len);
+        let frame_len = (estimate + FRAME_HEADER_LEN).next_multiple_of(PAGE_LEN as usize);
+        let buffer = self.shared.ring.write().buffer(frame_len + DIRECT_ALIGN_LEN);
         let mut laid = self.layout.frame(self.batch.iter().map(|staged| &staged.unit), buffer)?;
-        match self.make_way(laid.bytes.len() as u64) {
+        match self.make_way(laid.len()) {
             Ok(()) => {}
             Err(e) if is_full(&e) => return Ok(Done::Full(e)),
             Err(e) => return Err(e),
         }
         let place = Place { file: self.active.file.number(), at: self.at };
         let prev_crc = laid.seal(&self.link(), place);
-        let capacity = laid.bytes.capacity();
-        let frame = Bytes::from(laid.bytes);
+        let mut runs = std::mem::take(&mut laid.runs);
+        let (frame, capacity) = laid.into_frame();
         let early = self.shared.options.faults.has(Fault::AckEarly);
         if early {
-            self.publish(laid.runs, frame.clone(), capacity, place);
-            laid.runs = Vec::new();
+            self.publish(std::mem::take(&mut runs), frame.clone(), capacity, place);
         }
         self.write_and_sync(&frame)?;
         self.at += frame.len() as u64;
@@ -239,7 +237,7 @@ impl Writer {
         self.count(frame.len() as u64, units);
         self.prove_at_ns = (units > 0).then(|| self.now_ns() + self.shared.options.idle_ns);
         if !early {
-            self.publish(laid.runs, frame, capacity, place);
+            self.publish(runs, frame, capacity, place);
         }
         self.chain = Chain { number, next: Seq(self.chain.next.0 + units), prev_crc };
         self.batch.clear();
@@ -305,7 +303,8 @@ impl Writer {
             let path = self.active.file.path().display();
             Error::indeterminate(format!("{path}: {what} of the write-ahead log failed: {e}"))
         };
-        self.active.handle.write_all_at(&[IoSlice::new(bytes)], self.at).map_err(|e| failed("a write", e))?;
+        // Readers at the tail have the frame in memory; the machine's cache would cost a copy and the pages for it.
+        self.active.handle.write_past_cache(bytes, self.at).map_err(|e| failed("a write", e))?;
         self.active.handle.sync().map_err(|e| failed("a sync", e))?;
         let took_ns = self.now_ns().saturating_sub(begun_ns);
         self.time(took_ns);
