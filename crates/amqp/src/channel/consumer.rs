@@ -1,0 +1,168 @@
+//! One consumer: it waits for its turn, leases what it may have, and sends it.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use broker::{
+    Allowance, Broker, Claim, LeaseAsk, LeaseKind, Oversize, Settlement, Subscription, Verdict, Watch,
+};
+use model::ErrorKind;
+
+use super::deliveries::{Deliveries, Form, Lessee, Reading};
+use crate::codec::{Method, put_method};
+
+/// Messages and bytes that one lease takes at most.
+const LEASE_RECORDS: u64 = 1_000;
+const LEASE_LEN: u64 = 256 << 10;
+
+/// A consumer of a channel.
+pub(crate) struct Consumer {
+    pub tag: String,
+    pub lessee: Arc<Lessee>,
+    pub no_ack: bool,
+    pub is_exclusive: bool,
+    /// Messages that it may have out; `None` = any number.
+    pub prefetch: Option<u64>,
+    pub priority: i32,
+}
+
+impl Consumer {
+    fn is_stopped(&self) -> bool {
+        self.lessee.is_stopped.load(Relaxed)
+    }
+
+    /// How many messages it may have now; `None` when it has to end.
+    fn room(&self, deliveries: &Deliveries) -> Option<u64> {
+        if self.is_stopped() {
+            return None;
+        }
+        let shared = deliveries.room()?;
+        if self.no_ack {
+            return Some(LEASE_RECORDS);
+        }
+        let own = self.prefetch.map_or(u64::MAX, |max| max.saturating_sub(self.lessee.out.load(Relaxed)));
+        Some(shared.min(own).min(LEASE_RECORDS))
+    }
+
+    /// No more than its share where others consume as well.
+    fn share(&self, room: u64) -> u64 {
+        let consumers = u64::from(self.lessee.queue.consumers());
+        if consumers < 2 || room < 2 {
+            return room;
+        }
+        room.min(u64::from(self.lessee.queue.ready()).div_ceil(consumers).max(1))
+    }
+
+    fn subscribe(&self) -> model::Result<()> {
+        let holder = self.lessee.holder;
+        self.lessee.queue.work.join(Subscription {
+            holder,
+            priority: self.priority,
+            group: Default::default(),
+        })
+    }
+
+    /// Delivers until it is stopped or its queue is gone.
+    pub(crate) async fn run(self: Arc<Self>, broker: Broker, deliveries: Arc<Deliveries>) {
+        let work = &self.lessee.queue.work;
+        match self.deliver_all(&broker, &deliveries).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Closed || error.kind() == ErrorKind::NotFound => {
+                self.cancel(&deliveries);
+            }
+            Err(error) => {
+                tracing::error!(%error, queue = %self.lessee.queue.name, "a consumer could not go on");
+                self.cancel(&deliveries);
+            }
+        }
+        if let Err(error) = work.leave(self.lessee.holder) {
+            tracing::trace!(%error, "a queue was gone before its consumer left");
+        }
+    }
+
+    async fn deliver_all(&self, broker: &Broker, deliveries: &Deliveries) -> model::Result<()> {
+        let work = &self.lessee.queue.work;
+        let watch = Watch::new();
+        let mut reading = Reading::default();
+        self.subscribe()?;
+        let mut is_told = false;
+        loop {
+            let woken = self.lessee.wake.notified();
+            let Some(room) = self.room(deliveries) else { return Ok(()) };
+            if room == 0 {
+                if std::mem::take(&mut is_told) {
+                    // It was its turn, and it cannot take: somebody else's, then.
+                    work.leave(self.lessee.holder)?;
+                    self.subscribe()?;
+                }
+                woken.await;
+                continue;
+            }
+            if !is_told {
+                work.wait(self.lessee.holder, &watch);
+                tokio::select! {
+                    () = watch.changed() => is_told = true,
+                    () = woken => {}
+                }
+                continue;
+            }
+            if !deliveries.client.has_room_now() {
+                tokio::select! {
+                    () = deliveries.client.has_room() => {}
+                    () = woken => {}
+                }
+                continue;
+            }
+            is_told = false;
+            let allowance =
+                Allowance { records: self.share(room), bytes: LEASE_LEN, oversize: Oversize::First };
+            let ask = LeaseAsk { holder: self.lessee.holder, allowance, kind: self.kind(), lease_ms: None };
+            let leased = work.lease(ask).await?;
+            self.send(broker, deliveries, &leased, &mut reading).await?;
+        }
+    }
+
+    async fn send(
+        &self,
+        broker: &Broker,
+        deliveries: &Deliveries,
+        leased: &broker::Leased,
+        reading: &mut Reading,
+    ) -> model::Result<()> {
+        if leased.records == 0 {
+            return Ok(());
+        }
+        let form = Form::Pushed(&self.tag);
+        let sent =
+            deliveries.deliver(broker, &self.lessee, form, self.no_ack, &leased.deliveries, reading)?;
+        if !sent && !self.no_ack {
+            let settlement = Settlement {
+                work: self.lessee.queue.work.clone(),
+                spans: leased.deliveries.iter().flat_map(|one| one.runs.iter().map(|run| run.span)).collect(),
+                claim: Claim::Holder(self.lessee.holder),
+                verdict: Verdict::Release { delay_ms: 0, count: broker::Count::Keep },
+            };
+            broker.settle(vec![settlement]).await?;
+        }
+        Ok(())
+    }
+
+    fn kind(&self) -> LeaseKind {
+        if self.no_ack {
+            LeaseKind::Taken
+        } else if self.lessee.queue.arguments.delivery_limit.is_some() {
+            LeaseKind::Recorded
+        } else {
+            LeaseKind::Volatile
+        }
+    }
+
+    /// The server ends it: its queue is gone.
+    fn cancel(&self, deliveries: &Deliveries) {
+        if Deliveries::stop(&self.lessee) && deliveries.client.wants_cancels.load(Relaxed) {
+            let mut frame = Vec::new();
+            let method = Method::BasicCancel { consumer_tag: &self.tag, nowait: true };
+            put_method(&mut frame, deliveries.channel, method);
+            deliveries.client.send(&frame);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Delivery tags, what is out, and credit: what the consumers of a channel and its reader share.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use broker::{Broker, Credit, Delivery, HolderId};
+use bytes::Bytes;
+use model::{Batch, Offset, Result};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use wire::Gathered;
+
+use crate::{
+    client::Client,
+    codec::{Key, Method, TableWriter, Value, put_body, put_content, put_method},
+    message::{FORMAT, Place, Stored, find, with_headers},
+    vhost::queue::Queue,
+};
+
+/// Messages that may be out on one channel without a limit of its own: bounds what the server keeps for it.
+pub(crate) const OUT_MAX: u64 = 1_000_000;
+
+/// Who messages of a queue are leased for: a consumer, or a channel that takes them one by one.
+pub(crate) struct Lessee {
+    pub queue: Arc<Queue>,
+    pub holder: HolderId,
+    /// Messages that are out.
+    pub out: AtomicU64,
+    /// Told when it may have more, or has to end.
+    pub wake: Notify,
+    pub is_stopped: AtomicBool,
+}
+
+impl Lessee {
+    pub(crate) fn new(queue: Arc<Queue>, holder: HolderId) -> Self {
+        Lessee {
+            queue,
+            holder,
+            out: AtomicU64::new(0),
+            wake: Notify::new(),
+            is_stopped: AtomicBool::new(false),
+        }
+    }
+}
+
+/// A delivery that is not settled.
+pub(crate) struct Unacked {
+    pub tag: u64,
+    pub offset: Offset,
+    pub lessee: Arc<Lessee>,
+    /// Whether it uses credit up.
+    pub counts: bool,
+}
+
+/// Where a consumer is in the batch that it reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reading {
+    batch: Option<(Offset, usize)>,
+    place: Place,
+}
+
+impl Reading {
+    /// The place in that batch: the start, unless it was read last.
+    fn place_in(&mut self, batch: &Batch) -> &mut Place {
+        let batch = Some((batch.base, batch.body.len()));
+        if self.batch != batch {
+            *self = Reading { batch, place: Place::default() };
+        }
+        &mut self.place
+    }
+}
+
+/// The half of a channel that consumers write to.
+pub(crate) struct Deliveries {
+    pub client: Arc<Client>,
+    pub channel: u16,
+    state: Mutex<State>,
+}
+
+struct State {
+    last_tag: u64,
+    /// By tag, ascending.
+    unacked: VecDeque<Unacked>,
+    /// What all consumers of the channel share.
+    credit: Credit,
+    /// Who shares it.
+    consumers: Vec<Weak<Lessee>>,
+    /// Somebody found no room that the channel as a whole has.
+    waits_for_room: bool,
+    is_closed: bool,
+}
+
+/// How a message is delivered.
+#[derive(Clone, Copy)]
+pub(crate) enum Form<'a> {
+    /// To a consumer of that tag.
+    Pushed(&'a str),
+    /// To a client that asked for one, and is told how many there are.
+    Got(u32),
+}
+
+/// Messages that were found in a batch.
+struct Laid<'a> {
+    offset: Offset,
+    attempt: u32,
+    is_redelivered: bool,
+    exchange: &'a [u8],
+    routing_key: &'a [u8],
+    properties: &'a [u8],
+    body: Bytes,
+}
+
+impl Deliveries {
+    pub(crate) fn new(client: Arc<Client>, channel: u16) -> Self {
+        let state = State {
+            last_tag: 0,
+            unacked: VecDeque::new(),
+            credit: Credit::new(None, None),
+            consumers: Vec::new(),
+            waits_for_room: false,
+            is_closed: false,
+        };
+        Deliveries { client, channel, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Sets what all consumers together may have out; `None` = any number.
+    pub(crate) fn limit(&self, records: Option<u64>) {
+        let mut state = self.lock();
+        state.credit.limit(records, None);
+        state.consumers.iter().filter_map(Weak::upgrade).for_each(|consumer| consumer.wake.notify_one());
+    }
+
+    /// How many more messages may go out; `None` once the channel is closed.
+    pub(crate) fn room(&self) -> Option<u64> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return None;
+        }
+        let shared = state.credit.narrow(broker::Allowance::records(OUT_MAX)).records;
+        let room = shared.min(OUT_MAX.saturating_sub(state.unacked.len() as u64));
+        state.waits_for_room |= room == 0;
+        Some(room)
+    }
+
+    /// Nothing is delivered any more. What is out.
+    pub(crate) fn close(&self) -> Vec<Unacked> {
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.unacked.drain(..).collect()
+    }
+
+    /// Has a consumer end. Whether it had not been told before.
+    pub(crate) fn stop(lessee: &Lessee) -> bool {
+        let was_running = !lessee.is_stopped.swap(true, Relaxed);
+        lessee.wake.notify_one();
+        was_running
+    }
+
+    /// Takes deliveries out: that of the tag, or all up to it (0 = all there are). `None` when there is no such one.
+    pub(crate) fn take(&self, tag: u64, multiple: bool) -> Option<Vec<Unacked>> {
+        let mut state = self.lock();
+        let taken: Vec<Unacked> = if multiple && tag == 0 {
+            state.unacked.drain(..).collect()
+        } else {
+            let at = state.unacked.binary_search_by_key(&tag, |unacked| unacked.tag).ok()?;
+            if multiple {
+                state.unacked.drain(..=at).collect()
+            } else {
+                state.unacked.remove(at).into_iter().collect()
+            }
+        };
+        Some(taken)
+    }
+
+    /// So many of a lessee's messages are settled: it may have others.
+    pub(crate) fn give(&self, lessee: &Lessee, count: u64) {
+        let mut state = self.lock();
+        let was_open = state.credit.is_open();
+        state.credit.give(count, 0);
+        lessee.out.fetch_update(Relaxed, Relaxed, |out| Some(out.saturating_sub(count))).ok();
+        if !was_open || state.waits_for_room {
+            // The credit is shared: whoever else waits for it may have some.
+            state.waits_for_room = false;
+            state.consumers.retain(|consumer| {
+                consumer.upgrade().is_some_and(|other| {
+                    other.wake.notify_one();
+                    true
+                })
+            });
+        }
+        drop(state);
+        lessee.wake.notify_one();
+    }
+
+    /// A consumer shares the channel's credit.
+    pub(crate) fn join(&self, lessee: &Arc<Lessee>) {
+        self.lock().consumers.push(Arc::downgrade(lessee));
+    }
+
+    /// Sends leased messages. `false` when the channel was closed meanwhile: then nothing was sent.
+    pub(crate) fn deliver(
+        &self,
+        broker: &Broker,
+        lessee: &Arc<Lessee>,
+        form: Form<'_>,
+        no_ack: bool,
+        deliveries: &[Delivery],
+        reading: &mut Reading,
+    ) -> Result<bool> {
+        let frame_max = self.client.frame_max();
+        let mut out = Gathered::default();
+        let mut state = self.lock();
+        if state.is_closed {
+            return Ok(false);
+        }
+        let counts = matches!(form, Form::Pushed(_));
+        let mut frames = Vec::with_capacity(256);
+        for delivery in deliveries {
+            each_message(broker, delivery, reading, &mut |laid| {
+                state.last_tag += 1;
+                let tag = state.last_tag;
+                if !no_ack {
+                    let unacked = Unacked { tag, offset: laid.offset, lessee: lessee.clone(), counts };
+                    state.unacked.push_back(unacked);
+                    if counts {
+                        lessee.out.fetch_add(1, Relaxed);
+                        state.credit.take(1, 0);
+                    }
+                }
+                self.put(&mut frames, &mut out, form, tag, &laid, lessee, frame_max);
+            })?;
+        }
+        self.client.push(&mut out);
+        Ok(true)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn put(
+        &self,
+        frames: &mut Vec<u8>,
+        out: &mut Gathered,
+        form: Form<'_>,
+        delivery_tag: u64,
+        laid: &Laid<'_>,
+        lessee: &Lessee,
+        frame_max: usize,
+    ) {
+        frames.clear();
+        let exchange = std::str::from_utf8(laid.exchange).unwrap_or_default();
+        let (redelivered, routing_key) = (laid.is_redelivered, Key(laid.routing_key));
+        let method = match form {
+            Form::Pushed(consumer_tag) => {
+                Method::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key }
+            }
+            Form::Got(message_count) => {
+                Method::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count }
+            }
+        };
+        put_method(frames, self.channel, method);
+        if lessee.queue.arguments.is_quorum && laid.attempt > 1 {
+            let counted = with_count(laid.properties, laid.attempt - 1);
+            put_content(frames, self.channel, &counted, laid.body.len());
+        } else {
+            put_content(frames, self.channel, laid.properties, laid.body.len());
+        }
+        out.slice(frames);
+        put_body(out, self.channel, &laid.body, frame_max);
+    }
+}
+
+/// How often a message was given back, as the original tells it from the second delivery on.
+fn with_count(properties: &[u8], count: u32) -> Vec<u8> {
+    let read = crate::codec::Properties::read(properties).unwrap_or_default();
+    let mut headers = TableWriter::default();
+    for (name, field) in read.headers.unwrap_or_default().raw_fields() {
+        if name != b"x-delivery-count" {
+            headers.raw(field);
+        }
+    }
+    headers.field("x-delivery-count", Value::I64(count.into()));
+    with_headers(&read, &headers.finish(), true)
+}
+
+/// Calls `each` with the messages of a delivery, in its order. Those of other dialects are written anew.
+fn each_message(
+    broker: &Broker,
+    delivery: &Delivery,
+    reading: &mut Reading,
+    each: &mut dyn FnMut(Laid<'_>),
+) -> Result<()> {
+    let (own, mut start);
+    let (batch, place) = if delivery.batch.format == FORMAT {
+        (&delivery.batch, reading.place_in(&delivery.batch))
+    } else {
+        own = converted(broker, &delivery.batch)?;
+        start = Place::default();
+        (&own, &mut start)
+    };
+    for run in &delivery.runs {
+        for number in run.span.start.0..run.span.end.0 {
+            let index = u32::try_from(number.saturating_sub(batch.base.0)).unwrap_or(u32::MAX);
+            let Some((stored, range)) = find(&batch.body, index, place)? else { continue };
+            let Stored { exchange, routing_key, properties, .. } = stored;
+            each(Laid {
+                offset: Offset(number),
+                attempt: run.attempt,
+                is_redelivered: run.is_redelivered,
+                exchange,
+                routing_key: route_key_of(batch, index).unwrap_or(routing_key),
+                properties,
+                body: batch.body.slice(range),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A route or a move may have given a record another key.
+fn route_key_of(batch: &Batch, index: u32) -> Option<&[u8]> {
+    batch.origin?;
+    batch.attributes.of(index)?.route_key.as_deref()
+}
+
+fn converted(broker: &Broker, batch: &Batch) -> Result<Batch> {
+    let mut records = Vec::new();
+    broker.formats().read(batch, &mut |index, record| {
+        records.push((index, record));
+        Ok(())
+    })?;
+    let format = broker.formats().of(FORMAT)?;
+    let mut body = Vec::new();
+    for (index, record) in &records {
+        let one = format.write(std::slice::from_ref(record))?;
+        if let Some((stored, _)) = find(&one, 0, &mut Place::default())? {
+            stored.put(*index, &mut body);
+        }
+    }
+    Ok(Batch { format: FORMAT, body: body.into(), ..batch.clone() })
+}

@@ -1,0 +1,243 @@
+//! What is published while one read is handled: gathered by where it goes, stored in one unit, confirmed when that is
+//! durable.
+//!
+//! A message that goes to several queues is laid out once; the batches of these queues share its bytes. Within a queue,
+//! messages keep the order in which they came.
+
+use std::{collections::HashMap, sync::Arc};
+
+use broker::{Append, Broker, Durability, NewBatch, Outcome, PublishUnit, Settlement};
+use bytes::Bytes;
+use model::{Attributes, LogId, RecordAttributes, Result, Seq};
+
+use crate::{
+    channel::assembly::Whole,
+    codec::{Method, put_method},
+    message::{FORMAT, Stored, expiration_ms},
+    vhost::{queue::Queue, routing::Resolved},
+};
+
+/// Messages and bytes of one batch.
+const BATCH_COUNT: u32 = 4_096;
+const BATCH_LEN: usize = 1 << 20;
+
+/// Bytes that are gathered before they are stored, whether the read is handled or not.
+pub(crate) const GATHERED_LEN: usize = 4 << 20;
+
+/// Messages of one batch, for the same queues.
+struct Open {
+    to: Arc<Resolved>,
+    is_persistent: bool,
+    count: u32,
+    body: Vec<u8>,
+    /// What the broker has to know of each message, as far as any has something to say.
+    rows: Vec<Row>,
+    says_something: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Row {
+    priority: u8,
+    expiry_ms: Option<i64>,
+    body_len: u32,
+}
+
+/// A message whose publisher waits.
+struct Awaited {
+    channel: u16,
+    number: u64,
+    /// The batch that it is in; none for a message that goes nowhere.
+    batch: Option<usize>,
+}
+
+/// What is to be said once a sequence is durable.
+pub(crate) struct Answer {
+    pub wait: Seq,
+    pub frames: Vec<u8>,
+}
+
+/// Messages on their way into queues.
+#[derive(Default)]
+pub(crate) struct Intake {
+    open: Vec<Open>,
+    /// The last batch of each queue.
+    last: HashMap<LogId, usize>,
+    awaited: Vec<Awaited>,
+    len: usize,
+}
+
+/// A unit ready to be stored: it can be built again when the broker has no room.
+pub(crate) struct Batches {
+    appends: Vec<(Arc<Queue>, NewBatch)>,
+    /// For each batch, which appends are of it.
+    ranges: Vec<std::ops::Range<usize>>,
+    awaited: Vec<Awaited>,
+}
+
+impl Intake {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.awaited.is_empty()
+    }
+
+    /// Whether enough is gathered to be stored.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len >= GATHERED_LEN
+    }
+
+    /// Takes a message for these queues; `confirmed` is the channel and the message's number there.
+    pub(crate) fn add(
+        &mut self,
+        message: &Whole<'_>,
+        properties: &[u8],
+        to: &Arc<Resolved>,
+        confirmed: Option<(u16, u64)>,
+        now_ms: i64,
+    ) {
+        let batch = (!to.queues.is_empty()).then(|| self.batch_for(message, to));
+        if let Some(open) = batch.and_then(|at| self.open.get_mut(at)) {
+            let before = open.body.len();
+            let stored = Stored {
+                exchange: message.exchange.as_bytes(),
+                routing_key: message.routing_key,
+                properties,
+                body: message.body,
+            };
+            stored.put(open.count, &mut open.body);
+            let row = Row {
+                priority: message.properties.priority.unwrap_or(0),
+                expiry_ms: expiration_ms(&message.properties).map(|ms| now_ms.saturating_add_unsigned(ms)),
+                body_len: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
+            };
+            open.says_something |= row.priority > 0 || row.expiry_ms.is_some();
+            open.rows.push(row);
+            open.count += 1;
+            self.len += open.body.len() - before;
+        }
+        if let Some((channel, number)) = confirmed {
+            self.awaited.push(Awaited { channel, number, batch });
+        }
+    }
+
+    /// The batch that the message goes into: the last one of all its queues, or a new one.
+    fn batch_for(&mut self, message: &Whole<'_>, to: &Arc<Resolved>) -> usize {
+        let is_persistent = message.properties.is_persistent();
+        let mut lasts = to.queues.iter().map(|queue| self.last.get(&queue.partition.log_id()));
+        let last = lasts.next().flatten().copied();
+        if let Some(at) = last
+            && lasts.all(|other| other == Some(&at))
+            && let Some(open) = self.open.get(at)
+            && open.to.queues.len() == to.queues.len()
+            && open.is_persistent == is_persistent
+            && open.count < open.to.batch_count_max()
+            && open.body.len() < BATCH_LEN
+        {
+            return at;
+        }
+        let at = self.open.len();
+        self.open.push(Open {
+            to: to.clone(),
+            is_persistent,
+            count: 0,
+            body: Vec::new(),
+            rows: Vec::new(),
+            says_something: false,
+        });
+        self.last.extend(to.queues.iter().map(|queue| (queue.partition.log_id(), at)));
+        at
+    }
+
+    /// What was gathered, ready to be stored.
+    pub(crate) fn take(&mut self) -> Batches {
+        self.last.clear();
+        self.len = 0;
+        let (mut appends, mut ranges) = (Vec::new(), Vec::with_capacity(self.open.len()));
+        for mut open in self.open.drain(..) {
+            let from = appends.len();
+            let body = Bytes::from(std::mem::take(&mut open.body));
+            appends.extend(open.to.queues.iter().map(|queue| (queue.clone(), open.batch_of(queue, &body))));
+            ranges.push(from..appends.len());
+        }
+        Batches { appends, ranges, awaited: std::mem::take(&mut self.awaited) }
+    }
+}
+
+impl Resolved {
+    /// Where a queue refuses what is too much, each message stands for itself.
+    fn batch_count_max(&self) -> u32 {
+        let refuses = |queue: &Arc<Queue>| queue.stream.settings().overflow == broker::Overflow::Refuse;
+        if self.queues.iter().any(refuses) { 1 } else { BATCH_COUNT }
+    }
+}
+
+impl Open {
+    fn batch_of(&self, queue: &Queue, body: &Bytes) -> NewBatch {
+        let level_max = queue.arguments.max_priority;
+        let attributes = if level_max.is_some() || self.says_something {
+            let row = |row: &Row| RecordAttributes {
+                priority: level_max.map(|max| row.priority.min(max)),
+                expiry_ms: row.expiry_ms,
+                body_len: Some(row.body_len),
+                ..RecordAttributes::default()
+            };
+            Attributes::Rows(self.rows.iter().map(row).collect())
+        } else {
+            Attributes::None
+        };
+        NewBatch {
+            count: self.count,
+            format: FORMAT,
+            attributes,
+            body: body.clone(),
+            durability: (!self.is_persistent).then_some(Durability::Memory),
+            ..NewBatch::default()
+        }
+    }
+}
+
+impl Batches {
+    fn unit(&self, settlements: &[Settlement]) -> PublishUnit {
+        let append = |(queue, batch): &(Arc<Queue>, NewBatch)| Append::new(&queue.partition, batch.clone());
+        let appends = self.appends.iter().map(append).collect();
+        PublishUnit { settlements: settlements.to_vec(), ..PublishUnit::of(appends) }
+    }
+
+    /// Stores everything, with these settlements in the same unit; what to say of it, and when. An error says that
+    /// nothing happened, and whether to try again.
+    pub(crate) fn publish(&self, broker: &Broker, settlements: &[Settlement]) -> Result<Answer> {
+        if self.appends.is_empty() && settlements.is_empty() {
+            return Ok(Answer { wait: Seq(0), frames: self.confirms(|_| true) });
+        }
+        let published = broker.publish(self.unit(settlements))?;
+        let is_taken = |at: usize| {
+            let refused = |outcome: &Outcome| match outcome {
+                // A queue that is gone takes what it gets, as the original has it.
+                Outcome::Refused(refusal) => refusal.reason != broker::RefusalReason::Closed,
+                Outcome::Appended { .. } | Outcome::Duplicate { .. } => false,
+            };
+            let outcomes = self.ranges.get(at).and_then(|range| published.outcomes.get(range.clone()));
+            !outcomes.is_some_and(|outcomes| outcomes.iter().any(refused))
+        };
+        Ok(Answer { wait: published.wait, frames: self.confirms(is_taken) })
+    }
+
+    /// Confirms, as few as can say it: those that were refused one by one, then everything up to the last per channel.
+    fn confirms(&self, is_taken: impl Fn(usize) -> bool) -> Vec<u8> {
+        let mut frames = Vec::new();
+        let mut upto: Vec<(u16, u64, u32)> = Vec::new();
+        for Awaited { channel, number, batch } in &self.awaited {
+            if batch.is_some_and(|batch| !is_taken(batch)) {
+                let nack = Method::BasicNack { delivery_tag: *number, multiple: false, requeue: false };
+                put_method(&mut frames, *channel, nack);
+                continue;
+            }
+            match upto.iter_mut().rev().find(|(known, ..)| known == channel) {
+                Some((_, last, count)) => (*last, *count) = (*number, *count + 1),
+                None => upto.push((*channel, *number, 1)),
+            }
+        }
+        for (channel, delivery_tag, count) in upto {
+            put_method(&mut frames, channel, Method::BasicAck { delivery_tag, multiple: count > 1 });
+        }
+        frames
+    }
+}

@@ -1,0 +1,136 @@
+//! What all connections share, and how one is served.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use broker::Broker;
+use model::Namespace;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    client::Client,
+    connection::{self, End},
+    session::Session,
+    vhost::{DEFAULT, Vhosts},
+};
+
+/// The original that is spoken for: clients look at both.
+pub(crate) const PRODUCT: &str = "RabbitMQ";
+pub(crate) const VERSION: &str = "4.3.6";
+
+/// What is announced. Direct reply-to is not built, and not among them.
+pub(crate) const CAPABILITIES: [&str; 8] = [
+    "publisher_confirms",
+    "exchange_exchange_bindings",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "consumer_priorities",
+    "authentication_failure_close",
+    "per_consumer_qos",
+];
+
+/// Longest frame before one is negotiated, bytes.
+const FRAME_LEN_BEFORE: usize = 8_192;
+
+/// Confirms that wait for their sync, in groups.
+const ANSWERS_MAX: usize = 1_024;
+
+/// Settings of the dialect. Names and defaults are those of the original.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `channel_max`: channels of one connection.
+    pub channel_max: u16,
+    /// `frame_max`: bytes of a frame.
+    pub frame_max: u32,
+    /// `heartbeat`: what is proposed, seconds; 0 = none.
+    pub heartbeat_s: u16,
+    /// `max_message_size`: bytes of a message's body.
+    pub message_len_max: usize,
+    /// `handshake_timeout`: how long a client may take until its connection is open.
+    pub handshake: Duration,
+    /// How long a publish that the disk has no room for waits before it is tried again.
+    pub blocked_retry: Duration,
+    /// Virtual hosts that exist beside `/` and those that have queues.
+    pub vhosts: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            channel_max: 2_047,
+            frame_max: 131_072,
+            heartbeat_s: 60,
+            message_len_max: 128 << 20,
+            handshake: Duration::from_secs(10),
+            blocked_retry: Duration::from_millis(500),
+            vhosts: Vec::new(),
+        }
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// The client.
+    pub peer: SocketAddr,
+}
+
+/// The dialect's server: one for the process, whatever the number of its listeners.
+pub struct Server {
+    pub(crate) broker: Broker,
+    pub(crate) options: Options,
+    pub(crate) vhosts: Vhosts,
+    next_client_id: AtomicU64,
+}
+
+impl Server {
+    /// The server over `broker`.
+    pub fn new(broker: Broker, options: Options) -> Arc<Self> {
+        Arc::new(Server { broker, options, vhosts: Vhosts::default(), next_client_id: AtomicU64::new(1) })
+    }
+
+    /// Whether connections are let in without a user: while there is none, the binary listens on loopback alone, or was
+    /// told to be open.
+    pub(crate) fn lets_anyone_in(&self) -> bool {
+        !self.broker.users().any()
+    }
+
+    /// Whether there is such a virtual host.
+    pub(crate) fn has_vhost(&self, name: &str, namespace: &Namespace) -> bool {
+        name == DEFAULT
+            || self.options.vhosts.iter().any(|known| known == name)
+            || self.broker.namespaces().contains(namespace)
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn serve_connection<S>(
+        self: Arc<Self>,
+        stream: S,
+        info: ConnectionInfo,
+        shutdown: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        let peer = info.peer;
+        let id = self.next_client_id.fetch_add(1, Relaxed);
+        let client = Arc::new(Client::new(id, FRAME_LEN_BEFORE));
+        let (answers, waiting) = mpsc::channel(ANSWERS_MAX);
+        let session = Session::new(self.clone(), info, client.clone(), answers);
+        match connection::run(stream, &self, (session, waiting), &client, shutdown).await {
+            End::Gone | End::Shutdown | End::Closed => {}
+            End::Silent(why) => tracing::debug!(%peer, why, "closed"),
+            End::Failed(text) => tracing::info!(%peer, text, "closed with an error"),
+            End::Stale => tracing::info!(%peer, "a client was not heard in time"),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Methods that deliver: consume, cancel, get, qos, recover.
+
+use std::sync::Arc;
+
+use broker::{Action, Allowance, LeaseAsk, LeaseKind};
+
+use super::Session;
+use crate::{
+    channel::{
+        Running,
+        consumer::Consumer,
+        deliveries::{Deliveries, Form, Lessee, Reading},
+    },
+    codec::{Method, Table, Value, put_method},
+    error::{Code, Exception},
+    vhost::queue::Queue,
+};
+
+/// Consumers of one channel.
+const CONSUMERS_MAX: usize = 65_536;
+
+/// The queue by which replies come without one.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// What basic.consume asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Consume<'a> {
+    pub queue: &'a str,
+    pub tag: &'a str,
+    pub no_ack: bool,
+    pub exclusive: bool,
+    pub nowait: bool,
+    pub arguments: Table<'a>,
+}
+
+impl Session {
+    pub(super) fn qos(&mut self, number: u16, size: u32, count: u16, global: bool) -> Result<(), Exception> {
+        if size != 0 {
+            return Err(Exception::not_implemented(format!("prefetch_size!=0 ({size})")));
+        }
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        if global {
+            channel.deliveries.limit((count > 0).then_some(count.into()));
+        } else {
+            channel.prefetch = count;
+        }
+        put_method(&mut self.out, number, Method::BasicQosOk {});
+        Ok(())
+    }
+
+    pub(super) async fn consume(&mut self, number: u16, asked: Consume<'_>) -> Result<(), Exception> {
+        let vhost = self.vhost()?;
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        if asked.queue == REPLY_TO {
+            return Err(Exception::not_implemented("direct reply-to is not built"));
+        }
+        let name = channel.queue_name(asked.queue, &vhost.name)?.to_owned();
+        channel.consumers.retain(|_, running| !running.has_ended());
+        let tag = if asked.tag.is_empty() { vhost.generated("amq.ctag-") } else { asked.tag.to_owned() };
+        if channel.consumers.contains_key(&tag) {
+            return Err(Exception::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
+        }
+        if channel.consumers.len() >= CONSUMERS_MAX {
+            return Err(Exception::not_allowed(format!("a channel has at most {CONSUMERS_MAX} consumers")));
+        }
+        let (deliveries, prefetch) = (channel.deliveries.clone(), channel.prefetch);
+        self.check_may(Action::Read, "queue", &name)?;
+        let queue = vhost.queue(&name, self.client.id)?;
+        let priority = priority_of(asked.arguments)?;
+        self.enter(&queue, asked.exclusive)?;
+        let lessee = Arc::new(Lessee::new(queue, self.server.broker.new_holder_id()));
+        deliveries.join(&lessee);
+        let consumer = Arc::new(Consumer {
+            tag: tag.clone(),
+            lessee,
+            no_ack: asked.no_ack,
+            is_exclusive: asked.exclusive,
+            prefetch: (prefetch > 0).then_some(prefetch.into()),
+            priority,
+        });
+        if !asked.nowait {
+            put_method(&mut self.out, number, Method::BasicConsumeOk { consumer_tag: &tag });
+        }
+        self.flush();
+        let task = tokio::spawn(consumer.clone().run(self.server.broker.clone(), deliveries));
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.consumers.insert(tag, Running::new(consumer, task));
+        }
+        Ok(())
+    }
+
+    /// One more consumer of a queue, if it may be.
+    fn enter(&self, queue: &Queue, exclusive: bool) -> Result<(), Exception> {
+        let vhost = self.vhost()?;
+        let mut users = queue.users.lock();
+        let taken = || {
+            let name = &queue.name;
+            Exception::refused(format!("queue '{name}' in vhost '{}' in exclusive use", vhost.name))
+        };
+        if users.is_taken || (exclusive && (users.consumers > 0 || queue.arguments.single_active_consumer)) {
+            return Err(taken());
+        }
+        users.consumers += 1;
+        users.is_taken = exclusive;
+        Ok(())
+    }
+
+    pub(super) async fn cancel(&mut self, number: u16, tag: &str, nowait: bool) -> Result<(), Exception> {
+        let running = self.channels.get_mut(&number).and_then(|channel| channel.consumers.remove(tag));
+        if let Some(running) = running {
+            Deliveries::stop(&running.consumer.lessee);
+            let consumer = running.consumer.clone();
+            running.ended().await;
+            self.left(&consumer);
+        }
+        if !nowait {
+            put_method(&mut self.out, number, Method::BasicCancelOk { consumer_tag: tag });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn get(&mut self, number: u16, name: &str, no_ack: bool) -> Result<(), Exception> {
+        self.catch_up().await?;
+        let vhost = self.vhost()?;
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let name = channel.queue_name(name, &vhost.name)?.to_owned();
+        self.check_may(Action::Read, "queue", &name)?;
+        let queue = vhost.queue(&name, self.client.id)?;
+        if queue.arguments.single_active_consumer && queue.arguments.is_quorum {
+            return Err(Exception::new(
+                Code::ResourceLocked,
+                format!(
+                    "cannot obtain access to locked queue '{name}' in vhost '{}'. basic.get operations are not supported by <<\"quorum\">> queues with single active consumer",
+                    vhost.name
+                ),
+            ));
+        }
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let fresh = || Arc::new(Lessee::new(queue.clone(), self.server.broker.new_holder_id()));
+        let getter = channel.getter.entry(queue.name.clone()).or_insert_with(fresh);
+        if !Arc::ptr_eq(&getter.queue, &queue) {
+            *getter = fresh();
+        }
+        let (getter, deliveries) = (getter.clone(), channel.deliveries.clone());
+        let kind = match (no_ack, queue.arguments.delivery_limit) {
+            (true, _) => LeaseKind::Taken,
+            (false, Some(_)) => LeaseKind::Recorded,
+            (false, None) => LeaseKind::Volatile,
+        };
+        let ask = LeaseAsk { holder: getter.holder, allowance: Allowance::records(1), kind, lease_ms: None };
+        let leased = queue.work.lease(ask).await?;
+        self.flush();
+        if leased.records == 0 {
+            put_method(&mut self.out, number, Method::BasicGetEmpty { cluster_id: "" });
+            return Ok(());
+        }
+        let form = Form::Got(queue.ready());
+        let broker = &self.server.broker;
+        let reading = &mut Reading::default();
+        deliveries.deliver(broker, &getter, form, no_ack, &leased.deliveries, reading)?;
+        Ok(())
+    }
+}
+
+fn priority_of(arguments: Table<'_>) -> Result<i32, Exception> {
+    match arguments.get("x-priority") {
+        None => Ok(0),
+        Some(value) => {
+            let number = value
+                .integer()
+                .map(|number| i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX }));
+            number.ok_or_else(|| {
+                Exception::precondition(format!("invalid x-priority of type {}", Value::type_name(value)))
+            })
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Methods that manage: connection, channels, exchanges, queues, confirms.
+
+use broker::Action;
+use model::Seq;
+
+use super::{Ending, Result, Session, consume::Consume};
+use crate::{
+    channel::{Channel, Failed, Publishing},
+    codec::{Method, Table, put_method},
+    error::{Code, Exception, Scope},
+    vhost::{
+        binding::{Binding, Target},
+        exchange::{plain_name, spec_of},
+        queue::QueueSpec,
+    },
+};
+
+type Done = std::result::Result<(), Exception>;
+
+impl Session {
+    pub(super) async fn connection_method(&mut self, method: Method<'_>) -> Result<Option<Ending>> {
+        match method {
+            Method::ConnectionClose { .. } => {
+                self.leave().await;
+                put_method(&mut self.out, 0, Method::ConnectionCloseOk {});
+                Ok(Some(Ending::Done))
+            }
+            Method::ConnectionUpdateSecret { .. } => {
+                // Users of the broker have no secret that runs out.
+                put_method(&mut self.out, 0, Method::ConnectionUpdateSecretOk {});
+                Ok(None)
+            }
+            Method::ConnectionCloseOk {} => Ok(Some(Ending::Done)),
+            _ => {
+                let text = format!("unexpected {} on channel 0", method.name());
+                Err(Failed::of(Exception::new(Code::CommandInvalid, text), &method))
+            }
+        }
+    }
+
+    pub(super) fn open_channel(&mut self, number: u16) -> Done {
+        let max = self.channel_max;
+        if self.channels.len() >= usize::from(max) {
+            return Err(Exception::not_allowed(format!(
+                "number of channels opened ({max}) has reached the negotiated channel_max ({max})"
+            )));
+        }
+        self.channels.insert(number, Channel::new(number, &self.client));
+        put_method(&mut self.out, number, Method::ChannelOpenOk { channel_id: b"" });
+        Ok(())
+    }
+
+    /// Everything but publish and settle on an open channel. What was published and settled before comes first.
+    pub(super) async fn manage(&mut self, number: u16, method: Method<'_>) -> Done {
+        self.work_off().await.map_err(|failed| failed.exception)?;
+        match method {
+            Method::ChannelOpen { .. } => {
+                Err(Exception::new(Code::ChannelError, "second 'channel.open' seen"))
+            }
+            Method::ChannelClose { .. } => {
+                self.leave_channel(number).await;
+                self.channels.remove(&number);
+                put_method(&mut self.out, number, Method::ChannelCloseOk {});
+                Ok(())
+            }
+            Method::ChannelCloseOk {} | Method::ChannelFlowOk { .. } => Ok(()),
+            Method::ChannelFlow { active: true } => {
+                put_method(&mut self.out, number, Method::ChannelFlowOk { active: true });
+                Ok(())
+            }
+            Method::ChannelFlow { active: false } => Err(Exception::not_implemented("active=false")),
+            Method::AccessRequest { .. } => {
+                put_method(&mut self.out, number, Method::AccessRequestOk { ticket: 1 });
+                Ok(())
+            }
+            Method::ConfirmSelect { nowait } => {
+                self.select_confirms(number);
+                self.reply(number, nowait, Method::ConfirmSelectOk {})
+            }
+            Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
+                Err(Exception::not_implemented(format!("{} is not built", method.name())))
+            }
+            _ if method.id().0 == 60 => self.basic(number, method).await,
+            _ if method.id().0 == 50 => self.queue_method(number, method).await,
+            _ => self.exchange_method(number, method).await,
+        }
+    }
+
+    fn reply(&mut self, number: u16, nowait: bool, method: Method<'_>) -> Done {
+        if !nowait {
+            put_method(&mut self.out, number, method);
+        }
+        Ok(())
+    }
+
+    fn select_confirms(&mut self, number: u16) {
+        if let Some(channel) = self.channels.get_mut(&number)
+            && channel.publishing == Publishing::Plain
+        {
+            channel.publishing = Publishing::Confirmed(0);
+        }
+    }
+
+    async fn basic(&mut self, number: u16, method: Method<'_>) -> Done {
+        match method {
+            Method::BasicQos { prefetch_size, prefetch_count, global } => {
+                self.qos(number, prefetch_size, prefetch_count, global)
+            }
+            Method::BasicConsume {
+                queue, consumer_tag: tag, no_ack, exclusive, nowait, arguments, ..
+            } => self.consume(number, Consume { queue, tag, no_ack, exclusive, nowait, arguments }).await,
+            Method::BasicCancel { consumer_tag, nowait } => self.cancel(number, consumer_tag, nowait).await,
+            Method::BasicCancelOk { .. } => Ok(()),
+            Method::BasicGet { queue, no_ack, .. } => self.get(number, queue, no_ack).await,
+            Method::BasicRecover { requeue: false } | Method::BasicRecoverAsync { requeue: false } => {
+                Err(Exception::not_implemented("requeue=false"))
+            }
+            Method::BasicRecover { .. } => {
+                self.recover(number);
+                self.reply(number, false, Method::BasicRecoverOk {})
+            }
+            Method::BasicRecoverAsync { .. } => {
+                self.recover(number);
+                Ok(())
+            }
+            _ => Err(unexpected(&method)),
+        }
+    }
+
+    async fn exchange_method(&mut self, number: u16, method: Method<'_>) -> Done {
+        let vhost = self.vhost()?;
+        match method {
+            Method::ExchangeDeclare {
+                exchange,
+                kind,
+                passive,
+                durable,
+                auto_delete,
+                internal,
+                nowait,
+                arguments,
+                ..
+            } => {
+                let name = plain_name(exchange);
+                if passive {
+                    vhost.check_exchange(&name)?;
+                    return self.reply(number, nowait, Method::ExchangeDeclareOk {});
+                }
+                if name.is_empty() {
+                    return Err(Exception::refused("operation not permitted on the default exchange"));
+                }
+                self.check_may(Action::Configure, "exchange", &name)?;
+                let flags = (durable, auto_delete, internal);
+                let seq = vhost.declare_exchange(&name, kind, |kind| spec_of(kind, flags, arguments))?;
+                self.durable(seq).await?;
+                self.reply(number, nowait, Method::ExchangeDeclareOk {})
+            }
+            Method::ExchangeDelete { exchange, if_unused, nowait, .. } => {
+                self.check_may(Action::Configure, "exchange", exchange)?;
+                let seq = vhost.delete_exchange(exchange, if_unused)?;
+                self.durable(seq).await?;
+                self.reply(number, nowait, Method::ExchangeDeleteOk {})
+            }
+            Method::ExchangeBind { destination, source, routing_key, nowait, arguments, .. } => {
+                let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
+                self.bind((source, "exchange", destination), binding, true).await?;
+                self.reply(number, nowait, Method::ExchangeBindOk {})
+            }
+            Method::ExchangeUnbind { destination, source, routing_key, nowait, arguments, .. } => {
+                let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
+                self.bind((source, "exchange", destination), binding, false).await?;
+                self.reply(number, nowait, Method::ExchangeUnbindOk {})
+            }
+            _ => Err(unexpected(&method)),
+        }
+    }
+
+    /// Binds, or unbinds.
+    async fn bind(
+        &mut self,
+        (source, what, name): (&str, &str, &str),
+        binding: Binding,
+        is_there: bool,
+    ) -> Done {
+        let vhost = self.vhost()?;
+        self.check_may(Action::Write, what, name)?;
+        self.check_may(Action::Read, "exchange", source)?;
+        let seq = if is_there { vhost.bind(source, binding)? } else { vhost.unbind(source, &binding)? };
+        self.durable(seq).await
+    }
+
+    async fn queue_method(&mut self, number: u16, method: Method<'_>) -> Done {
+        let vhost = self.vhost()?;
+        let name_of = |session: &Session, name: &str| match session.channels.get(&number) {
+            Some(channel) => channel.queue_name(name, &vhost.name).map(str::to_owned),
+            None => Ok(name.to_owned()),
+        };
+        match method {
+            Method::QueueDeclare {
+                queue,
+                passive,
+                durable,
+                exclusive,
+                auto_delete,
+                nowait,
+                arguments,
+                ..
+            } => {
+                let arguments = arguments.bytes().to_vec();
+                let spec = QueueSpec { durable, exclusive, auto_delete, arguments };
+                self.declare_queue(number, queue, passive, nowait, &spec).await
+            }
+            Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
+                let name = name_of(self, queue)?;
+                vhost.queue(&name, self.client.id)?;
+                // Without a queue's and a key's name, the name is the key too.
+                let is_bare = queue.is_empty() && routing_key.0.is_empty();
+                let key = if is_bare { name.as_bytes() } else { routing_key.0 };
+                let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
+                self.bind((exchange, "queue", &name), binding, true).await?;
+                self.reply(number, nowait, Method::QueueBindOk {})
+            }
+            Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
+                let name = name_of(self, queue)?;
+                let is_bare = queue.is_empty() && routing_key.0.is_empty();
+                let key = if is_bare { name.as_bytes() } else { routing_key.0 };
+                let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
+                self.bind((exchange, "queue", &name), binding, false).await?;
+                self.reply(number, false, Method::QueueUnbindOk {})
+            }
+            Method::QueuePurge { queue, nowait, .. } => {
+                let name = name_of(self, queue)?;
+                self.purge(number, &name, nowait).await
+            }
+            Method::QueueDelete { queue, if_unused, if_empty, nowait, .. } => {
+                let name = name_of(self, queue)?;
+                self.catch_up().await?;
+                self.check_may(Action::Configure, "queue", &name)?;
+                let (message_count, seq) =
+                    vhost.delete_queue(&name, self.client.id, (if_unused, if_empty))?;
+                self.durable(seq).await?;
+                self.reply(number, nowait, Method::QueueDeleteOk { message_count })
+            }
+            _ => Err(unexpected(&method)),
+        }
+    }
+
+    async fn declare_queue(
+        &mut self,
+        number: u16,
+        queue: &str,
+        passive: bool,
+        nowait: bool,
+        spec: &QueueSpec,
+    ) -> Done {
+        self.catch_up().await?;
+        let vhost = self.vhost()?;
+        let asked = plain_name(queue);
+        let name = match (asked.is_empty(), passive) {
+            (false, _) => asked,
+            (true, true) => match self.channels.get(&number) {
+                Some(channel) => channel.queue_name("", &vhost.name)?.to_owned(),
+                None => asked,
+            },
+            (true, false) => vhost.generated("amq.gen-"),
+        };
+        let (queue, seq) = if passive {
+            (vhost.queue(&name, self.client.id)?, Seq(0))
+        } else {
+            self.check_may(Action::Configure, "queue", &name)?;
+            vhost.declare_queue(&name, spec, self.client.id)?
+        };
+        self.durable(seq).await?;
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.last_queue = Some(name.clone());
+        }
+        let (message_count, consumer_count) = (queue.ready(), queue.consumers());
+        self.reply(number, nowait, Method::QueueDeclareOk { queue: &name, message_count, consumer_count })
+    }
+
+    async fn purge(&mut self, number: u16, name: &str, nowait: bool) -> Done {
+        self.catch_up().await?;
+        let vhost = self.vhost()?;
+        self.check_may(Action::Read, "queue", name)?;
+        let queue = vhost.queue(name, self.client.id)?;
+        let count = self.server.broker.purge_queue(&queue.stream).await?;
+        let message_count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.reply(number, nowait, Method::QueuePurgeOk { message_count })
+    }
+}
+
+fn binding_of(target: Target, routing_key: &[u8], arguments: Table<'_>) -> Binding {
+    Binding { target, routing_key: routing_key.to_vec(), arguments: arguments.bytes().to_vec() }
+}
+
+fn unexpected(method: &Method<'_>) -> Exception {
+    debug_assert_eq!(Code::CommandInvalid.scope(), Scope::Connection);
+    Exception::new(Code::CommandInvalid, format!("unexpected {}", method.name()))
+}

@@ -1,0 +1,468 @@
+//! A connection's session: what its frames do. Sockets and timers are `connection`'s.
+//!
+//! - [`handshake`] is everything until the connection is open;
+//! - [`manage`] has the methods that exchanges, queues and channels are managed with;
+//! - [`consume`] has those that deliver: consume, cancel, get, qos, recover;
+//! - [`publish`] takes messages in; [`settle`] takes the client's word on deliveries.
+
+mod consume;
+mod handshake;
+mod manage;
+mod publish;
+mod settle;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use broker::{Action, Principal};
+use model::{ErrorKind, Seq};
+use tokio::sync::mpsc;
+use wire::Gathered;
+
+use crate::{
+    channel::{Channel, Failed, deliveries::Deliveries, settling::Settling},
+    client::Client,
+    codec::{
+        ContentHeader, Fault, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header,
+        put_method, wanted,
+    },
+    error::{Code, Exception, Scope},
+    intake::{Answer, Intake},
+    server::{ConnectionInfo, Server},
+    vhost::{Vhost, routing::Resolved},
+};
+
+/// How a connection ends.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// It is closed without a word.
+    Silent(&'static str),
+    /// The client closed it and was answered.
+    Done,
+    /// It is told why, and may answer.
+    Told(Box<Failed>),
+}
+
+/// Where the connection is on its way to being open.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Header,
+    Start,
+    Tune,
+    Open,
+    Running,
+}
+
+/// Remembered answers of routing, per connection.
+const KEPT_ROUTES: usize = 4_096;
+
+/// What a connection remembers of where its messages go.
+#[derive(Default)]
+struct Routes {
+    generation: (u64, u64),
+    /// By exchange and key.
+    by_key: HashMap<Box<str>, HashMap<Box<[u8]>, Arc<Resolved>>>,
+    count: usize,
+}
+
+pub(crate) struct Session {
+    server: Arc<Server>,
+    info: ConnectionInfo,
+    pub client: Arc<Client>,
+    phase: Phase,
+    principal: Option<Arc<Principal>>,
+    /// As the client said it.
+    user: String,
+    vhost: Option<Arc<Vhost>>,
+    channel_max: u16,
+    channels: BTreeMap<u16, Channel>,
+    intake: Intake,
+    settling: Settling,
+    answers: mpsc::Sender<Answer>,
+    /// What has to be durable before an answer may rest on what was published.
+    staged: Seq,
+    routes: Routes,
+    /// Frames for the client, handed over when a read is handled.
+    out: Vec<u8>,
+    wants_blocked: bool,
+    wants_auth_close: bool,
+}
+
+type Result<T> = std::result::Result<T, Failed>;
+
+impl Session {
+    pub(crate) fn new(
+        server: Arc<Server>,
+        info: ConnectionInfo,
+        client: Arc<Client>,
+        answers: mpsc::Sender<Answer>,
+    ) -> Self {
+        Session {
+            server,
+            info,
+            client,
+            phase: Phase::default(),
+            principal: None,
+            user: String::new(),
+            vhost: None,
+            channel_max: 0,
+            channels: BTreeMap::new(),
+            intake: Intake::default(),
+            settling: Settling::default(),
+            answers,
+            staged: Seq(0),
+            routes: Routes::default(),
+            out: Vec::new(),
+            wants_blocked: false,
+            wants_auth_close: false,
+        }
+    }
+
+    /// Whether the handshake is over.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// Bytes that the frame at the start of `buffer` has at least.
+    pub(crate) fn wanted(&self, buffer: &[u8]) -> usize {
+        if self.phase == Phase::Header { 0 } else { wanted(buffer).min(self.client.frame_max() + 16) }
+    }
+
+    /// Handles whole frames at the start of `buffer`, as far as there are, and answers how many bytes they were.
+    pub(crate) async fn handle(&mut self, buffer: &[u8]) -> (usize, Option<Ending>) {
+        let mut done = 0;
+        let ending = loop {
+            match self.step(buffer.get(done..).unwrap_or_default()).await {
+                Ok(0) => break None,
+                Ok(len) => done += len,
+                Err(ending) => break Some(ending),
+            }
+        };
+        let ending = match (ending, self.work_off().await) {
+            (None, Err(failed)) => Some(Ending::Told(Box::new(failed))),
+            (ending, _) => ending,
+        };
+        self.flush();
+        (done, ending)
+    }
+
+    /// Hands over what waits for the client.
+    pub(crate) fn flush(&mut self) {
+        if !self.out.is_empty() {
+            let mut gathered = Gathered::default();
+            gathered.slice(&self.out);
+            self.client.push(&mut gathered);
+            self.out.clear();
+        }
+    }
+
+    /// Handles the frame at the start of `buffer`; 0 bytes when it is not whole.
+    async fn step(&mut self, buffer: &[u8]) -> std::result::Result<usize, Ending> {
+        if self.phase == Phase::Header {
+            return self.begin(buffer);
+        }
+        let frame = match next_frame(buffer, self.client.frame_max()) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(0),
+            Err(fault) => {
+                let exception = Exception::new(Code::FrameError, fault.text);
+                return Err(self.fatal(exception));
+            }
+        };
+        let payload = buffer.get(frame.payload.clone()).unwrap_or_default();
+        match self.frame(&frame, payload).await {
+            Ok(None) => {}
+            Ok(Some(ending)) => return Err(ending),
+            Err(failed) if failed.exception.scope() == Scope::Channel && frame.channel != 0 => {
+                self.fail_channel(frame.channel, &failed).await;
+            }
+            Err(failed) => return Err(Ending::Told(Box::new(failed))),
+        }
+        Ok(frame.len)
+    }
+
+    fn begin(&mut self, buffer: &[u8]) -> std::result::Result<usize, Ending> {
+        let Some(header) = protocol_header(buffer) else { return Ok(0) };
+        if header != ProtocolHeader::Spoken {
+            self.out.extend_from_slice(header.answer());
+            return Err(Ending::Silent("another protocol"));
+        }
+        self.start();
+        self.phase = Phase::Start;
+        Ok(8)
+    }
+
+    fn fatal(&self, exception: Exception) -> Ending {
+        Ending::Told(Box::new(Failed { exception: exception.of_connection(), class: 0, method: 0 }))
+    }
+
+    async fn frame(&mut self, frame: &Frame, payload: &[u8]) -> Result<Option<Ending>> {
+        match frame.kind {
+            FrameKind::Heartbeat => Ok(None),
+            FrameKind::Method => self.method_frame(frame.channel, payload).await,
+            FrameKind::Header | FrameKind::Body => {
+                self.content_frame(frame, payload).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn method_frame(&mut self, number: u16, payload: &[u8]) -> Result<Option<Ending>> {
+        let method = Method::read(payload).map_err(|fault| unread(&fault, payload))?;
+        if self.phase != Phase::Running {
+            return self.shake_hands(number, method).await;
+        }
+        if number == 0 {
+            return self.connection_method(method).await;
+        }
+        self.channel_method(number, method).await?;
+        Ok(None)
+    }
+
+    async fn channel_method(&mut self, number: u16, method: Method<'_>) -> Result<()> {
+        let fails = |exception| Failed::of(exception, &method);
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return match method {
+                Method::ChannelOpen { .. } => self.open_channel(number).map_err(fails),
+                Method::ChannelCloseOk {} => Ok(()),
+                _ => Err(fails(Exception::new(Code::ChannelError, "expected 'channel.open'"))),
+            };
+        };
+        if channel.is_closing {
+            return self.closing_channel(number, method);
+        }
+        if channel.assembly.is_under_way() {
+            let text = format!("expected content header for class 60, got non content header frame instead");
+            return Err(fails(Exception::new(Code::UnexpectedFrame, text)));
+        }
+        match method {
+            Method::BasicPublish { exchange, routing_key, mandatory, immediate, .. } => {
+                if immediate {
+                    return Err(fails(Exception::not_implemented("immediate=true")));
+                }
+                channel.assembly.begin(exchange, routing_key.0, mandatory);
+                Ok(())
+            }
+            Method::BasicAck { .. } | Method::BasicNack { .. } | Method::BasicReject { .. } => {
+                self.settle(number, &method).map_err(fails)
+            }
+            _ => self.manage(number, method).await.map_err(fails),
+        }
+    }
+
+    /// A channel that the server closed takes the client's word on that, and nothing else.
+    fn closing_channel(&mut self, number: u16, method: Method<'_>) -> Result<()> {
+        match method {
+            Method::ChannelCloseOk {} => {
+                self.channels.remove(&number);
+            }
+            Method::ChannelClose { .. } => {
+                self.channels.remove(&number);
+                put_method(&mut self.out, number, Method::ChannelCloseOk {});
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn content_frame(&mut self, frame: &Frame, payload: &[u8]) -> Result<()> {
+        let number = frame.channel;
+        let fails = |exception| Failed { exception, class: 60, method: 40 };
+        if self.phase != Phase::Running {
+            let text = "expected method frame, got content frame instead";
+            return Err(fails(Exception::new(Code::UnexpectedFrame, text)));
+        }
+        let len_max = self.server.options.message_len_max;
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Err(fails(Exception::new(Code::ChannelError, "expected 'channel.open'")));
+        };
+        if channel.is_closing {
+            return Ok(());
+        }
+        // Taken out while the message is published: nothing else of the channel is needed meanwhile.
+        let mut assembly = std::mem::take(&mut channel.assembly);
+        let whole = match frame.kind {
+            FrameKind::Header => match ContentHeader::read(payload) {
+                Ok(header) => assembly.header(&header, len_max).map(|is_whole| is_whole.then_some(&[][..])),
+                Err(error) => Err(Exception::new(Code::SyntaxError, error.to_string())),
+            }
+            .map(|body| body.map(|body| assembly.whole(body))),
+            _ => assembly.body(payload),
+        };
+        let published = match whole {
+            Ok(Some(message)) => self.publish(number, &message),
+            Ok(None) => Ok(()),
+            Err(exception) => Err(exception),
+        };
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.assembly = assembly;
+        }
+        published.map_err(fails)?;
+        if self.intake.is_full() {
+            self.work_off().await?;
+        }
+        Ok(())
+    }
+
+    /// Stores what was published and settles what was settled; confirms follow on their own.
+    pub(crate) async fn work_off(&mut self) -> Result<()> {
+        let broker = self.server.broker.clone();
+        if !self.intake.is_empty() {
+            let batches = self.intake.take();
+            let answer = loop {
+                match batches.publish(&broker, &[]) {
+                    Ok(answer) => break answer,
+                    Err(error) => self.wait_for_room(error).await?,
+                }
+            };
+            self.answer(answer).await;
+        }
+        self.settling.make(&broker).await.map_err(internal)
+    }
+
+    /// What was published is answered when it is durable.
+    async fn answer(&mut self, answer: Answer) {
+        self.staged = self.staged.max(answer.wait);
+        if !answer.frames.is_empty() {
+            self.flush();
+            // Nobody is told once the connection ends.
+            let _gone = self.answers.send(answer).await;
+        }
+    }
+
+    /// A publish that found no room waits for it: the client is slowed down, and told when it asked for that.
+    async fn wait_for_room(&mut self, error: model::Error) -> Result<()> {
+        match error.kind() {
+            ErrorKind::Throttled => {
+                self.server.broker.room().await;
+                Ok(())
+            }
+            ErrorKind::Unavailable if self.server.broker.failure().is_none() => {
+                if self.wants_blocked {
+                    self.flush();
+                    let mut frame = Vec::new();
+                    put_method(&mut frame, 0, Method::ConnectionBlocked { reason: "low on disk" });
+                    self.client.send(&frame);
+                }
+                tokio::time::sleep(self.server.options.blocked_retry).await;
+                if self.wants_blocked {
+                    put_method(&mut self.out, 0, Method::ConnectionUnblocked {});
+                }
+                Ok(())
+            }
+            _ => Err(internal(error)),
+        }
+    }
+
+    /// Everything that was published before is readable, and everything settled is.
+    async fn catch_up(&mut self) -> std::result::Result<(), Exception> {
+        self.work_off().await.map_err(|failed| failed.exception)?;
+        Ok(self.server.broker.durable(self.staged).await?)
+    }
+
+    /// Waits until what an answer says is durable.
+    async fn durable(&mut self, seq: Seq) -> std::result::Result<(), Exception> {
+        Ok(self.server.broker.durable(seq).await?)
+    }
+
+    fn vhost(&self) -> std::result::Result<Arc<Vhost>, Exception> {
+        self.vhost.clone().ok_or_else(|| Exception::not_allowed("no virtual host is open"))
+    }
+
+    /// Whether the user may do that, in the original's words.
+    fn check_may(&self, action: Action, what: &str, name: &str) -> std::result::Result<(), Exception> {
+        if self.principal.as_ref().is_some_and(|principal| principal.allows(action, name)) {
+            return Ok(());
+        }
+        let verb = match action {
+            Action::Read => "read",
+            Action::Write => "write",
+            _ => "configure",
+        };
+        let vhost = self.vhost.as_ref().map_or("/", |vhost| vhost.name.as_str());
+        let name = if name.is_empty() { "amq.default" } else { name };
+        Err(Exception::refused(format!(
+            "{verb} access to {what} '{name}' in vhost '{vhost}' refused for user '{}'",
+            self.user
+        )))
+    }
+
+    /// Closes a channel with an error.
+    async fn fail_channel(&mut self, number: u16, failed: &Failed) {
+        self.leave_channel(number).await;
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.is_closing = true;
+        }
+        let text = failed.exception.text();
+        let method = Method::ChannelClose {
+            code: failed.exception.code.number(),
+            text: &text,
+            class: failed.class,
+            method: failed.method,
+        };
+        put_method(&mut self.out, number, method);
+    }
+
+    /// Ends everything that goes on on a channel: consumers stop, what is out goes back.
+    async fn leave_channel(&mut self, number: u16) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let consumers: Vec<_> = channel.consumers.drain().map(|(_, consumer)| consumer).collect();
+        let deliveries = channel.deliveries.clone();
+        for running in &consumers {
+            Deliveries::stop(&running.consumer.lessee);
+        }
+        self.give_back(&deliveries);
+        for running in consumers {
+            self.left(&running.consumer);
+            running.ended().await;
+        }
+        if let Err(failed) = self.work_off().await {
+            tracing::warn!(error = %failed.exception, "what was out on a channel could not be given back");
+        }
+    }
+
+    /// Takes the session apart: whatever it had goes back or goes away.
+    pub(crate) async fn leave(&mut self) {
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            self.leave_channel(number).await;
+        }
+        self.channels.clear();
+        if let Some(vhost) = &self.vhost {
+            vhost.drop_owned(self.client.id);
+        }
+    }
+
+    /// Tells the client why the connection ends.
+    pub(crate) fn tell_end(&mut self, failed: &Failed) {
+        let text = failed.exception.text();
+        let method = Method::ConnectionClose {
+            code: failed.exception.code.number(),
+            text: &text,
+            class: failed.class,
+            method: failed.method,
+        };
+        put_method(&mut self.out, 0, method);
+        self.flush();
+    }
+}
+
+/// A method that does not read.
+fn unread(fault: &Fault, payload: &[u8]) -> Failed {
+    let number =
+        |at: usize| payload.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |two| u16::from_be_bytes(*two));
+    let exception = match fault {
+        Fault::Unknown(class, method) => {
+            Exception::new(Code::CommandInvalid, format!("unknown method {{{class},{method}}}"))
+        }
+        Fault::Malformed(error) => Exception::new(Code::SyntaxError, error.to_string()),
+    };
+    Failed { exception, class: number(0), method: number(2) }
+}
+
+fn internal(error: model::Error) -> Failed {
+    Failed { exception: Exception::from(error).of_connection(), class: 0, method: 0 }
+}

@@ -1,0 +1,174 @@
+//! basic.publish: checked, routed, taken in.
+
+use std::sync::Arc;
+
+use broker::Action;
+
+use super::{KEPT_ROUTES, Routes, Session};
+use crate::{
+    channel::{Publishing, assembly::Whole},
+    codec::{Key, Method, Properties, TableWriter, Value, put_body, put_content, put_method},
+    error::Exception,
+    message::with_headers,
+    vhost::{Vhost, routing::Resolved},
+};
+
+/// Headers with further routing keys: those of the first stay, those of the second are taken out.
+const CC: &str = "CC";
+const BCC: &str = "BCC";
+
+impl Routes {
+    fn find(&self, exchange: &str, key: &[u8]) -> Option<&Arc<Resolved>> {
+        self.by_key.get(exchange)?.get(key)
+    }
+
+    fn keep(&mut self, exchange: &str, key: &[u8], resolved: &Arc<Resolved>) {
+        if self.count >= KEPT_ROUTES {
+            self.by_key.clear();
+            self.count = 0;
+        }
+        self.count += 1;
+        self.by_key.entry(exchange.into()).or_default().insert(key.into(), resolved.clone());
+    }
+}
+
+impl Session {
+    pub(super) fn publish(&mut self, number: u16, message: &Whole<'_>) -> Result<(), Exception> {
+        let vhost = self.vhost()?;
+        let generation = vhost.generation();
+        if self.routes.generation != generation {
+            self.routes = Routes { generation, ..Routes::default() };
+        }
+        let properties = &message.properties;
+        if properties.user_id.is_some() || properties.expiration.is_some() {
+            self.check_properties(properties)?;
+        }
+        let headers = properties.headers.unwrap_or_default();
+        let mut more = Vec::new();
+        let mut without_bcc = None;
+        if !headers.is_empty() {
+            more.extend(further_keys(properties, CC)?);
+            let hidden = further_keys(properties, BCC)?;
+            if headers.get(BCC).is_some() {
+                without_bcc = Some(without(properties, BCC));
+            }
+            more.extend(hidden);
+        }
+        let to = self.resolve(&vhost, message, &more)?;
+        let raw_properties = without_bcc.as_deref().unwrap_or(message.raw_properties);
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let confirmed = match &mut channel.publishing {
+            Publishing::Plain => None,
+            Publishing::Confirmed(last) => {
+                *last += 1;
+                Some((number, *last))
+            }
+        };
+        if to.queues.is_empty() && message.mandatory {
+            self.give_back_unrouted(number, message);
+        }
+        let now_ms = match properties.expiration {
+            Some(_) => self.server.broker.env().clock.wall_ms(),
+            None => 0,
+        };
+        self.intake.add(message, raw_properties, &to, confirmed, now_ms);
+        Ok(())
+    }
+
+    fn resolve(
+        &mut self,
+        vhost: &Vhost,
+        message: &Whole<'_>,
+        more: &[Vec<u8>],
+    ) -> Result<Arc<Resolved>, Exception> {
+        if more.is_empty()
+            && let Some(known) = self.routes.find(message.exchange, message.routing_key)
+        {
+            return Ok(known.clone());
+        }
+        vhost.check_published(message.exchange)?;
+        self.check_may(Action::Write, "exchange", message.exchange)?;
+        let mut keys = vec![message.routing_key];
+        keys.extend(more.iter().map(Vec::as_slice));
+        let headers = message.properties.headers.unwrap_or_default();
+        let resolved = Arc::new(vhost.resolve(message.exchange, &keys, headers)?);
+        if resolved.is_by_key {
+            self.routes.keep(message.exchange, message.routing_key, &resolved);
+        }
+        Ok(resolved)
+    }
+
+    fn check_properties(&self, properties: &Properties<'_>) -> Result<(), Exception> {
+        if let Some(expiration) = properties.expiration {
+            check_expiration(expiration)?;
+        }
+        if let Some(user) = properties.user_id
+            && user != self.user.as_bytes()
+        {
+            return Err(Exception::precondition(format!(
+                "user_id property set to '{}' but authenticated user was '{}'",
+                String::from_utf8_lossy(user),
+                self.user
+            )));
+        }
+        Ok(())
+    }
+
+    /// A message that goes nowhere and must not goes back to its publisher.
+    fn give_back_unrouted(&mut self, number: u16, message: &Whole<'_>) {
+        let method = Method::BasicReturn {
+            code: 312,
+            text: "NO_ROUTE",
+            exchange: message.exchange,
+            routing_key: Key(message.routing_key),
+        };
+        put_method(&mut self.out, number, method);
+        put_content(&mut self.out, number, message.raw_properties, message.body.len());
+        self.flush();
+        let mut body = wire::Gathered::default();
+        let bytes = bytes::Bytes::copy_from_slice(message.body);
+        put_body(&mut body, number, &bytes, self.client.frame_max());
+        self.client.push(&mut body);
+    }
+}
+
+fn check_expiration(expiration: &[u8]) -> Result<(), Exception> {
+    let text = String::from_utf8_lossy(expiration);
+    let why = match text.parse::<i64>() {
+        Ok(number) if number < 0 => format!("{{value_negative,{number}}}"),
+        Ok(_) => return Ok(()),
+        Err(_) => "no_integer".to_owned(),
+    };
+    Err(Exception::precondition(format!("invalid expiration '{text}': {why}")))
+}
+
+/// The routing keys of a header that has some.
+fn further_keys(properties: &Properties<'_>, name: &str) -> Result<Vec<Vec<u8>>, Exception> {
+    let invalid = |found: Value<'_>| {
+        Exception::precondition(format!(
+            "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
+            found.type_name()
+        ))
+    };
+    match properties.headers.unwrap_or_default().get(name) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(keys)) => {
+            let key = |value: Value<'_>| match value {
+                Value::Text(key) => Ok(key.to_vec()),
+                other => Err(invalid(other)),
+            };
+            keys.values().map(key).collect()
+        }
+        Some(other) => Err(invalid(other)),
+    }
+}
+
+fn without(properties: &Properties<'_>, name: &str) -> Vec<u8> {
+    let mut headers = TableWriter::default();
+    for (known, field) in properties.headers.unwrap_or_default().raw_fields() {
+        if known != name.as_bytes() {
+            headers.raw(field);
+        }
+    }
+    with_headers(properties, &headers.finish(), true)
+}

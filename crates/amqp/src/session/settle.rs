@@ -1,0 +1,79 @@
+//! The client's word on deliveries: ack, nack, reject.
+
+use std::sync::Arc;
+
+use broker::{Count, Verdict};
+
+use super::Session;
+use crate::{
+    channel::{consumer::Consumer, deliveries::Deliveries},
+    codec::Method,
+    error::Exception,
+};
+
+/// How a message goes back.
+const BACK: Verdict = Verdict::Release { delay_ms: 0, count: Count::Add };
+/// How it goes back where that is not to count.
+const BACK_UNCOUNTED: Verdict = Verdict::Release { delay_ms: 0, count: Count::Keep };
+
+impl Session {
+    pub(super) fn settle(&mut self, number: u16, method: &Method<'_>) -> Result<(), Exception> {
+        let (tag, multiple, verdict) = match *method {
+            Method::BasicAck { delivery_tag, multiple } => (delivery_tag, multiple, Verdict::Accept),
+            Method::BasicNack { delivery_tag, multiple, requeue } => {
+                (delivery_tag, multiple, if requeue { BACK } else { Verdict::Reject })
+            }
+            Method::BasicReject { delivery_tag, requeue } => {
+                (delivery_tag, false, if requeue { BACK } else { Verdict::Reject })
+            }
+            _ => return Ok(()),
+        };
+        let is_nack = matches!(method, Method::BasicNack { .. });
+        let Some(channel) = self.channels.get(&number) else { return Ok(()) };
+        let taken = channel.deliveries.take(tag, multiple);
+        let taken = taken.ok_or_else(|| Exception::precondition(format!("unknown delivery tag {tag}")))?;
+        let deliveries = &channel.deliveries;
+        for unacked in &taken {
+            let verdict = match verdict {
+                // Where deliveries are limited, a nack does not count (since 4.3).
+                BACK if is_nack && unacked.lessee.queue.arguments.delivery_limit.is_some() => BACK_UNCOUNTED,
+                verdict => verdict,
+            };
+            self.settling.add(deliveries, unacked, verdict);
+        }
+        Ok(())
+    }
+
+    /// Closes a channel's deliveries: whatever is out goes back.
+    pub(super) fn give_back(&mut self, deliveries: &Arc<Deliveries>) {
+        for unacked in deliveries.close() {
+            self.settling.add(deliveries, &unacked, BACK);
+        }
+    }
+
+    /// Everything that is out on a channel goes back, and comes again.
+    pub(super) fn recover(&mut self, number: u16) {
+        let Some(channel) = self.channels.get(&number) else { return };
+        for unacked in channel.deliveries.take(0, true).unwrap_or_default() {
+            self.settling.add(&channel.deliveries, &unacked, BACK);
+        }
+    }
+
+    /// A consumer left its queue, which may go with it.
+    pub(super) fn left(&self, consumer: &Consumer) {
+        let queue = &consumer.lessee.queue;
+        let is_last = {
+            let mut users = queue.users.lock();
+            users.consumers = users.consumers.saturating_sub(1);
+            users.is_taken &= !consumer.is_exclusive;
+            users.consumers == 0
+        };
+        if is_last
+            && queue.stream.facets().auto_delete
+            && let Some(vhost) = &self.vhost
+            && let Err(error) = vhost.drop_queue(queue)
+        {
+            tracing::warn!(queue = %queue.name, %error, "a queue without consumers could not be deleted");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+use super::*;
+
+#[tokio::test]
+async fn a_queue_is_declared_again_only_as_it_is() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare("d1").await;
+    peer.declare("d1").await;
+    peer.ask_declare("d1", Flags { auto_delete: true, ..Flags::default() }, &[]).await;
+    let words = "PRECONDITION_FAILED - inequivalent arg 'auto_delete' for queue 'd1' in vhost '/': received 'true' but current is 'false'";
+    peer.expect_close(406, words).await;
+    peer.ask_declare("d1", Flags::default(), &[("x-message-ttl", Value::I32(1_000))]).await;
+    let words = "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'd1' in vhost '/': received the value '1000' of type 'signedint' but current is none";
+    peer.expect_close(406, words).await;
+    peer.ask_declare("amq.foo", Flags::default(), &[]).await;
+    let words = "ACCESS_REFUSED - queue name 'amq.foo' contains reserved prefix 'amq.*'";
+    peer.expect_close(403, words).await;
+    let unknown = [("x-unknown", Value::Bool(true)), ("x-queue-type", Value::Text(b"classic"))];
+    peer.declare_with("d1", Flags::default(), &unknown).await;
+}
+
+#[tokio::test]
+async fn what_is_not_built_is_refused_by_name() {
+    let rig = Rig::new();
+    for (name, value, words) in [
+        (
+            "x-queue-type",
+            Value::Text(b"stream"),
+            "NOT_IMPLEMENTED - queue type 'stream' of queue 'q' in vhost '/' is not built",
+        ),
+        (
+            "x-expires",
+            Value::I32(1_000),
+            "NOT_IMPLEMENTED - argument 'x-expires' of queue 'q' in vhost '/' is not built",
+        ),
+    ] {
+        let mut peer = rig.connect().await;
+        peer.ask_declare("q", Flags::default(), &[(name, value)]).await;
+        peer.expect_close(540, words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_queue_without_a_name_is_given_one_which_an_empty_name_then_means() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.send(1, Method::BasicGet { ticket: 0, queue: "", no_ack: false }).await;
+    peer.expect_close(404, "NOT_FOUND - no previously declared queue in vhost '/'").await;
+    let declared = peer.declare_with("", Flags { exclusive: true, ..Flags::default() }, &[]).await;
+    let name = declared.split('"').nth(1).unwrap().to_owned();
+    assert!(name.starts_with("amq.gen-") && name.len() == 30, "{name}");
+    peer.publish(("", &name), "hello").await;
+    assert_eq!(peer.get("").await.unwrap().text(), "hello");
+}
+
+#[tokio::test]
+async fn an_exclusive_queue_is_its_connections_alone_and_goes_with_it() {
+    let rig = Rig::new();
+    let mut owner = rig.connect().await;
+    owner.declare_with("mine", Flags { exclusive: true, ..Flags::default() }, &[]).await;
+    let mut other = rig.connect().await;
+    other.ask_declare("mine", Flags { passive: true, ..Flags::default() }, &[]).await;
+    let words = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine' in vhost '/'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.";
+    let text: String = words.chars().take(255).collect();
+    other.expect_close(405, &text).await;
+    owner.send(0, Method::ConnectionClose { code: 200, text: "", class: 0, method: 0 }).await;
+    owner.expect("ConnectionCloseOk").await;
+    other.ask_declare("mine", Flags { passive: true, ..Flags::default() }, &[]).await;
+    other.expect_close(404, "NOT_FOUND - no queue 'mine' in vhost '/'").await;
+}
+
+#[tokio::test]
+async fn purge_and_delete_tell_how_many_there_were() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare("q").await;
+    for body in ["a", "b", "c"] {
+        peer.publish(("", "q"), body).await;
+    }
+    let delete = |if_unused, if_empty| Method::QueueDelete {
+        ticket: 0,
+        queue: "q",
+        if_unused,
+        if_empty,
+        nowait: false,
+    };
+    peer.send(1, delete(false, true)).await;
+    peer.expect_close(406, "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty").await;
+    peer.send(1, Method::QueuePurge { ticket: 0, queue: "q", nowait: false }).await;
+    assert_eq!(peer.method().await, "QueuePurgeOk { message_count: 3 }");
+    peer.publish(("", "q"), "d").await;
+    peer.consume("q", "t", false).await;
+    peer.message().await;
+    peer.send(1, delete(true, false)).await;
+    peer.expect_close(406, "PRECONDITION_FAILED - queue 'q' in vhost '/' in use").await;
+    assert_eq!(peer.counts("q").await, (1, 0));
+    peer.send(1, delete(true, false)).await;
+    assert_eq!(peer.method().await, "QueueDeleteOk { message_count: 1 }");
+    peer.send(1, delete(false, false)).await;
+    assert_eq!(peer.method().await, "QueueDeleteOk { message_count: 0 }", "one that is not there is fine");
+}
+
+#[tokio::test]
+async fn an_auto_delete_queue_goes_with_its_last_consumer() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare_with("q", Flags { auto_delete: true, ..Flags::default() }, &[]).await;
+    peer.consume("q", "one", false).await;
+    peer.consume("q", "two", false).await;
+    for (tag, is_there) in [("one", true), ("two", false)] {
+        peer.send(1, Method::BasicCancel { consumer_tag: tag, nowait: false }).await;
+        peer.expect("BasicCancelOk").await;
+        assert_eq!(rig.server.broker.all_streams().len() == 1, is_there, "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_is_told_when_its_queue_is_deleted() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    peer.declare("q").await;
+    peer.consume("q", "t", false).await;
+    let delete =
+        Method::QueueDelete { ticket: 0, queue: "q", if_unused: false, if_empty: false, nowait: false };
+    other.send(1, delete).await;
+    other.expect("QueueDeleteOk").await;
+    assert_eq!(peer.method().await, "BasicCancel { consumer_tag: \"t\", nowait: true }");
+    peer.sync().await;
+}
+
+#[tokio::test]
+async fn messages_above_a_length_push_out_the_oldest_or_are_refused() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.confirm().await;
+    peer.declare_with("head", Flags::default(), &[("x-max-length", Value::I32(2))]).await;
+    for body in ["a", "b", "c"] {
+        peer.publish(("", "head"), body).await;
+        peer.expect("BasicAck").await;
+    }
+    assert_eq!(peer.get("head").await.unwrap().text(), "b");
+    let refuses = [("x-max-length", Value::I32(2)), ("x-overflow", Value::Text(b"reject-publish"))];
+    peer.declare_with("full", Flags::default(), &refuses).await;
+    let mut answers = Vec::new();
+    for body in ["a", "b", "c"] {
+        peer.publish(("", "full"), body).await;
+        answers.push(peer.method().await);
+    }
+    assert!(answers[1].starts_with("BasicAck") && answers[2].starts_with("BasicNack { delivery_tag: 6"));
+    assert_eq!(peer.counts("full").await.0, 2);
+}
+
+#[tokio::test]
+async fn messages_expire_by_their_own_time_and_by_the_queues() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare("own").await;
+    peer.declare_with("ttl", Flags::default(), &[("x-message-ttl", Value::I32(50))]).await;
+    let short = Properties { expiration: Some(b"50"), ..persistent() };
+    peer.publish_on(1, ("", "own"), short, b"gone").await;
+    peer.publish(("", "own"), "stays").await;
+    peer.publish(("", "ttl"), "gone").await;
+    peer.sync().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(peer.get("own").await.unwrap().text(), "stays");
+    assert_eq!(peer.get("ttl").await, None);
+    let wrong = Properties { expiration: Some(b"abc"), ..persistent() };
+    peer.publish_on(1, ("", "own"), wrong, b"x").await;
+    peer.expect_close(406, "PRECONDITION_FAILED - invalid expiration 'abc': no_integer").await;
+}
+
+#[tokio::test]
+async fn higher_priorities_come_first() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare_with("q", Flags::default(), &[("x-max-priority", Value::I32(5))]).await;
+    for (priority, body) in [(0, "low"), (3, "middle"), (200, "clamped"), (5, "high")] {
+        let properties = Properties { priority: Some(priority), ..persistent() };
+        peer.publish_on(1, ("", "q"), properties, body.as_bytes()).await;
+    }
+    let mut order = Vec::new();
+    while let Some(message) = peer.get("q").await {
+        order.push(message.text().to_owned());
+    }
+    assert_eq!(order, ["clamped", "high", "middle", "low"]);
+}

@@ -1,0 +1,252 @@
+//! Exchanges: declared, looked at, deleted.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use broker::routing::{Generations, Routes};
+use model::Seq;
+
+use super::{
+    EXCHANGES_MAX, Topology, Vhost,
+    arguments::{self, Arguments},
+    binding::{Binding, Target},
+    stored,
+};
+use crate::{
+    codec::{Table, Value},
+    error::{Code, Exception, Result},
+};
+
+/// How an exchange chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Direct,
+    Fanout,
+    Topic,
+    Headers,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Direct => "direct",
+            Kind::Fanout => "fanout",
+            Kind::Topic => "topic",
+            Kind::Headers => "headers",
+        }
+    }
+
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Types of the original's plugins, which are not built.
+const NOT_BUILT: [&str; 6] = [
+    "x-consistent-hash",
+    "x-local-random",
+    "x-modulus-hash",
+    "x-random",
+    "x-recent-history",
+    "x-delayed-message",
+];
+
+/// The argument that names where unroutable messages go.
+const ALTERNATE: &str = "alternate-exchange";
+
+/// What an exchange is declared as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExchangeSpec {
+    pub kind: Kind,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    /// The fields of its arguments, as they were sent.
+    pub arguments: Vec<u8>,
+}
+
+/// An exchange with what is bound to it.
+pub(crate) struct Exchange {
+    pub spec: ExchangeSpec,
+    /// Where what it cannot route goes.
+    pub alternate: Option<Arc<str>>,
+    pub routes: Routes<Arc<Binding>>,
+    pub bindings: BTreeSet<Arc<Binding>>,
+}
+
+impl Exchange {
+    pub(super) fn new(spec: ExchangeSpec) -> Self {
+        let alternate =
+            arguments::table(&spec.arguments).get(ALTERNATE).and_then(Value::text).map(Into::into);
+        let routes = Routes::new(Generations::single());
+        Exchange { spec, alternate, routes, bindings: BTreeSet::new() }
+    }
+}
+
+/// The exchanges that are always there.
+pub(super) fn predeclared() -> Vec<(&'static str, Exchange)> {
+    let made = |name, kind, internal| {
+        let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Vec::new() };
+        (name, Exchange::new(spec))
+    };
+    vec![
+        made("", Kind::Direct, false),
+        made("amq.direct", Kind::Direct, false),
+        made("amq.fanout", Kind::Fanout, false),
+        made("amq.topic", Kind::Topic, false),
+        made("amq.headers", Kind::Headers, false),
+        made("amq.match", Kind::Headers, false),
+        made("amq.rabbitmq.trace", Kind::Topic, true),
+    ]
+}
+
+/// Names are shown without line breaks, which the original takes out too.
+pub(crate) fn plain_name(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect()
+}
+
+impl Vhost {
+    pub(crate) fn no_exchange(&self, name: &str) -> Exception {
+        Exception::not_found(format!("no exchange '{name}' in vhost '{}'", self.name))
+    }
+
+    /// Whether there is an exchange; else what the client is told.
+    pub(crate) fn check_exchange(&self, name: &str) -> Result<()> {
+        if self.topology.read().exchanges.contains_key(name) { Ok(()) } else { Err(self.no_exchange(name)) }
+    }
+
+    /// Makes an exchange, or finds that the one which is there is the same. Wait for the sequence.
+    pub(crate) fn declare_exchange(
+        &self,
+        name: &str,
+        kind: &str,
+        spec: impl FnOnce(Kind) -> ExchangeSpec,
+    ) -> Result<Seq> {
+        let kind = self.kind_of(kind)?;
+        let spec = spec(kind);
+        let mut topology = self.topology.write();
+        if let Some(known) = topology.exchanges.get(name) {
+            self.check_same(name, &known.spec, &spec)?;
+            return Ok(self.broker.catalog_staged());
+        }
+        if name.starts_with("amq.") {
+            return Err(Exception::refused(format!(
+                "exchange name '{name}' contains reserved prefix 'amq.*'"
+            )));
+        }
+        if topology.exchanges.len() >= EXCHANGES_MAX {
+            return Err(Exception::precondition(format!(
+                "cannot declare exchange '{name}': exchange limit in vhost '{}' ({EXCHANGES_MAX}) is reached",
+                self.name
+            )));
+        }
+        self.check_alternate(name, &spec)?;
+        let seq = match spec.durable {
+            true => stored::put_exchange(&self.broker, &self.namespace, name, Some(&spec))?,
+            false => Seq(0),
+        };
+        topology.exchanges.insert(name.into(), Exchange::new(spec));
+        self.changed();
+        Ok(seq)
+    }
+
+    fn kind_of(&self, name: &str) -> Result<Kind> {
+        if NOT_BUILT.contains(&name) {
+            return Err(Exception::not_implemented(format!("exchange type '{name}' is not built")));
+        }
+        Kind::of(name).ok_or_else(|| Exception::precondition(format!("unknown exchange type '{name}'")))
+    }
+
+    fn check_alternate(&self, name: &str, spec: &ExchangeSpec) -> Result<()> {
+        match arguments::table(&spec.arguments).get(ALTERNATE) {
+            None | Some(Value::Text(_)) => Ok(()),
+            Some(other) => Err(Exception::precondition(format!(
+                "invalid arg '{ALTERNATE}' for exchange '{name}' in vhost '{}': \"expected longstr, got {}\"",
+                self.name,
+                other.type_name()
+            ))),
+        }
+    }
+
+    fn check_same(&self, name: &str, known: &ExchangeSpec, asked: &ExchangeSpec) -> Result<()> {
+        let differs = |field: &str, asked: &str, known: &str| {
+            Exception::precondition(format!(
+                "inequivalent arg '{field}' for exchange '{name}' in vhost '{}': received '{asked}' but current is '{known}'",
+                self.name
+            ))
+        };
+        if asked.kind != known.kind {
+            return Err(differs("type", asked.kind.name(), known.kind.name()));
+        }
+        for (field, asked, known) in [
+            ("durable", asked.durable, known.durable),
+            ("auto_delete", asked.auto_delete, known.auto_delete),
+            ("internal", asked.internal, known.internal),
+        ] {
+            if asked != known {
+                return Err(differs(field, &asked.to_string(), &known.to_string()));
+            }
+        }
+        let what = format!("exchange '{name}' in vhost '{}'", self.name);
+        Arguments::check_same(&what, &[ALTERNATE], &known.arguments, &asked.arguments)
+    }
+
+    /// Deletes an exchange with its bindings. One that is not there is fine. Wait for the sequence.
+    pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<Seq> {
+        if name.is_empty() {
+            return Err(Exception::refused("operation not permitted on the default exchange"));
+        }
+        if name.starts_with("amq.") {
+            return Err(Exception::refused(format!(
+                "deletion of system exchange '{name}' in vhost '{}' not allowed",
+                self.name
+            )));
+        }
+        let mut topology = self.topology.write();
+        let Some(exchange) = topology.exchanges.get(name) else { return Ok(self.broker.catalog_staged()) };
+        if if_unused && !exchange.bindings.is_empty() {
+            let what = format!("exchange '{name}' in vhost '{}' in use", self.name);
+            return Err(Exception::precondition(what));
+        }
+        let seq = self.drop_exchange(&mut topology, name)?;
+        self.changed();
+        Ok(seq)
+    }
+
+    /// Takes an exchange out, with the bindings from and to it, and those exchanges that this leaves unused.
+    pub(super) fn drop_exchange(&self, topology: &mut Topology, name: &str) -> Result<Seq> {
+        let mut seq = Seq(0);
+        let Some(exchange) = topology.exchanges.remove(name) else { return Ok(seq) };
+        for binding in &exchange.bindings {
+            topology.forget_source(&binding.target, name);
+            topology.binding_count -= 1;
+            if exchange.spec.durable {
+                seq = seq.max(stored::put_binding(&self.broker, &self.namespace, name, binding, false)?);
+            }
+        }
+        if exchange.spec.durable {
+            seq = seq.max(stored::put_exchange(&self.broker, &self.namespace, name, None)?);
+        }
+        Ok(seq.max(self.drop_target(topology, &Target::Exchange(name.into()))?))
+    }
+
+    /// Whether messages may be published to it by clients.
+    pub(crate) fn check_published(&self, name: &str) -> Result<()> {
+        match self.topology.read().exchanges.get(name) {
+            None => Err(self.no_exchange(name)),
+            Some(exchange) if exchange.spec.internal => Err(Exception::new(
+                Code::AccessRefused,
+                format!("cannot publish to internal exchange '{name}' in vhost '{}'", self.name),
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The spec that a declaration asks for.
+pub(crate) fn spec_of(
+    kind: Kind,
+    (durable, auto_delete, internal): (bool, bool, bool),
+    arguments: Table<'_>,
+) -> ExchangeSpec {
+    ExchangeSpec { kind, durable, auto_delete, internal, arguments: arguments.bytes().to_vec() }
+}

@@ -1,0 +1,113 @@
+//! A virtual host: its exchanges, their bindings, and its queues. A virtual host is a namespace of the broker, a queue one
+//! of its queues; exchanges and bindings are this dialect's own, kept as documents where they are durable.
+//!
+//! - [`exchange`] declares and deletes exchanges; [`binding`] binds and unbinds;
+//! - [`routing`] says which queues a message goes to;
+//! - [`queue`] declares and deletes queues, [`arguments`] reads what they are declared with;
+//! - [`stored`] is how exchanges and bindings lie in documents.
+
+pub(crate) mod arguments;
+pub(crate) mod binding;
+pub(crate) mod exchange;
+pub(crate) mod queue;
+pub(crate) mod routing;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use broker::{Broker, Principal};
+use model::Namespace;
+use parking_lot::{Mutex, RwLock};
+
+use self::{
+    binding::Target,
+    exchange::{Exchange, predeclared},
+    queue::Queue,
+};
+
+/// The virtual host that a client means by saying nothing else.
+pub(crate) const DEFAULT: &str = "/";
+
+/// Exchanges that one virtual host may have.
+pub(crate) const EXCHANGES_MAX: usize = 100_000;
+
+/// Bindings that one virtual host may have.
+pub(crate) const BINDINGS_MAX: usize = 5_000_000;
+
+/// What connections to one virtual host share.
+pub(crate) struct Vhost {
+    /// As clients call it.
+    pub name: String,
+    pub namespace: Namespace,
+    pub broker: Broker,
+    topology: RwLock<Topology>,
+    /// Rises with every change of the topology: what a channel remembers of routes is current while it lasts.
+    generation: AtomicU64,
+    /// Queues that somebody uses, by name.
+    queues: Mutex<HashMap<Arc<str>, Arc<Queue>>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Topology {
+    exchanges: HashMap<Arc<str>, Exchange>,
+    /// The exchanges that have bindings to a destination.
+    sources: BTreeMap<Target, BTreeSet<Arc<str>>>,
+    binding_count: usize,
+}
+
+impl Vhost {
+    /// The virtual host with what is durable of it.
+    pub(crate) fn load(broker: Broker, name: &str, namespace: Namespace) -> Arc<Self> {
+        let mut topology = Topology::default();
+        for (name, exchange) in predeclared() {
+            topology.exchanges.insert(name.into(), exchange);
+        }
+        stored::load(&broker, &namespace, &mut topology);
+        Arc::new(Vhost {
+            name: name.to_owned(),
+            namespace,
+            broker,
+            topology: RwLock::new(topology),
+            generation: AtomicU64::new(1),
+            queues: Mutex::default(),
+        })
+    }
+
+    /// Changes with every change of exchanges, bindings or streams.
+    pub(crate) fn generation(&self) -> (u64, u64) {
+        (self.generation.load(Ordering::Acquire), self.broker.catalog_generation())
+    }
+
+    /// To be called while the topology is locked, so that nobody keeps what is old under the new number.
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// The namespace that a virtual host is, for a client of that tenant.
+pub(crate) fn namespace_of(principal: &Principal, name: &str) -> Namespace {
+    Namespace::new(&principal.tenant, if name == DEFAULT { "default" } else { name })
+}
+
+/// Every virtual host that somebody has connected to.
+#[derive(Default)]
+pub(crate) struct Vhosts {
+    by_namespace: Mutex<HashMap<Namespace, Arc<Vhost>>>,
+}
+
+impl Vhosts {
+    /// The virtual host of that namespace. Reads what is stored of it when it is asked for the first time.
+    pub(crate) fn of(&self, broker: &Broker, name: &str, namespace: Namespace) -> Arc<Vhost> {
+        let mut known = self.by_namespace.lock();
+        let load = || Vhost::load(broker.clone(), name, namespace.clone());
+        known.entry(namespace.clone()).or_insert_with(load).clone()
+    }
+}

@@ -1,0 +1,351 @@
+//! Queues: declared, looked at, deleted. A queue is a queue of the broker with this dialect's arguments beside its
+//! settings; one that another dialect made is a durable queue without arguments.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
+use broker::{
+    Facets, Mode, Order, Overflow, Partition, Sharing, Stream, StreamSettings, StreamSpec, Work, WorkSpec,
+};
+use model::{ErrorKind, PartitionIndex, Seq, StreamKey};
+use parking_lot::Mutex;
+
+use super::{
+    Vhost,
+    arguments::{self, Arguments, OverflowPolicy},
+};
+use crate::error::{Code, Exception, Result};
+
+/// Where the arguments are kept among a stream's settings, in Base64.
+const ARGUMENTS: &str = "amqp.arguments";
+/// Whether it was declared durable: exclusive ones may have been.
+const DURABLE: &str = "amqp.durable";
+
+/// A queue as connections use it.
+pub(crate) struct Queue {
+    pub name: Arc<str>,
+    pub stream: Arc<Stream>,
+    pub partition: Arc<Partition>,
+    pub work: Work,
+    pub arguments: Arguments,
+    /// The fields of its arguments, as they were sent.
+    raw_arguments: Vec<u8>,
+    /// The connection that alone may use it.
+    pub owner: Option<u64>,
+    pub users: Mutex<Users>,
+}
+
+/// Who consumes.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    pub consumers: u32,
+    /// One of them does not share.
+    pub is_taken: bool,
+}
+
+/// What a declaration asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueSpec {
+    pub durable: bool,
+    pub exclusive: bool,
+    pub auto_delete: bool,
+    /// The fields of its arguments, as they were sent.
+    pub arguments: Vec<u8>,
+}
+
+impl Queue {
+    /// Messages that may be delivered.
+    pub(crate) fn ready(&self) -> u32 {
+        let ready = self.work.counts().map_or(0, |counts| counts.ready);
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    /// Consumers that it has.
+    pub(crate) fn consumers(&self) -> u32 {
+        self.users.lock().consumers
+    }
+
+    fn is_durable(&self) -> bool {
+        match self.stream.settings().extras.get(DURABLE) {
+            Some(durable) => durable == "true",
+            None => !self.stream.facets().transient,
+        }
+    }
+}
+
+impl Vhost {
+    fn key(&self, name: &str) -> StreamKey {
+        StreamKey::queue(&self.namespace, name)
+    }
+
+    /// The stream that a queue is, if it is there.
+    pub(crate) fn stream(&self, name: &str) -> Option<Arc<Stream>> {
+        self.broker.stream(&self.key(name))
+    }
+
+    pub(crate) fn no_queue(&self, name: &str) -> Exception {
+        Exception::not_found(format!("no queue '{name}' in vhost '{}'", self.name))
+    }
+
+    fn what(&self, name: &str) -> String {
+        format!("queue '{name}' in vhost '{}'", self.name)
+    }
+
+    /// The queue of that name, if it is there.
+    pub(crate) fn find_queue(&self, name: &str) -> Result<Option<Arc<Queue>>> {
+        let Some(stream) = self.stream(name) else {
+            self.queues.lock().remove(name);
+            return Ok(None);
+        };
+        if let Some(known) = self.queues.lock().get(name) {
+            if Arc::ptr_eq(&known.stream, &stream) {
+                return Ok(Some(known.clone()));
+            }
+        }
+        self.handle(stream, None).map(Some)
+    }
+
+    /// Makes the handle that connections share.
+    fn handle(&self, stream: Arc<Stream>, owner: Option<u64>) -> Result<Arc<Queue>> {
+        let name: Arc<str> = stream.key().name.clone();
+        let extras = &stream.settings().extras;
+        let raw_arguments = extras.get(ARGUMENTS).and_then(|text| BASE64_STANDARD.decode(text).ok());
+        let raw_arguments = raw_arguments.unwrap_or_default();
+        let arguments = Arguments::read(arguments::table(&raw_arguments), &self.what(&name))?;
+        let partition = stream.partition(PartitionIndex(0)).ok_or_else(|| self.no_queue(&name))?.clone();
+        let work = match self.broker.queue_work_there(&stream, PartitionIndex(0)) {
+            Some(work) => work,
+            None if stream.settings().over.is_some() => {
+                self.broker.stream_work(&stream, PartitionIndex(0))?.0
+            }
+            None => self.broker.open_work(&partition, broker::QUEUE_WORK, work_spec(&arguments))?.0,
+        };
+        let mut queues = self.queues.lock();
+        if let Some(known) = queues.get(&name).filter(|known| known.stream.id() == stream.id()) {
+            if Arc::ptr_eq(&known.stream, &stream) {
+                return Ok(known.clone());
+            }
+            // Its settings changed: who consumes stays.
+            let users = std::mem::take(&mut *known.users.lock());
+            let owner = known.owner;
+            let queue = Queue {
+                name,
+                stream,
+                partition,
+                work,
+                arguments,
+                raw_arguments,
+                owner,
+                users: Mutex::new(users),
+            };
+            let queue = Arc::new(queue);
+            queues.insert(queue.name.clone(), queue.clone());
+            return Ok(queue);
+        }
+        let users = Mutex::default();
+        let queue = Arc::new(Queue { name, stream, partition, work, arguments, raw_arguments, owner, users });
+        queues.insert(queue.name.clone(), queue.clone());
+        Ok(queue)
+    }
+
+    /// The queue of that name for that connection.
+    pub(crate) fn queue(&self, name: &str, connection: u64) -> Result<Arc<Queue>> {
+        let queue = self.find_queue(name)?.ok_or_else(|| self.no_queue(name))?;
+        self.check_owner(&queue, connection)?;
+        Ok(queue)
+    }
+
+    fn check_owner(&self, queue: &Queue, connection: u64) -> Result<()> {
+        match queue.owner {
+            Some(owner) if owner != connection => Err(self.locked(&queue.name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn locked(&self, name: &str) -> Exception {
+        Exception::new(
+            Code::ResourceLocked,
+            format!(
+                "cannot obtain exclusive access to locked {}. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.",
+                self.what(name)
+            ),
+        )
+    }
+
+    /// A name that nobody has.
+    pub(crate) fn generated(&self, prefix: &str) -> String {
+        let random = self.broker.env().random.u128();
+        format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(random.to_be_bytes()))
+    }
+
+    /// Makes a queue, or finds that the one which is there is the same. Wait for the sequence.
+    pub(crate) fn declare_queue(
+        &self,
+        name: &str,
+        spec: &QueueSpec,
+        connection: u64,
+    ) -> Result<(Arc<Queue>, Seq)> {
+        loop {
+            if let Some(known) = self.find_queue(name)? {
+                self.check_same_queue(&known, spec, connection)?;
+                return Ok((known, self.broker.catalog_staged()));
+            }
+            let arguments = self.check_spec(name, spec)?;
+            let created =
+                self.broker.stage_create_stream(self.key(name), stream_spec(name, spec, &arguments));
+            match created {
+                Ok((stream, made)) => {
+                    let partition = stream.partition(PartitionIndex(0)).ok_or_else(|| self.no_queue(name))?;
+                    let spec_of_work = work_spec(&arguments);
+                    let (_, opened) = self.broker.open_work(partition, broker::QUEUE_WORK, spec_of_work)?;
+                    let owner = spec.exclusive.then_some(connection);
+                    return Ok((self.handle(stream, owner)?, made.max(opened)));
+                }
+                Err(error) if error.kind() == ErrorKind::Exists => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn check_spec(&self, name: &str, spec: &QueueSpec) -> Result<Arguments> {
+        if name.starts_with("amq.") && !name.starts_with("amq.gen-") {
+            return Err(Exception::refused(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
+        }
+        let arguments = Arguments::read(arguments::table(&spec.arguments), &self.what(name))?;
+        if arguments.is_quorum {
+            for (is_so, property) in [
+                (spec.exclusive, "exclusive-owner"),
+                (!spec.durable, "non-durable"),
+                (spec.auto_delete, "auto-delete"),
+            ] {
+                if is_so {
+                    return Err(Exception::precondition(format!(
+                        "invalid property '{property}' for {}",
+                        self.what(name)
+                    )));
+                }
+            }
+        }
+        not_built(&arguments, &self.what(name))?;
+        Ok(arguments)
+    }
+
+    fn check_same_queue(&self, known: &Queue, spec: &QueueSpec, connection: u64) -> Result<()> {
+        self.check_owner(known, connection)?;
+        if spec.exclusive != known.owner.is_some() {
+            return Err(self.locked(&known.name));
+        }
+        let what = self.what(&known.name);
+        for (field, asked, is_now) in [
+            ("durable", spec.durable, known.is_durable()),
+            ("auto_delete", spec.auto_delete, known.stream.facets().auto_delete),
+        ] {
+            if asked != is_now {
+                return Err(Exception::precondition(format!(
+                    "inequivalent arg '{field}' for {what}: received '{asked}' but current is '{is_now}'"
+                )));
+            }
+        }
+        Arguments::read(arguments::table(&spec.arguments), &what)?;
+        Arguments::check_same_queue(&what, &known.raw_arguments, &spec.arguments)
+    }
+
+    /// Deletes a queue with its bindings; how many messages it had ready. One that is not there is fine. Wait for the
+    /// sequence.
+    pub(crate) fn delete_queue(
+        &self,
+        name: &str,
+        connection: u64,
+        (if_unused, if_empty): (bool, bool),
+    ) -> Result<(u32, Seq)> {
+        let Some(queue) = self.find_queue(name)? else { return Ok((0, self.broker.catalog_staged())) };
+        self.check_owner(&queue, connection)?;
+        if if_unused && queue.consumers() > 0 {
+            return Err(Exception::precondition(format!("{} in use", self.what(name))));
+        }
+        let ready = queue.ready();
+        if if_empty && ready > 0 {
+            return Err(Exception::precondition(format!("{} not empty", self.what(name))));
+        }
+        Ok((ready, self.drop_queue(&queue)?))
+    }
+
+    /// Deletes a queue that is there.
+    pub(crate) fn drop_queue(&self, queue: &Queue) -> Result<Seq> {
+        let deleted = match self.broker.stage_delete_stream(queue.stream.key()) {
+            Ok(seq) => seq,
+            Err(error) if error.kind() == ErrorKind::NotFound => Seq(0),
+            Err(error) => return Err(error.into()),
+        };
+        self.queues.lock().remove(&queue.name);
+        Ok(deleted.max(self.forget_queue(&queue.name)?))
+    }
+
+    /// Deletes what belongs to a connection that ends.
+    pub(crate) fn drop_owned(&self, connection: u64) {
+        let owned: Vec<_> = {
+            let queues = self.queues.lock();
+            queues.values().filter(|queue| queue.owner == Some(connection)).cloned().collect()
+        };
+        for queue in owned {
+            if let Err(error) = self.drop_queue(&queue) {
+                tracing::warn!(queue = %queue.name, %error, "an exclusive queue could not be deleted");
+            }
+        }
+    }
+}
+
+/// Arguments that are understood and not built.
+fn not_built(arguments: &Arguments, what: &str) -> Result<()> {
+    let refused =
+        |name: &str| Exception::not_implemented(format!("argument '{name}' of {what} is not built"));
+    if arguments.expires_ms.is_some() {
+        return Err(refused("x-expires"));
+    }
+    if arguments.dead_letter_exchange.is_some() {
+        return Err(refused("x-dead-letter-exchange"));
+    }
+    if arguments.overflow == OverflowPolicy::RejectPublishDlx {
+        return Err(refused("x-overflow"));
+    }
+    Ok(())
+}
+
+fn work_spec(arguments: &Arguments) -> WorkSpec {
+    WorkSpec {
+        order: if arguments.max_priority.is_some() { Order::Priority } else { Order::Offset },
+        delivery_limit: arguments.delivery_limit,
+        sharing: if arguments.single_active_consumer { Sharing::Single } else { Sharing::Turns },
+        ..WorkSpec::default()
+    }
+}
+
+fn stream_spec(name: &str, spec: &QueueSpec, arguments: &Arguments) -> StreamSpec {
+    let extras = BTreeMap::from([
+        (ARGUMENTS.to_owned(), BASE64_STANDARD.encode(&spec.arguments)),
+        (DURABLE.to_owned(), spec.durable.to_string()),
+    ]);
+    let transient = !spec.durable || spec.exclusive;
+    StreamSpec {
+        partitions: 1,
+        settings: StreamSettings {
+            mode: Mode::Queue,
+            length_max: arguments.max_length,
+            bytes_max: arguments.max_length_bytes,
+            overflow: match arguments.overflow {
+                OverflowPolicy::DropHead => Overflow::DropOldest,
+                OverflowPolicy::RejectPublish | OverflowPolicy::RejectPublishDlx => Overflow::Refuse,
+            },
+            ttl_ms: arguments.message_ttl_ms,
+            delivery_limit: arguments.delivery_limit,
+            extras,
+            ..StreamSettings::default()
+        },
+        facets: Facets {
+            hidden: transient || spec.auto_delete || name.starts_with("amq."),
+            exclusive: spec.exclusive,
+            auto_delete: spec.auto_delete,
+            transient,
+        },
+    }
+}
