@@ -17,14 +17,14 @@ type Broker struct {
 	extra   []string
 	process *exec.Cmd
 	exited  chan error
-	// Kafka, AWS, NATS and Admin are host:port, the same after every start.
-	Kafka, AWS, NATS, Admin string
+	// Kafka, AMQP, AWS, NATS and Admin are host:port, the same after every start.
+	Kafka, AMQP, AWS, NATS, Admin string
 }
 
 // StartBroker starts the binary on an empty directory, with extra arguments after the usual ones.
 func StartBroker(t testing.TB, extra ...string) *Broker {
 	t.Helper()
-	b := &Broker{t: t, folder: t.TempDir(), extra: extra, Kafka: "127.0.0.1:0", AWS: "127.0.0.1:0", NATS: "127.0.0.1:0", Admin: "127.0.0.1:0"}
+	b := &Broker{t: t, folder: t.TempDir(), extra: extra, Kafka: "127.0.0.1:0", AMQP: "127.0.0.1:0", AWS: "127.0.0.1:0", NATS: "127.0.0.1:0", Admin: "127.0.0.1:0"}
 	b.Start()
 	t.Cleanup(b.Kill)
 	return b
@@ -38,9 +38,9 @@ func (b *Broker) Start() {
 		b.t.Fatalf("ready file: %v", err)
 	}
 	args := []string{"serve", "--data-dir", filepath.Join(b.folder, "data"), "--ready-file", ready,
-		"--listen", "kafka=" + b.Kafka, "--listen", "aws=" + b.AWS, "--listen", "nats=" + b.NATS, "--listen", "admin=" + b.Admin,
+		"--listen", "kafka=" + b.Kafka, "--listen", "amqp=" + b.AMQP, "--listen", "aws=" + b.AWS, "--listen", "nats=" + b.NATS, "--listen", "admin=" + b.Admin,
 		"--kafka-initial-rebalance-delay-ms", "0"}
-	for _, name := range []string{"amqp", "redis", "pulsar", "registry", "rabbitmq-admin", "pulsar-admin"} {
+	for _, name := range []string{"redis", "pulsar", "registry", "rabbitmq-admin", "pulsar-admin"} {
 		args = append(args, "--listen", name+"=off")
 	}
 	b.process = exec.Command(Binary(b.t), append(args, b.extra...)...)
@@ -69,7 +69,8 @@ func (b *Broker) awaitReady(ready string) {
 		}
 		addresses := map[string]string{}
 		Check(b.t, json.Unmarshal(text, &addresses), "read the ready file")
-		b.Kafka, b.AWS, b.NATS, b.Admin = addresses["kafka"], addresses["aws"], addresses["nats"], addresses["admin"]
+		b.Kafka, b.AMQP, b.AWS = addresses["kafka"], addresses["amqp"], addresses["aws"]
+		b.NATS, b.Admin = addresses["nats"], addresses["admin"]
 		return
 	}
 	b.t.Fatalf("the broker was not ready after %s\n%s", Patience, b.Log())

@@ -31,6 +31,12 @@ func AWS(t testing.TB) string {
 	return "http://" + need(t, "WIREMILL_AWS")
 }
 
+// AMQP is host:port of the shared broker's AMQP listener.
+func AMQP(t testing.TB) string {
+	t.Helper()
+	return need(t, "WIREMILL_AMQP")
+}
+
 // NATS is the URL of the shared broker's NATS listener.
 func NATS(t testing.TB) string {
 	t.Helper()
@@ -95,6 +101,7 @@ var (
 	Sarama  = Client{"sarama", "github.com/IBM/sarama", "Kafka"}
 	SQS     = Client{"aws-sdk-go-v2", "github.com/aws/aws-sdk-go-v2/service/sqs", "SQS"}
 	NATSGo  = Client{"nats.go", "github.com/nats-io/nats.go", "NATS"}
+	AMQP091 = Client{"amqp091-go", "github.com/rabbitmq/amqp091-go", "AMQP"}
 )
 
 // Shows promises that this test demonstrates the capability with the client, and writes how it ended.

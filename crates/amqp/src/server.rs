@@ -19,6 +19,8 @@ use tokio::{
 use crate::{
     client::Client,
     connection::{self, End},
+    dead_letters::{DIALECT, Taker},
+    expiry,
     session::Session,
     vhost::{DEFAULT, Vhosts},
 };
@@ -96,7 +98,16 @@ pub struct Server {
 impl Server {
     /// The server over `broker`.
     pub fn new(broker: Broker, options: Options) -> Arc<Self> {
-        Arc::new(Server { broker, options, vhosts: Vhosts::default(), next_client_id: AtomicU64::new(1) })
+        let server = Arc::new(Server {
+            broker,
+            options,
+            vhosts: Vhosts::default(),
+            next_client_id: AtomicU64::new(1),
+        });
+        let taker = Taker { server: Arc::downgrade(&server) };
+        server.broker.register_dead_letters(DIALECT, Arc::new(taker));
+        expiry::start(&server);
+        server
     }
 
     /// Whether connections are let in without a user: while there is none, the binary listens on loopback alone, or was

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod connections;
+mod dead_letters;
 mod durability;
 mod exchanges;
 mod queues;

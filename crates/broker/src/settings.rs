@@ -110,7 +110,7 @@ pub struct StreamSettings {
     /// count neither as ready nor for `length_max` and `bytes_max`, and [`crate::Broker::start_replay`] takes them up
     /// again. Only of a queue that is not over a log: what a log keeps is for its retention to say.
     pub history_ms: Option<u64>,
-    /// Settings of dialects that the broker carries and does not read, by a name that begins with its dialect's prefix.
+    /// Settings of dialects that the broker carries and does not read (but for [`crate::DEAD_LETTERS`]), by a name that begins with its dialect's prefix.
     pub extras: BTreeMap<String, String>,
 }
 

@@ -4,6 +4,7 @@
 //! in [`ADDRESSES`] if its publishes follow routes, and let
 //! [`ListenerName::is_built`] and [`ListenerName::line_to_paste`] say so.
 
+mod amqp;
 mod nats;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -38,7 +39,8 @@ pub struct Shared<'a> {
 pub fn register_formats(formats: &mut Formats) -> model::Result<()> {
     formats.register(kafka::format())?;
     formats.register(aws::format())?;
-    formats.register(::nats::format())
+    formats.register(::nats::format())?;
+    formats.register(::amqp::format())
 }
 
 /// One server per listener that is built.
@@ -48,6 +50,7 @@ pub fn build(shared: &Shared<'_>) -> Result<BTreeMap<ListenerName, Arc<dyn Diale
     all.insert(ListenerName::Admin, Arc::new(Admin { server: admin_server(shared, nats.clone()) }));
     all.insert(ListenerName::Kafka, Arc::new(Kafka { server: kafka_server(shared) }));
     all.insert(ListenerName::Aws, Arc::new(Aws { server: aws_server(&shared.broker, shared.settings) }));
+    all.insert(ListenerName::Amqp, amqp::dialect(shared));
     all.insert(ListenerName::Nats, nats::dialect(nats));
     Ok(all)
 }

@@ -112,6 +112,7 @@ pub fn run(report: &mut Report, binary: &Path, wanted: &[&str], must_run: bool) 
     let broker = Broker::start(binary)?;
     let environment = [
         ("WIREMILL_KAFKA", broker.address("kafka")?.to_string()),
+        ("WIREMILL_AMQP", broker.address("amqp")?.to_string()),
         ("WIREMILL_AWS", broker.address("aws")?.to_string()),
         ("WIREMILL_NATS", broker.address("nats")?.to_string()),
         ("WIREMILL_ADMIN", format!("http://{}", broker.address("admin")?)),

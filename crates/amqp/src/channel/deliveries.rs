@@ -315,19 +315,13 @@ fn each_message(
                 attempt: run.attempt,
                 is_redelivered: run.is_redelivered,
                 exchange,
-                routing_key: route_key_of(batch, index).unwrap_or(routing_key),
+                routing_key,
                 properties,
                 body: batch.body.slice(range),
             });
         }
     }
     Ok(())
-}
-
-/// A route or a move may have given a record another key.
-fn route_key_of(batch: &Batch, index: u32) -> Option<&[u8]> {
-    batch.origin?;
-    batch.attributes.of(index)?.route_key.as_deref()
 }
 
 fn converted(broker: &Broker, batch: &Batch) -> Result<Batch> {

@@ -135,6 +135,7 @@ impl Session {
                 ),
             ));
         }
+        vhost.touch(&queue);
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let fresh = || Arc::new(Lessee::new(queue.clone(), self.server.broker.new_holder_id()));
         let getter = channel.getter.entry(queue.name.clone()).or_insert_with(fresh);

@@ -68,6 +68,9 @@ impl Session {
             users.is_taken &= !consumer.is_exclusive;
             users.consumers == 0
         };
+        if let (true, Some(vhost)) = (is_last, &self.vhost) {
+            vhost.touch(queue);
+        }
         if is_last
             && queue.stream.facets().auto_delete
             && let Some(vhost) = &self.vhost

@@ -29,9 +29,9 @@ async fn what_is_not_built_is_refused_by_name() {
             "NOT_IMPLEMENTED - queue type 'stream' of queue 'q' in vhost '/' is not built",
         ),
         (
-            "x-expires",
-            Value::I32(1_000),
-            "NOT_IMPLEMENTED - argument 'x-expires' of queue 'q' in vhost '/' is not built",
+            "x-overflow",
+            Value::Text(b"reject-publish-dlx"),
+            "NOT_IMPLEMENTED - argument 'x-overflow' of queue 'q' in vhost '/' is not built",
         ),
     ] {
         let mut peer = rig.connect().await;
@@ -183,4 +183,30 @@ async fn higher_priorities_come_first() {
         order.push(message.text().to_owned());
     }
     assert_eq!(order, ["clamped", "high", "middle", "low"]);
+}
+
+#[tokio::test]
+async fn a_queue_that_nobody_uses_expires() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let expires = [("x-expires", Value::I32(300))];
+    for name in ["unused", "used"] {
+        peer.declare_with(name, Flags::default(), &expires).await;
+    }
+    peer.consume("used", "t", false).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let names = |rig: &Rig| {
+        let streams = rig.server.broker.all_streams();
+        streams.iter().map(|stream| stream.key().name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&rig), ["used"]);
+    drop(peer);
+    rig.reopen(0);
+    for _ in 0..100 {
+        if names(&rig).is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it is still there after a restart");
 }

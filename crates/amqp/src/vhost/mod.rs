@@ -27,6 +27,8 @@ use broker::{Broker, Principal};
 use model::Namespace;
 use parking_lot::{Mutex, RwLock};
 
+use crate::expiry::Expiry;
+
 use self::{
     binding::Target,
     exchange::{Exchange, predeclared},
@@ -48,6 +50,7 @@ pub(crate) struct Vhost {
     pub name: String,
     pub namespace: Namespace,
     pub broker: Broker,
+    pub expiry: Arc<Expiry>,
     topology: RwLock<Topology>,
     /// Rises with every change of the topology: what a channel remembers of routes is current while it lasts.
     generation: AtomicU64,
@@ -65,7 +68,7 @@ pub(crate) struct Topology {
 
 impl Vhost {
     /// The virtual host with what is durable of it.
-    pub(crate) fn load(broker: Broker, name: &str, namespace: Namespace) -> Arc<Self> {
+    fn load(broker: Broker, expiry: Arc<Expiry>, name: &str, namespace: Namespace) -> Arc<Self> {
         let mut topology = Topology::default();
         for (name, exchange) in predeclared() {
             topology.exchanges.insert(name.into(), exchange);
@@ -75,6 +78,7 @@ impl Vhost {
             name: name.to_owned(),
             namespace,
             broker,
+            expiry,
             topology: RwLock::new(topology),
             generation: AtomicU64::new(1),
             queues: Mutex::default(),
@@ -100,6 +104,8 @@ pub(crate) fn namespace_of(principal: &Principal, name: &str) -> Namespace {
 /// Every virtual host that somebody has connected to.
 #[derive(Default)]
 pub(crate) struct Vhosts {
+    /// Queues of all of them that expire.
+    pub expiry: Arc<Expiry>,
     by_namespace: Mutex<HashMap<Namespace, Arc<Vhost>>>,
 }
 
@@ -107,7 +113,7 @@ impl Vhosts {
     /// The virtual host of that namespace. Reads what is stored of it when it is asked for the first time.
     pub(crate) fn of(&self, broker: &Broker, name: &str, namespace: Namespace) -> Arc<Vhost> {
         let mut known = self.by_namespace.lock();
-        let load = || Vhost::load(broker.clone(), name, namespace.clone());
+        let load = || Vhost::load(broker.clone(), self.expiry.clone(), name, namespace.clone());
         known.entry(namespace.clone()).or_insert_with(load).clone()
     }
 }

@@ -14,10 +14,15 @@ use super::{
     Vhost,
     arguments::{self, Arguments, OverflowPolicy},
 };
-use crate::error::{Code, Exception, Result};
+use crate::{
+    dead_letters::DIALECT,
+    error::{Code, Exception, Result},
+};
 
 /// Where the arguments are kept among a stream's settings, in Base64.
 const ARGUMENTS: &str = "amqp.arguments";
+/// That it expires when it is not used: to be found at a start.
+pub(crate) const EXPIRES: &str = "amqp.expires";
 /// Whether it was declared durable: exclusive ones may have been.
 const DURABLE: &str = "amqp.durable";
 
@@ -41,6 +46,8 @@ pub(crate) struct Users {
     pub consumers: u32,
     /// One of them does not share.
     pub is_taken: bool,
+    /// When it was used last, by the monotonic clock, nanoseconds.
+    pub used_ns: u64,
 }
 
 /// What a declaration asks for.
@@ -142,10 +149,26 @@ impl Vhost {
             queues.insert(queue.name.clone(), queue.clone());
             return Ok(queue);
         }
-        let users = Mutex::default();
+        let users = Mutex::new(Users { used_ns: self.now_ns(), ..Users::default() });
         let queue = Arc::new(Queue { name, stream, partition, work, arguments, raw_arguments, owner, users });
         queues.insert(queue.name.clone(), queue.clone());
+        drop(queues);
+        if queue.arguments.expires_ms.is_some() {
+            self.expiry.watch(&self.namespace, &queue);
+        }
         Ok(queue)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.broker.env().clock.mono_ns()
+    }
+
+    /// Begins the time anew after which a queue expires.
+    pub(crate) fn touch(&self, queue: &Queue) {
+        if queue.arguments.expires_ms.is_some() {
+            queue.users.lock().used_ns = self.now_ns();
+            self.expiry.look();
+        }
     }
 
     /// The queue of that name for that connection.
@@ -188,6 +211,9 @@ impl Vhost {
         loop {
             if let Some(known) = self.find_queue(name)? {
                 self.check_same_queue(&known, spec, connection)?;
+                if !known.arguments.is_quorum {
+                    self.touch(&known);
+                }
                 return Ok((known, self.broker.catalog_staged()));
             }
             let arguments = self.check_spec(name, spec)?;
@@ -299,12 +325,6 @@ impl Vhost {
 fn not_built(arguments: &Arguments, what: &str) -> Result<()> {
     let refused =
         |name: &str| Exception::not_implemented(format!("argument '{name}' of {what} is not built"));
-    if arguments.expires_ms.is_some() {
-        return Err(refused("x-expires"));
-    }
-    if arguments.dead_letter_exchange.is_some() {
-        return Err(refused("x-dead-letter-exchange"));
-    }
     if arguments.overflow == OverflowPolicy::RejectPublishDlx {
         return Err(refused("x-overflow"));
     }
@@ -321,10 +341,16 @@ fn work_spec(arguments: &Arguments) -> WorkSpec {
 }
 
 fn stream_spec(name: &str, spec: &QueueSpec, arguments: &Arguments) -> StreamSpec {
-    let extras = BTreeMap::from([
+    let mut extras = BTreeMap::from([
         (ARGUMENTS.to_owned(), BASE64_STANDARD.encode(&spec.arguments)),
         (DURABLE.to_owned(), spec.durable.to_string()),
     ]);
+    if arguments.expires_ms.is_some() {
+        extras.insert(EXPIRES.to_owned(), "true".to_owned());
+    }
+    if arguments.dead_letter_exchange.is_some() {
+        extras.insert(broker::DEAD_LETTERS.to_owned(), DIALECT.to_owned());
+    }
     let transient = !spec.durable || spec.exclusive;
     StreamSpec {
         partitions: 1,

@@ -13,6 +13,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, atomic::AtomicI64};
 
@@ -33,6 +34,7 @@ use crate::{
     membership::Membership,
     metrics::{CounterView, Counters},
     options::BrokerOptions,
+    redirect::DeadLetters,
     retention::RetentionHandle,
     routing::RouteBook,
     tenant::{TenantView, Tenants},
@@ -56,6 +58,7 @@ pub(crate) struct Inner {
     pub catalog: Arc<Catalog>,
     pub cursors: Mutex<CursorIndex>,
     pub memberships: RwLock<Vec<Arc<dyn Membership>>>,
+    pub redirects: RwLock<HashMap<&'static str, Arc<dyn DeadLetters>>>,
     pub producer_ids: ProducerIds,
     pub passwords: PasswordCache,
     pub retention: RetentionHandle,
@@ -165,6 +168,12 @@ impl Broker {
         }
         ids.next.store(id + 1, SeqCst);
         Ok((id, block.1))
+    }
+
+    /// Registers who takes the dead letters of streams that name `dialect` under [`crate::DEAD_LETTERS`]. Until somebody
+    /// does, they stay where they are.
+    pub fn register_dead_letters(&self, dialect: &'static str, by: Arc<dyn DeadLetters>) {
+        self.inner.redirects.write().insert(dialect, by);
     }
 
     /// Registers a dialect's book of members for [`Broker::memberships`].

@@ -50,6 +50,7 @@ impl Broker {
             catalog,
             cursors: Default::default(),
             memberships: Default::default(),
+            redirects: Default::default(),
             producer_ids: Default::default(),
             passwords: Default::default(),
             retention: Default::default(),

@@ -25,7 +25,7 @@ pub(super) fn make_room(log: &mut LockedLog<'_, LogState>, now_ms: i64) {
     if excess == 0 {
         return;
     }
-    if settings.mode == Mode::Queue && settings.dead_letter.is_some() {
+    if settings.mode == Mode::Queue && settings.has_dead_letters() {
         state.head_due_ms = Some(now_ms);
         return;
     }

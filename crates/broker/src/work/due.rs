@@ -213,12 +213,12 @@ impl Broker {
         if excess > 0 {
             let oldest = work
                 .with(|core, work| work.cursor.unleased_below(core.durable_end(), excess.min(MOVED_MAX)))?;
-            work.move_blocking(&oldest, Why::Unleased)?;
+            work.move_blocking(&oldest, Why::Excess)?;
         }
         let window = work.read_blocking(floor, HEAD_READ_LEN)?;
         let expired = work.with(|_, work| window.expired(work, settings.ttl_ms, now_ms))?;
         if !expired.is_empty() {
-            work.carry(&expired, &window, Why::Unleased)?;
+            work.carry(&expired, &window, Why::Expired)?;
         }
         let more = window.next_expiry(settings.ttl_ms, now_ms);
         let still_over =
@@ -238,7 +238,7 @@ impl Broker {
 fn excess(core: &LogCore, kept: u64, settings: &crate::StreamSettings) -> u64 {
     if settings.mode != Mode::Queue
         || settings.overflow != Overflow::DropOldest
-        || settings.dead_letter.is_none()
+        || !settings.has_dead_letters()
     {
         return 0;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cursor::RecordState;
-use model::{Attributes, Batch, ErrorKind, Offset, Origin, RecordAttributes, Result, Seq};
+use model::{Attributes, Batch, Error, ErrorKind, Offset, Origin, RecordAttributes, Result, Seq};
 use store::{Class, LockedLog};
 
 use super::{Claim, QUEUE_WORK, Settled, Span, Spans, Work, settling, window::Window};
@@ -13,8 +13,9 @@ use crate::{
     faults::Fault,
     log_state::LogState,
     publish::{Conditions, NewBatch},
+    redirect::{DEAD_LETTERS, DeadLetters, Letter, LetterReason},
     settings::{DeadLetter, StreamSettings},
-    stream::{self, Partition},
+    stream::{self, Partition, Stream},
 };
 
 /// What a moved record takes in the queue beside its body, bytes.
@@ -33,14 +34,35 @@ pub(crate) enum Why {
     Rejected(Claim),
     /// They were delivered as often as allowed.
     Exhausted,
-    /// Their time to live is over, or the stream is above its length; nobody has them.
-    Unleased,
+    /// Their time to live is over; nobody has them.
+    Expired,
+    /// The stream is above its length; nobody has them.
+    Excess,
+}
+
+impl Why {
+    fn reason(self) -> LetterReason {
+        match self {
+            Why::Rejected(_) => LetterReason::Rejected,
+            Why::Exhausted => LetterReason::Exhausted,
+            Why::Expired => LetterReason::Expired,
+            Why::Excess => LetterReason::Excess,
+        }
+    }
 }
 
 /// A record ready to be appended elsewhere.
 struct Ready {
     offset: Offset,
-    batch: NewBatch,
+    copies: Vec<(Arc<Partition>, NewBatch)>,
+}
+
+/// Who takes the dead letters of a stream.
+enum Takes {
+    /// One partition.
+    One(Arc<Partition>, DeadLetter),
+    /// A dialect, along its routes.
+    Dialect(Arc<Stream>, Arc<dyn DeadLetters>),
 }
 
 impl Work {
@@ -77,38 +99,40 @@ impl Work {
 
     /// Moves records of the window whose time to live is over.
     pub(super) fn expire(&self, spans: Spans, window: Arc<Window>) -> Result<()> {
-        self.carry(&spans, &window, Why::Unleased).map(drop)
+        self.carry(&spans, &window, Why::Expired).map(drop)
     }
 
     /// Moves those of `spans` that are still as `why` says. Without a target they are gone.
     pub(super) fn carry(&self, spans: &Spans, window: &Window, why: Why) -> Result<(Settled, Seq)> {
         let settings = self.settings();
-        let target = settings.as_deref().and_then(|of| self.broker.dead_letters_by(of, &self.partition));
-        let ready = match &target {
-            Some((_, dead_letter)) => self.prepare(spans, window, dead_letter)?,
+        let takes = settings.as_deref().map(|of| self.takes(of)).transpose()?.flatten();
+        let ready = match &takes {
+            Some(takes) => self.prepare(spans, window, takes, why)?,
             None => Vec::new(),
         };
+        let targets = targets_of(&ready, takes.as_ref());
         let store = self.broker.store();
-        let len = ready.iter().map(|one| one.batch.body.len() + MOVED_LEN).sum::<usize>();
+        let copies = ready.iter().flat_map(|one| &one.copies);
+        let len = copies.map(|(_, batch)| batch.body.len() + MOVED_LEN).sum::<usize>();
         let permit = store.reserve(len + 64 * spans.run_count(), Class::Drain)?;
-        let target_log = target.as_ref().map(|(partition, _)| partition.log());
-        let logs: Vec<_> = [self.partition.log()].into_iter().chain(target_log).collect();
+        let logs: Vec<_> =
+            [&self.partition].into_iter().chain(&targets).map(|partition| partition.log()).collect();
         let mut locked = store.lock(&logs);
         let now_ms = locked.now_ms();
-        let is_gone = match &target {
-            Some((partition, _)) => locked.log(partition.log_id())?.core().is_deleted(),
-            None => true,
+        let has_place = match &takes {
+            Some(Takes::One(partition, _)) => !locked.log(partition.log_id())?.core().is_deleted(),
+            Some(Takes::Dialect(..)) => true,
+            None => false,
         };
-        let target = target.as_ref().filter(|_| !is_gone);
         let mut source = locked.log(self.partition.log_id())?;
         settling_check(&mut source)?;
-        if target.is_none() && why == Why::Exhausted && settings.is_some_and(|settings| stays(&settings)) {
+        if !has_place && why == Why::Exhausted && settings.is_some_and(|settings| stays(&settings)) {
             return Ok((Settled::default(), Seq(0)));
         }
         let spans = still(&mut source, &self.name, spans, why);
         let claim = match why {
             Why::Rejected(claim) => claim,
-            Why::Exhausted | Why::Unleased => Claim::Anyone,
+            Why::Exhausted | Why::Expired | Why::Excess => Claim::Anyone,
         };
         let mut attempts = Vec::with_capacity(ready.len());
         for one in &ready {
@@ -127,32 +151,63 @@ impl Work {
                 now_ms,
             )?
         };
-        if let Some((partition, _)) = target {
-            let mut log = locked.log(partition.log_id())?;
-            for (one, attempts) in ready.into_iter().zip(attempts) {
-                if settled.done.contains(one.offset) {
-                    append(&mut log, with_attempts(one.batch, attempts), Conditions::default());
+        for (one, attempts) in ready.into_iter().zip(attempts) {
+            if !settled.done.contains(one.offset) {
+                continue;
+            }
+            for (partition, batch) in one.copies {
+                let mut log = locked.log(partition.log_id())?;
+                if !log.core().is_deleted() {
+                    append(&mut log, with_attempts(batch, attempts), Conditions::default());
                 }
             }
         }
         let wait = store.commit(permit, locked);
         self.broker.inner.counters.dead_lettered.add(settled.done.count());
         self.broker.schedule(&self.partition);
-        if let Some((partition, _)) = &target {
-            self.broker.schedule(partition);
-        }
+        targets.iter().for_each(|partition| self.broker.schedule(partition));
         Ok((settled, wait))
     }
 
+    /// Who takes the dead letters of the queue that it works.
+    fn takes(&self, settings: &StreamSettings) -> Result<Option<Takes>> {
+        if let Some(dialect) = settings.extras.get(DEAD_LETTERS) {
+            let by = self.broker.inner.redirects.read().get(dialect.as_str()).cloned();
+            let by = by.ok_or_else(|| Error::unavailable(format!("{dialect} takes no dead letters yet")))?;
+            let stream = self.broker.stream_by_id(self.partition.stream_id());
+            return Ok(stream.map(|stream| Takes::Dialect(stream, by)));
+        }
+        let target = self.broker.dead_letters_by(settings, &self.partition);
+        Ok(target.map(|(partition, dead_letter)| Takes::One(partition, dead_letter)))
+    }
+
     /// Makes copies of the records that the window has of `spans`.
-    fn prepare(&self, spans: &Spans, window: &Window, dead_letter: &DeadLetter) -> Result<Vec<Ready>> {
+    fn prepare(&self, spans: &Spans, window: &Window, takes: &Takes, why: Why) -> Result<Vec<Ready>> {
         let mut ready = Vec::new();
         for offset in spans.offsets() {
             let Some((batch, index, row)) = window.batch_at(offset) else { continue };
-            let route_key = dead_letter.route_key.as_deref();
-            ready.push(Ready { offset, batch: self.moved_copy(batch, index, offset, row, route_key)? });
+            let copies = match takes {
+                Takes::One(partition, dead_letter) => {
+                    let route_key = dead_letter.route_key.as_deref();
+                    vec![(partition.clone(), self.moved_copy(batch, index, offset, row, route_key)?)]
+                }
+                Takes::Dialect(stream, by) => {
+                    let letter = Letter { stream, batch, index, offset, reason: why.reason() };
+                    let origin = Some(self.origin_of(batch, offset));
+                    let copies = by.route(&letter)?.into_iter();
+                    copies.map(|(partition, copy)| (partition, NewBatch { origin, ..copy })).collect()
+                }
+            };
+            ready.push(Ready { offset, copies });
         }
         Ok(ready)
+    }
+
+    /// Where a record of the log that it works was appended first.
+    fn origin_of(&self, batch: &Batch, offset: Offset) -> Origin {
+        let source = self.partition.log_id();
+        let own = Origin { log: source, offset, append_time_ms: batch.append_time_ms, attempts: 0, source };
+        Origin { source, ..batch.origin.unwrap_or(own) }
     }
 
     /// A record of `batch` as it is appended elsewhere, with its origin.
@@ -170,19 +225,28 @@ impl Work {
         }
         // It is not to expire there, or wait, as it did here.
         (row.expiry_ms, row.deliver_at_ms) = (None, None);
-        let source = self.partition.log_id();
-        let own = Origin { log: source, offset, append_time_ms: batch.append_time_ms, attempts: 0, source };
-        let origin = Origin { source, ..batch.origin.unwrap_or(own) };
         Ok(NewBatch {
             count: 1,
             format: batch.format,
-            origin: Some(origin),
+            origin: Some(self.origin_of(batch, offset)),
             attributes: attributes(row),
             max_event_time_ms: batch.max_event_time_ms,
             body: self.broker.one_record(batch, index)?,
             ..NewBatch::default()
         })
     }
+}
+
+/// The partitions that get something, each once.
+fn targets_of(ready: &[Ready], takes: Option<&Takes>) -> Vec<Arc<Partition>> {
+    let copies = ready.iter().flat_map(|one| &one.copies);
+    let mut targets: Vec<Arc<Partition>> = copies.map(|(partition, _)| partition.clone()).collect();
+    if let Some(Takes::One(partition, _)) = takes {
+        targets.push(partition.clone());
+    }
+    targets.sort_unstable_by_key(|partition| partition.log_id());
+    targets.dedup_by_key(|partition| partition.log_id());
+    targets
 }
 
 /// Whether records of a stream stay where they are when they have no place to go to.
@@ -227,7 +291,9 @@ fn still(log: &mut LockedLog<'_, LogState>, name: &str, spans: &Spans, why: Why)
         match why {
             Why::Rejected(_) => true,
             Why::Exhausted => state == RecordState::Exhausted,
-            Why::Unleased => matches!(state, RecordState::Ready { .. } | RecordState::Delayed(_)),
+            Why::Expired | Why::Excess => {
+                matches!(state, RecordState::Ready { .. } | RecordState::Delayed(_))
+            }
         }
     };
     spans.offsets().filter(is).map(Span::one).collect()

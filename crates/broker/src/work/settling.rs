@@ -85,7 +85,7 @@ impl Work {
     fn has_dead_letter(&self) -> bool {
         self.partition
             .log()
-            .with(|_, state| state.settings.as_ref().is_some_and(|set| set.dead_letter.is_some()))
+            .with(|_, state| state.settings.as_ref().is_some_and(|set| set.has_dead_letters()))
     }
 }
 

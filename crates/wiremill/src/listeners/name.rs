@@ -70,8 +70,8 @@ impl ListenerName {
 
     /// Whether its dialect is there. The others are accepted, mentioned once, and not opened.
     pub fn is_built(self) -> bool {
-        use ListenerName::{Admin, Aws, Kafka, Nats};
-        matches!(self, Admin | Kafka | Nats | Aws)
+        use ListenerName::{Admin, Amqp, Aws, Kafka, Nats};
+        matches!(self, Admin | Kafka | Amqp | Nats | Aws)
     }
 
     /// A command that shows the listener at work, for the banner.
@@ -80,6 +80,10 @@ impl ListenerName {
             ListenerName::Kafka if tls => format!("kcat -b {address} -X security.protocol=ssl -L"),
             ListenerName::Kafka => {
                 format!("kafka-topics.sh --bootstrap-server {address} --create --topic hello")
+            }
+            ListenerName::Amqp => {
+                let scheme = if tls { "amqps" } else { "amqp" };
+                format!("amqp-publish --url={scheme}://guest:guest@{address} -r hello -b world")
             }
             ListenerName::Nats => format!("nats --server {address} sub '>'"),
             ListenerName::Admin if tls => format!("curl -k https://{address}/healthz"),

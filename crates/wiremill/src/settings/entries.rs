@@ -284,6 +284,18 @@ pub const ENTRIES: &[Entry] = &[
         "Every SQS queue that is made without a redrive policy gets a dead-letter queue `NAME.dlq`, for messages that were received this often; 0 makes none.",
     ),
     entry(
+        "amqp_max_message_len",
+        Form::Bytes { min: 1, max: 128 * MIB },
+        "128MiB",
+        "Bytes of the body of an AMQP message, as `max_message_size`.",
+    ),
+    entry(
+        "amqp_vhosts",
+        Form::Words,
+        "",
+        "AMQP virtual hosts that exist beside `/` and those that have queues.",
+    ),
+    entry(
         "nats_max_payload",
         Form::Bytes { min: 1, max: 64 * MIB },
         "1MiB",

@@ -144,6 +144,10 @@ pub struct Settings {
     pub aws_default_dead_letter_count: u64,
     /// Queues that are there from the start.
     pub queues: Vec<Queue>,
+    /// Bytes of the longest AMQP message.
+    pub amqp_max_message_len: usize,
+    /// Virtual hosts beside the default one.
+    pub amqp_vhosts: Vec<String>,
     /// Bytes of the longest NATS message.
     pub nats_max_payload: usize,
     /// Bytes that may wait for one NATS client.
@@ -189,6 +193,8 @@ impl Settings {
             kafka_auto_create_topics: read.switch("kafka_auto_create_topics")?,
             kafka_initial_rebalance_delay_ms: read.number("kafka_initial_rebalance_delay_ms")?,
             kafka_offsets_retention_min: read.number("kafka_offsets_retention_min")?,
+            amqp_max_message_len: read.number("amqp_max_message_len")?,
+            amqp_vhosts: parse::words(&read.text("amqp_vhosts")?),
             nats_max_payload: read.number("nats_max_payload")?,
             nats_max_pending: read.number("nats_max_pending")?,
             single_node_replicas: if read.text("single_node_replicas")? == "accept" {

@@ -17,14 +17,14 @@ fn it_starts_says_where_it_is_and_ends_in_order() {
 
 #[test]
 fn the_ready_file_is_one_flat_object_of_what_is_built_and_on() {
-    let server = Server::start(&["--listen", "amqp=127.0.0.1:0"]);
+    let server = Server::start(&["--listen", "redis=127.0.0.1:0"]);
     let addresses = server.addresses.as_object().unwrap();
     assert!(addresses.values().all(serde_json::Value::is_string), "{addresses:?}");
-    assert!(!addresses.contains_key("amqp"), "{addresses:?}");
+    assert!(!addresses.contains_key("redis"), "{addresses:?}");
     let mentions =
-        server.log().lines().filter(|line| line.contains("not built yet") && line.contains("amqp")).count();
+        server.log().lines().filter(|line| line.contains("not built yet") && line.contains("redis")).count();
     assert_eq!(mentions, 1, "{}", server.log());
-    assert!(!server.output().contains("amqp"));
+    assert!(!server.output().contains("redis"));
 }
 
 #[test]

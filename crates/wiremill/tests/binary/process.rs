@@ -144,7 +144,7 @@ pub fn serve(data: &Path, ready: &Path) -> Command {
     let mut command = binary();
     command.arg("serve").arg("--data-dir").arg(data).arg("--ready-file").arg(ready);
     // Every dialect that is built, so that servers side by side do not meet on a default port.
-    for name in ["kafka", "aws", "nats", "admin"] {
+    for name in ["kafka", "amqp", "aws", "nats", "admin"] {
         command.args(["--listen", &format!("{name}=127.0.0.1:0")]);
     }
     command

@@ -1,0 +1,203 @@
+package amqp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"wiremill/clients/kit"
+)
+
+func dial(t *testing.T, address string) *amqp.Connection {
+	t.Helper()
+	connection, err := amqp.Dial("amqp://guest:guest@" + address + "/")
+	kit.Check(t, err, "dial")
+	t.Cleanup(func() { _ = connection.Close() })
+	return connection
+}
+
+func channel(t *testing.T, connection *amqp.Connection) *amqp.Channel {
+	t.Helper()
+	ch, err := connection.Channel()
+	kit.Check(t, err, "open a channel")
+	return ch
+}
+
+func declare(t *testing.T, ch *amqp.Channel, name string, arguments amqp.Table) {
+	t.Helper()
+	_, err := ch.QueueDeclare(name, true, false, false, false, arguments)
+	kit.Check(t, err, "declare")
+}
+
+// A publisher as people write it: confirms asked for before every publish, a deadline for each.
+func TestPublishWithDeferredConfirm(t *testing.T) {
+	t.Parallel()
+	kit.Shows(t, kit.AMQP091, "a publisher that asks for confirms before every publish and waits for each, a consumer that gives failures back: nothing lost")
+	connection, queue := dial(t, kit.AMQP(t)), kit.Name("orders")
+	ch := channel(t, connection)
+	declare(t, ch, queue, nil)
+	const count = 200
+	for n := range count {
+		kit.Check(t, ch.Confirm(false), "confirm.select")
+		ctx, cancel := context.WithTimeout(kit.Context(t), 5*time.Second)
+		confirmation, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false, amqp.Publishing{
+			DeliveryMode: amqp.Persistent, ContentType: "application/json",
+			MessageId: fmt.Sprint(n), Body: fmt.Appendf(nil, `{"n":%d}`, n),
+		})
+		kit.Check(t, err, "publish")
+		acked, err := confirmation.WaitContext(ctx)
+		kit.Check(t, err, "wait for the confirm")
+		if !acked {
+			t.Fatalf("message %d was not confirmed", n)
+		}
+		cancel()
+	}
+	consumer := channel(t, connection)
+	kit.Check(t, consumer.Qos(10, 0, false), "qos")
+	deliveries, err := consumer.Consume(queue, "", false, false, false, false, nil)
+	kit.Check(t, err, "consume")
+	failed, done := map[string]bool{}, map[string]bool{}
+	for len(done) < count {
+		select {
+		case delivery := <-deliveries:
+			id := delivery.MessageId
+			if len(id)%2 == 0 && !failed[id] {
+				failed[id] = true
+				kit.Check(t, delivery.Nack(false, true), "nack")
+				continue
+			}
+			if failed[id] && !delivery.Redelivered {
+				t.Errorf("message %s came again and does not say so", id)
+			}
+			if done[id] {
+				t.Errorf("message %s was done already", id)
+			}
+			done[id] = true
+			kit.Check(t, delivery.Ack(false), "ack")
+		case <-time.After(kit.Patience):
+			t.Fatalf("%d of %d messages came", len(done), count)
+		}
+	}
+	_, err = consumer.QueueDelete(queue, false, false, false)
+	kit.Check(t, err, "delete")
+}
+
+func TestReturnBeforeConfirm(t *testing.T) {
+	t.Parallel()
+	kit.Shows(t, kit.AMQP091, "a message that goes nowhere is returned, and then confirmed")
+	ch := channel(t, dial(t, kit.AMQP(t)))
+	kit.Check(t, ch.Confirm(false), "confirm.select")
+	returns := ch.NotifyReturn(make(chan amqp.Return, 1))
+	confirmation, err := ch.PublishWithDeferredConfirm("", kit.Name("nobody"), true, false, amqp.Publishing{Body: []byte("x")})
+	kit.Check(t, err, "publish")
+	acked, err := confirmation.WaitContext(kit.Context(t))
+	kit.Check(t, err, "wait")
+	if !acked {
+		t.Error("not confirmed")
+	}
+	select {
+	case returned := <-returns:
+		if returned.ReplyCode != amqp.NoRoute || returned.ReplyText != "NO_ROUTE" {
+			t.Errorf("returned with %d %s", returned.ReplyCode, returned.ReplyText)
+		}
+	default:
+		t.Error("confirmed before it was returned")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	kit.Shows(t, kit.AMQP091, "a reused consumer tag ends the connection, an unknown delivery tag the channel")
+	connection, queue := dial(t, kit.AMQP(t)), kit.Name("errors")
+	ch := channel(t, connection)
+	declare(t, ch, queue, nil)
+	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
+	kit.Check(t, ch.Ack(99, false), "ack")
+	expect(t, closed, 406, "PRECONDITION_FAILED - unknown delivery tag 99")
+	ch = channel(t, connection)
+	_, err := ch.Consume(queue, "twice", false, false, false, false, nil)
+	kit.Check(t, err, "consume")
+	ended := connection.NotifyClose(make(chan *amqp.Error, 1))
+	_, err = ch.Consume(queue, "twice", false, false, false, false, nil)
+	if err == nil {
+		t.Error("a tag was used twice")
+	}
+	expect(t, ended, 530, "NOT_ALLOWED - attempt to reuse consumer tag 'twice'")
+	_, err = channel(t, dial(t, kit.AMQP(t))).QueueDelete(queue, false, false, false)
+	kit.Check(t, err, "delete")
+}
+
+func expect(t *testing.T, errs <-chan *amqp.Error, code int, text string) {
+	t.Helper()
+	select {
+	case err := <-errs:
+		if err == nil || err.Code != code || err.Reason != text {
+			t.Errorf("closed with %v, not %d %s", err, code, text)
+		}
+	case <-time.After(kit.Patience):
+		t.Fatal("nothing was closed")
+	}
+}
+
+func TestVirtualHost(t *testing.T) {
+	t.Parallel()
+	kit.Shows(t, kit.AMQP091, "a virtual host that is not there is refused")
+	_, err := amqp.Dial("amqp://guest:guest@" + kit.AMQP(t) + "/nowhere")
+	var refused *amqp.Error
+	if !errors.As(err, &refused) || refused.Code != 530 || refused.Reason != "NOT_ALLOWED - vhost nowhere not found" {
+		t.Errorf("%v", err)
+	}
+}
+
+// Every confirmed message is there after a kill, in order, whatever the publisher was doing.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	kit.Shows(t, kit.AMQP091, "a broker killed under load: every confirmed message is delivered, in order")
+	broker := kit.StartBroker(t)
+	queue, confirmed := kit.Name("killed"), 0
+	for round := range 3 {
+		connection := dial(t, broker.AMQP)
+		ch := channel(t, connection)
+		declare(t, ch, queue, nil)
+		kit.Check(t, ch.Confirm(false), "confirm.select")
+		var mutex sync.Mutex
+		publish := func(n int) error {
+			confirmation, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
+				DeliveryMode: amqp.Persistent, Body: fmt.Appendf(nil, "%d.%d", round, n),
+			})
+			if err != nil {
+				return err
+			}
+			acked, err := confirmation.WaitContext(kit.Context(t))
+			if err == nil && acked && !connection.IsClosed() {
+				mutex.Lock()
+				confirmed++
+				mutex.Unlock()
+			}
+			return err
+		}
+		for n := range 100 {
+			kit.Check(t, publish(n), "publish")
+		}
+		broker.Kill()
+		broker.Start()
+	}
+	ch := channel(t, dial(t, broker.AMQP))
+	deliveries, err := ch.Consume(queue, "", true, false, false, false, nil)
+	kit.Check(t, err, "consume")
+	for n := range confirmed {
+		select {
+		case delivery := <-deliveries:
+			if want := fmt.Sprintf("%d.%d", n/100, n%100); string(delivery.Body) != want {
+				t.Fatalf("%s came, not %s", delivery.Body, want)
+			}
+		case <-time.After(kit.Patience):
+			t.Fatalf("%d of %d confirmed messages came", n, confirmed)
+		}
+	}
+}

@@ -1,0 +1,249 @@
+//! Dead letters: from the queue that they leave, through its dead-letter exchange, with what happened in `x-death`.
+//!
+//! The broker asks where a record goes while it takes it away, and stores the copies in the same unit: a dead letter is
+//! neither lost nor there twice.
+
+use std::sync::{Arc, Weak};
+
+use broker::{Broker, DeadLetters, Durability, Letter, LetterReason, NewBatch, Partition};
+use bytes::Bytes;
+use model::{Attributes, Namespace, RecordAttributes, Result};
+
+use crate::{
+    codec::{Properties, Table, TableWriter, Value, table_of},
+    message::{FORMAT, Place, Stored, find, with_headers},
+    server::Server,
+    vhost::{DEFAULT, Vhost, queue::Queue},
+};
+
+/// How the dialect is called where the broker has to find it.
+pub(crate) const DIALECT: &str = "amqp";
+
+const DEATHS: &str = "x-death";
+
+/// Entries of `x-death` that are kept.
+const DEATHS_MAX: usize = 1_000;
+
+/// Takes the broker's dead letters.
+pub(crate) struct Taker {
+    pub server: Weak<Server>,
+}
+
+/// A queue that a message left, why, and how often.
+struct Death<'a> {
+    queue: String,
+    reason: String,
+    count: i64,
+    fields: Table<'a>,
+}
+
+fn reason_of(reason: LetterReason) -> &'static str {
+    match reason {
+        LetterReason::Rejected => "rejected",
+        LetterReason::Exhausted => "delivery_limit",
+        LetterReason::Expired => "expired",
+        LetterReason::Excess => "maxlen",
+    }
+}
+
+/// The virtual host that a namespace is.
+pub(crate) fn vhost_name(namespace: &Namespace) -> &str {
+    if &*namespace.space == "default" { DEFAULT } else { &namespace.space }
+}
+
+impl DeadLetters for Taker {
+    fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
+        let Some(server) = self.server.upgrade() else {
+            return Err(model::Error::unavailable("the dialect stops"));
+        };
+        let namespace = &letter.stream.key().namespace;
+        let vhost = server.vhosts.of(&server.broker, vhost_name(namespace), namespace.clone());
+        let Some(queue) = vhost.find_queue(&letter.stream.key().name).map_err(internal)? else {
+            return Ok(Vec::new());
+        };
+        let Some(exchange) = &queue.arguments.dead_letter_exchange else { return Ok(Vec::new()) };
+        let own;
+        let body = if letter.batch.format == FORMAT {
+            &letter.batch.body
+        } else {
+            own = converted(&server.broker, letter)?;
+            &own
+        };
+        let index = if letter.batch.format == FORMAT { letter.index } else { 0 };
+        let Some((stored, _)) = find(body, index, &mut Place::default())? else { return Ok(Vec::new()) };
+        let now_ms = server.broker.env().clock.wall_ms();
+        Route { vhost: &vhost, queue: &queue, exchange, letter, stored, now_ms }.copies()
+    }
+}
+
+fn internal(exception: crate::error::Exception) -> model::Error {
+    model::Error::internal(exception.to_string())
+}
+
+/// The one record of another dialect, as this one stores it.
+fn converted(broker: &Broker, letter: &Letter<'_>) -> Result<Bytes> {
+    let mut found = Vec::new();
+    broker.formats().read(letter.batch, &mut |index, record| {
+        if index == letter.index {
+            found.push(record);
+        }
+        Ok(())
+    })?;
+    broker.formats().of(FORMAT)?.write(&found)
+}
+
+/// A dead letter on its way.
+struct Route<'a> {
+    vhost: &'a Vhost,
+    queue: &'a Queue,
+    exchange: &'a str,
+    letter: &'a Letter<'a>,
+    stored: Stored<'a>,
+    now_ms: i64,
+}
+
+impl Route<'_> {
+    fn copies(&self) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
+        let properties = self.stored.read_properties();
+        let old = properties.headers.unwrap_or_default();
+        let deaths = self.earlier(old);
+        let reason = reason_of(self.letter.reason);
+        let own_key = self.queue.arguments.dead_letter_key.as_deref();
+        let further = keys_of(old, "CC");
+        let mut keys: Vec<&[u8]> = vec![own_key.unwrap_or(self.stored.routing_key)];
+        if own_key.is_none() {
+            keys.extend(&further);
+        }
+        let headers = self.headers(&properties, old, &deaths, reason, own_key.is_some());
+        let raw_properties = with_headers(&properties, &headers, false);
+        let resolved = self.vhost.resolve(self.exchange, &keys, table_of(&headers)).map_err(internal)?;
+        let message = Stored {
+            exchange: self.exchange.as_bytes(),
+            routing_key: own_key.unwrap_or(self.stored.routing_key),
+            properties: &raw_properties,
+            body: self.stored.body,
+        };
+        let mut body = Vec::new();
+        message.put(0, &mut body);
+        let body = Bytes::from(body);
+        let goes = |queue: &&Arc<Queue>| !self.goes_round(&queue.name, &deaths);
+        let copy =
+            |queue: &Arc<Queue>| (queue.partition.clone(), batch_for(queue, &message, &properties, &body));
+        Ok(resolved.queues.iter().filter(goes).map(copy).collect())
+    }
+
+    /// What happened to the message before. What a client wrote there does not count.
+    fn earlier<'t>(&self, headers: Table<'t>) -> Vec<Death<'t>> {
+        if self.letter.batch.origin.is_none() {
+            return Vec::new();
+        }
+        let Some(Value::Array(deaths)) = headers.get(DEATHS) else { return Vec::new() };
+        let text = |fields: Table<'_>, name: &str| {
+            fields.get(name).and_then(Value::text).unwrap_or_default().to_owned()
+        };
+        let read = deaths.values().take(DEATHS_MAX).filter_map(|value| match value {
+            Value::Table(fields) => Some(Death {
+                queue: text(fields, "queue"),
+                reason: text(fields, "reason"),
+                count: fields.get("count").and_then(Value::integer).unwrap_or(1),
+                fields,
+            }),
+            _ => None,
+        });
+        read.collect()
+    }
+
+    /// Whether a message comes back to a queue that it left, and nobody has rejected it on the way: it would go round for
+    /// ever.
+    fn goes_round(&self, queue: &str, deaths: &[Death<'_>]) -> bool {
+        if self.letter.reason == LetterReason::Rejected {
+            return false;
+        }
+        if queue == &*self.queue.name {
+            return true;
+        }
+        let Some(at) = deaths.iter().position(|death| death.queue == queue) else { return false };
+        deaths.iter().take(at + 1).all(|death| death.reason != "rejected")
+    }
+
+    fn headers(
+        &self,
+        properties: &Properties<'_>,
+        old: Table<'_>,
+        deaths: &[Death<'_>],
+        reason: &str,
+        has_own_key: bool,
+    ) -> Vec<u8> {
+        let is_known = |death: &&Death<'_>| death.queue == *self.queue.name && death.reason == reason;
+        let count = deaths.iter().find(is_known).map_or(1, |death| death.count.saturating_add(1));
+        let newest = self.entry(properties, old, reason, count);
+        let mut all = vec![Value::Table(table_of(&newest))];
+        all.extend(deaths.iter().filter(|death| !is_known(death)).map(|death| Value::Table(death.fields)));
+        let mut headers = TableWriter::default();
+        let (queue, exchange) = (self.queue.name.as_bytes(), self.stored.exchange);
+        let has_first = !deaths.is_empty() && old.get("x-first-death-reason").is_some();
+        for (name, field) in old.raw_fields() {
+            let is_replaced = name == DEATHS.as_bytes()
+                || name.starts_with(b"x-last-death-")
+                || (!has_first && name.starts_with(b"x-first-death-"))
+                || (has_own_key && name == b"CC")
+                || name == b"x-delivery-count";
+            if !is_replaced {
+                headers.raw(field);
+            }
+        }
+        headers.array(DEATHS, all.into_iter());
+        let places = if has_first { &["last"][..] } else { &["first", "last"] };
+        for place in places {
+            headers
+                .field(&format!("x-{place}-death-exchange"), Value::Text(exchange))
+                .field(&format!("x-{place}-death-queue"), Value::Text(queue))
+                .field(&format!("x-{place}-death-reason"), Value::Text(reason.as_bytes()));
+        }
+        headers.finish()
+    }
+
+    /// The newest entry of `x-death`.
+    fn entry(&self, properties: &Properties<'_>, old: Table<'_>, reason: &str, count: i64) -> Vec<u8> {
+        let further = keys_of(old, "CC");
+        let keys = [self.stored.routing_key].into_iter().chain(further.iter().copied()).map(Value::Text);
+        let mut entry = TableWriter::default();
+        entry
+            .field("count", Value::I64(count))
+            .field("reason", Value::Text(reason.as_bytes()))
+            .field("queue", Value::Text(self.queue.name.as_bytes()))
+            .field("time", Value::Time(u64::try_from(self.now_ms / 1_000).unwrap_or(0)))
+            .field("exchange", Value::Text(self.stored.exchange))
+            .array("routing-keys", keys);
+        if let Some(expiration) = properties.expiration {
+            entry.field("original-expiration", Value::Text(expiration));
+        }
+        entry.finish()
+    }
+}
+
+fn keys_of<'t>(headers: Table<'t>, name: &str) -> Vec<&'t [u8]> {
+    let Some(Value::Array(keys)) = headers.get(name) else { return Vec::new() };
+    let text = |value| match value {
+        Value::Text(key) => Some(key),
+        _ => None,
+    };
+    keys.values().filter_map(text).collect()
+}
+
+fn batch_for(queue: &Queue, message: &Stored<'_>, properties: &Properties<'_>, body: &Bytes) -> NewBatch {
+    let level = queue.arguments.max_priority.map(|max| properties.priority.unwrap_or(0).min(max));
+    let row = RecordAttributes {
+        priority: level,
+        body_len: Some(u32::try_from(message.body.len()).unwrap_or(u32::MAX)),
+        ..RecordAttributes::default()
+    };
+    NewBatch {
+        count: 1,
+        format: FORMAT,
+        attributes: Attributes::Same(Box::new(row)),
+        body: body.clone(),
+        durability: (!properties.is_persistent()).then_some(Durability::Memory),
+        ..NewBatch::default()
+    }
+}

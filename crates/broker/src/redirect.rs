@@ -1,0 +1,51 @@
+//! Dead letters that a dialect takes along routes of its own, instead of to one stream.
+
+use std::sync::Arc;
+
+use model::{Batch, Offset, Result};
+
+use crate::{NewBatch, Partition, Stream, StreamSettings};
+
+/// Names, among a stream's extras, the dialect that takes its dead letters: the only one that the broker reads.
+pub const DEAD_LETTERS: &str = "dead-letters";
+
+/// Why a record goes to the dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterReason {
+    /// Its holder rejected it.
+    Rejected,
+    /// It was delivered as often as allowed.
+    Exhausted,
+    /// Its time to live is over.
+    Expired,
+    /// Its stream is above its length.
+    Excess,
+}
+
+/// A record on its way to the dead letters.
+pub struct Letter<'a> {
+    /// The stream that it leaves.
+    pub stream: &'a Stream,
+    /// The batch that it is in.
+    pub batch: &'a Batch,
+    /// Its index there.
+    pub index: u32,
+    /// Its offset.
+    pub offset: Offset,
+    /// Why it leaves.
+    pub reason: LetterReason,
+}
+
+/// A dialect that takes dead letters where its own routes lead; see [`crate::Broker::register_dead_letters`].
+pub trait DeadLetters: Send + Sync {
+    /// Where a record goes, as it is stored there; nowhere: it is gone. All of it happens in the unit that takes the
+    /// record away. No lock is held. An error leaves the record where it is.
+    fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>>;
+}
+
+impl StreamSettings {
+    /// Whether its dead letters go somewhere.
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        self.dead_letter.is_some() || self.extras.contains_key(DEAD_LETTERS)
+    }
+}
