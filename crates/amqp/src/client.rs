@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
+use tokio::sync::Notify;
 use wire::{Gathered, Outbox};
 
 /// Bytes that may wait for a client before those who send to it wait.
@@ -21,6 +22,8 @@ pub(crate) struct Client {
     pub heartbeat_ms: AtomicU64,
     /// It is told when the server cancels a consumer.
     pub wants_cancels: AtomicBool,
+    /// Told when nothing can be sent any more.
+    gone: Notify,
 }
 
 impl Client {
@@ -32,11 +35,23 @@ impl Client {
             frame_max: AtomicUsize::new(frame_max),
             heartbeat_ms: AtomicU64::new(0),
             wants_cancels: AtomicBool::new(false),
+            gone: Notify::new(),
         }
     }
 
     pub(crate) fn frame_max(&self) -> usize {
         self.frame_max.load(Relaxed)
+    }
+
+    /// Nothing can be sent any more: what goes on ends soon.
+    pub(crate) fn end(&self) {
+        self.outbox.close();
+        self.gone.notify_one();
+    }
+
+    /// Resolves when nothing can be sent any more.
+    pub(crate) async fn ended(&self) {
+        self.gone.notified().await;
     }
 
     /// Hands bytes over to the writer.

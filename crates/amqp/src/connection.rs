@@ -77,21 +77,38 @@ where
 {
     let (reader, writer) = tokio::io::split(stream);
     let mut writing = std::pin::pin!(write(writer, client));
-    let mut answering = std::pin::pin!(answer(&server.broker, client, waiting));
+    let mut answering = Box::pin(answer(&server.broker, client, waiting));
+    let mut is_written = false;
     let end = {
         let mut reading =
             std::pin::pin!(Reader { reader, server, client, session: &mut session, shutdown }.run());
-        tokio::select! {
-            end = &mut reading => end,
-            () = &mut answering => End::Failed("nothing is stored any more".to_owned()),
-            _ = &mut writing => End::Gone,
+        let early = tokio::select! {
+            end = &mut reading => Ok(end),
+            () = &mut answering => Err(End::Failed("nothing is stored any more".to_owned())),
+            _ = &mut writing => {
+                is_written = true;
+                Err(End::Gone)
+            }
+        };
+        // Nobody takes answers any more: whoever has some goes on at once.
+        drop(answering);
+        match early {
+            Ok(end) => end,
+            Err(end) => {
+                // What is being handled is handled to its end: half of it would leave messages with nobody.
+                client.end();
+                reading.await;
+                end
+            }
         }
     };
     session.leave().await;
     session.flush();
     client.outbox.close();
     // What it is told last still goes out, if it reads.
-    drop(timeout(LAST_WRITE, writing).await);
+    if !is_written {
+        drop(timeout(LAST_WRITE, writing).await);
+    }
     end
 }
 
@@ -123,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
             let read = tokio::select! {
                 read = timeout(patience, self.reader.read_buf(&mut buffer)) => Some(read),
                 _ = self.shutdown.wait_for(|stop| *stop) => None,
+                () = self.client.ended() => return End::Gone,
             };
             match read {
                 Some(Ok(Ok(1..))) => {}

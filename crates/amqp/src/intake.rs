@@ -79,6 +79,11 @@ impl Intake {
         self.open.is_empty() && self.awaited.is_empty()
     }
 
+    /// Bytes that are gathered.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether enough is gathered to be stored.
     pub(crate) fn is_full(&self) -> bool {
         self.len >= GATHERED_LEN

@@ -1,6 +1,7 @@
 //! What all connections share, and how one is served.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -11,12 +12,14 @@ use std::{
 
 use broker::Broker;
 use model::Namespace;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
 };
 
 use crate::{
+    channel::deliveries::Deliveries,
     client::Client,
     connection::{self, End},
     dead_letters::{DIALECT, Taker},
@@ -29,8 +32,8 @@ use crate::{
 pub(crate) const PRODUCT: &str = "RabbitMQ";
 pub(crate) const VERSION: &str = "4.3.6";
 
-/// What is announced. Direct reply-to is not built, and not among them.
-pub(crate) const CAPABILITIES: [&str; 8] = [
+/// What is announced.
+pub(crate) const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
     "basic.nack",
@@ -39,6 +42,7 @@ pub(crate) const CAPABILITIES: [&str; 8] = [
     "consumer_priorities",
     "authentication_failure_close",
     "per_consumer_qos",
+    "direct_reply_to",
 ];
 
 /// Longest frame before one is negotiated, bytes.
@@ -92,6 +96,8 @@ pub struct Server {
     pub(crate) broker: Broker,
     pub(crate) options: Options,
     pub(crate) vhosts: Vhosts,
+    /// Who consumes replies that need no queue, and under which tag, by address.
+    pub(crate) replies: Mutex<HashMap<String, (Arc<Deliveries>, String)>>,
     next_client_id: AtomicU64,
 }
 
@@ -102,6 +108,7 @@ impl Server {
             broker,
             options,
             vhosts: Vhosts::default(),
+            replies: Mutex::default(),
             next_client_id: AtomicU64::new(1),
         });
         let taker = Taker { server: Arc::downgrade(&server) };

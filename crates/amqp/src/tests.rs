@@ -26,6 +26,7 @@ use crate::{
     },
 };
 
+mod channels;
 mod connections;
 mod dead_letters;
 mod durability;
@@ -163,13 +164,10 @@ impl Peer {
     }
 
     /// The next method, which begins with `name`.
-    #[track_caller]
-    fn expect<'a>(&'a mut self, name: &'a str) -> impl Future<Output = String> + 'a {
-        async move {
-            let method = self.method().await;
-            assert!(method.starts_with(name), "{name} expected, not {method}");
-            method
-        }
+    async fn expect(&mut self, name: &str) -> String {
+        let method = self.method().await;
+        assert!(method.starts_with(name), "{name} expected, not {method}");
+        method
     }
 
     /// The channel, or the connection, is closed with that code and text.

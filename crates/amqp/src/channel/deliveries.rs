@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use wire::Gathered;
 
 use crate::{
+    channel::assembly::Whole,
     client::Client,
     codec::{Key, Method, TableWriter, Value, put_body, put_content, put_method},
     message::{FORMAT, Place, Stored, find, with_headers},
@@ -24,6 +25,9 @@ use crate::{
 
 /// Messages that may be out on one channel without a limit of its own: bounds what the server keeps for it.
 pub(crate) const OUT_MAX: u64 = 1_000_000;
+
+/// Bytes that may wait for a client before replies to it are dropped.
+const REPLIES_LEN: usize = 16 << 20;
 
 /// Who messages of a queue are leased for: a consumer, or a channel that takes them one by one.
 pub(crate) struct Lessee {
@@ -204,6 +208,46 @@ impl Deliveries {
     /// A consumer shares the channel's credit.
     pub(crate) fn join(&self, lessee: &Arc<Lessee>) {
         self.lock().consumers.push(Arc::downgrade(lessee));
+    }
+
+    /// Deliveries are out again as they were.
+    pub(crate) fn restore(&self, mut unacked: Vec<Unacked>) {
+        let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
+        unacked.extend(state.unacked.drain(..));
+        unacked.sort_unstable_by_key(|unacked| unacked.tag);
+        state.unacked = unacked.into();
+    }
+
+    /// Sends a message that no queue holds. Whether there is anybody to send it to; a client that does not read its
+    /// replies loses them.
+    pub(crate) fn reply(&self, consumer_tag: &str, message: &Whole<'_>, properties: &[u8]) -> bool {
+        let mut state = self.lock();
+        if state.is_closed {
+            return false;
+        }
+        if self.client.outbox.len() > REPLIES_LEN {
+            return true;
+        }
+        state.last_tag += 1;
+        let mut frames = Vec::with_capacity(256 + message.body.len());
+        let method = Method::BasicDeliver {
+            consumer_tag,
+            delivery_tag: state.last_tag,
+            redelivered: false,
+            exchange: message.exchange,
+            routing_key: Key(message.routing_key),
+        };
+        put_method(&mut frames, self.channel, method);
+        put_content(&mut frames, self.channel, properties, message.body.len());
+        let mut out = Gathered::default();
+        out.slice(&frames);
+        let body = Bytes::copy_from_slice(message.body);
+        put_body(&mut out, self.channel, &body, self.client.frame_max());
+        self.client.push(&mut out);
+        true
     }
 
     /// Sends leased messages. `false` when the channel was closed meanwhile: then nothing was sent.

@@ -3,28 +3,37 @@
 //! - [`deliveries`] is the half that consumers write to: delivery tags, what is out, credit;
 //! - [`consumer`] takes messages off a queue for one consumer;
 //! - [`assembly`] puts a published message together from its frames;
-//! - [`settling`] gathers what becomes of deliveries.
+//! - [`settling`] gathers what becomes of deliveries; [`transaction`] lets it wait.
 
 pub(crate) mod assembly;
 pub(crate) mod consumer;
 pub(crate) mod deliveries;
 pub(crate) mod settling;
+pub(crate) mod transaction;
 
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::task::JoinHandle;
 
-use self::{assembly::Assembly, consumer::Consumer, deliveries::Deliveries};
+use self::{assembly::Assembly, consumer::Consumer, deliveries::Deliveries, transaction::Transaction};
 use crate::{client::Client, codec::Method, error::Exception};
 
 /// What a channel does with what is published on it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub(crate) enum Publishing {
     /// Nothing is said.
     #[default]
     Plain,
     /// Each message is confirmed; the number of the last one.
     Confirmed(u64),
+    /// It waits for the commit.
+    Transaction(Box<Transaction>),
+}
+
+/// A consumer of replies: its tag, and what its requests name as their address.
+pub(crate) struct Replies {
+    pub consumer_tag: String,
+    pub address: String,
 }
 
 /// A consumer and the task that serves it.
@@ -69,6 +78,8 @@ pub(crate) struct Channel {
     pub consumers: HashMap<String, Running>,
     /// Takes messages one by one.
     pub getter: HashMap<Arc<str>, Arc<deliveries::Lessee>>,
+    /// The consumer of replies that need no queue.
+    pub replies: Option<Replies>,
     /// It was closed by the server; everything but the client's word on that is ignored.
     pub is_closing: bool,
 }
@@ -83,6 +94,7 @@ impl Channel {
             prefetch: 0,
             consumers: HashMap::new(),
             getter: HashMap::new(),
+            replies: None,
             is_closing: false,
         }
     }

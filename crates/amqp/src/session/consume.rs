@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker::{Action, Allowance, LeaseAsk, LeaseKind};
 
-use super::Session;
+use super::{Session, reply::REPLY_TO};
 use crate::{
     channel::{
         Running,
@@ -18,9 +18,6 @@ use crate::{
 
 /// Consumers of one channel.
 const CONSUMERS_MAX: usize = 65_536;
-
-/// The queue by which replies come without one.
-const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// What basic.consume asks for.
 #[derive(Clone, Copy)]
@@ -49,11 +46,11 @@ impl Session {
     }
 
     pub(super) async fn consume(&mut self, number: u16, asked: Consume<'_>) -> Result<(), Exception> {
+        if asked.queue == REPLY_TO {
+            return self.consume_replies(number, asked.tag, asked.no_ack, asked.nowait);
+        }
         let vhost = self.vhost()?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        if asked.queue == REPLY_TO {
-            return Err(Exception::not_implemented("direct reply-to is not built"));
-        }
         let name = channel.queue_name(asked.queue, &vhost.name)?.to_owned();
         channel.consumers.retain(|_, running| !running.has_ended());
         let tag = if asked.tag.is_empty() { vhost.generated("amq.ctag-") } else { asked.tag.to_owned() };
@@ -107,11 +104,11 @@ impl Session {
 
     pub(super) async fn cancel(&mut self, number: u16, tag: &str, nowait: bool) -> Result<(), Exception> {
         let running = self.channels.get_mut(&number).and_then(|channel| channel.consumers.remove(tag));
+        self.end_replies(number, Some(tag));
         if let Some(running) = running {
             Deliveries::stop(&running.consumer.lessee);
-            let consumer = running.consumer.clone();
+            self.left(&running.consumer);
             running.ended().await;
-            self.left(&consumer);
         }
         if !nowait {
             put_method(&mut self.out, number, Method::BasicCancelOk { consumer_tag: tag });

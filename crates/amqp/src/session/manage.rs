@@ -5,7 +5,7 @@ use model::Seq;
 
 use super::{Ending, Result, Session, consume::Consume};
 use crate::{
-    channel::{Channel, Failed, Publishing},
+    channel::{Channel, Failed},
     codec::{Method, Table, put_method},
     error::{Code, Exception, Scope},
     vhost::{
@@ -74,11 +74,11 @@ impl Session {
                 Ok(())
             }
             Method::ConfirmSelect { nowait } => {
-                self.select_confirms(number);
-                self.reply(number, nowait, Method::ConfirmSelectOk {})
+                self.select_confirms(number)?;
+                self.reply_to(number, nowait, Method::ConfirmSelectOk {})
             }
             Method::TxSelect {} | Method::TxCommit {} | Method::TxRollback {} => {
-                Err(Exception::not_implemented(format!("{} is not built", method.name())))
+                self.transact(number, &method).await
             }
             _ if method.id().0 == 60 => self.basic(number, method).await,
             _ if method.id().0 == 50 => self.queue_method(number, method).await,
@@ -86,19 +86,11 @@ impl Session {
         }
     }
 
-    fn reply(&mut self, number: u16, nowait: bool, method: Method<'_>) -> Done {
+    fn reply_to(&mut self, number: u16, nowait: bool, method: Method<'_>) -> Done {
         if !nowait {
             put_method(&mut self.out, number, method);
         }
         Ok(())
-    }
-
-    fn select_confirms(&mut self, number: u16) {
-        if let Some(channel) = self.channels.get_mut(&number)
-            && channel.publishing == Publishing::Plain
-        {
-            channel.publishing = Publishing::Confirmed(0);
-        }
     }
 
     async fn basic(&mut self, number: u16, method: Method<'_>) -> Done {
@@ -117,7 +109,7 @@ impl Session {
             }
             Method::BasicRecover { .. } => {
                 self.recover(number);
-                self.reply(number, false, Method::BasicRecoverOk {})
+                self.reply_to(number, false, Method::BasicRecoverOk {})
             }
             Method::BasicRecoverAsync { .. } => {
                 self.recover(number);
@@ -144,7 +136,7 @@ impl Session {
                 let name = plain_name(exchange);
                 if passive {
                     vhost.check_exchange(&name)?;
-                    return self.reply(number, nowait, Method::ExchangeDeclareOk {});
+                    return self.reply_to(number, nowait, Method::ExchangeDeclareOk {});
                 }
                 if name.is_empty() {
                     return Err(Exception::refused("operation not permitted on the default exchange"));
@@ -153,23 +145,23 @@ impl Session {
                 let flags = (durable, auto_delete, internal);
                 let seq = vhost.declare_exchange(&name, kind, |kind| spec_of(kind, flags, arguments))?;
                 self.durable(seq).await?;
-                self.reply(number, nowait, Method::ExchangeDeclareOk {})
+                self.reply_to(number, nowait, Method::ExchangeDeclareOk {})
             }
             Method::ExchangeDelete { exchange, if_unused, nowait, .. } => {
                 self.check_may(Action::Configure, "exchange", exchange)?;
                 let seq = vhost.delete_exchange(exchange, if_unused)?;
                 self.durable(seq).await?;
-                self.reply(number, nowait, Method::ExchangeDeleteOk {})
+                self.reply_to(number, nowait, Method::ExchangeDeleteOk {})
             }
             Method::ExchangeBind { destination, source, routing_key, nowait, arguments, .. } => {
                 let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
                 self.bind((source, "exchange", destination), binding, true).await?;
-                self.reply(number, nowait, Method::ExchangeBindOk {})
+                self.reply_to(number, nowait, Method::ExchangeBindOk {})
             }
             Method::ExchangeUnbind { destination, source, routing_key, nowait, arguments, .. } => {
                 let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
                 self.bind((source, "exchange", destination), binding, false).await?;
-                self.reply(number, nowait, Method::ExchangeUnbindOk {})
+                self.reply_to(number, nowait, Method::ExchangeUnbindOk {})
             }
             _ => Err(unexpected(&method)),
         }
@@ -218,7 +210,7 @@ impl Session {
                 let key = if is_bare { name.as_bytes() } else { routing_key.0 };
                 let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
                 self.bind((exchange, "queue", &name), binding, true).await?;
-                self.reply(number, nowait, Method::QueueBindOk {})
+                self.reply_to(number, nowait, Method::QueueBindOk {})
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
                 let name = name_of(self, queue)?;
@@ -226,7 +218,7 @@ impl Session {
                 let key = if is_bare { name.as_bytes() } else { routing_key.0 };
                 let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
                 self.bind((exchange, "queue", &name), binding, false).await?;
-                self.reply(number, false, Method::QueueUnbindOk {})
+                self.reply_to(number, false, Method::QueueUnbindOk {})
             }
             Method::QueuePurge { queue, nowait, .. } => {
                 let name = name_of(self, queue)?;
@@ -239,7 +231,7 @@ impl Session {
                 let (message_count, seq) =
                     vhost.delete_queue(&name, self.client.id, (if_unused, if_empty))?;
                 self.durable(seq).await?;
-                self.reply(number, nowait, Method::QueueDeleteOk { message_count })
+                self.reply_to(number, nowait, Method::QueueDeleteOk { message_count })
             }
             _ => Err(unexpected(&method)),
         }
@@ -264,6 +256,13 @@ impl Session {
             },
             (true, false) => vhost.generated("amq.gen-"),
         };
+        if let Some(is_there) = self.is_reply_queue(number, &name) {
+            if !is_there {
+                return Err(vhost.no_queue(&name));
+            }
+            let declared = Method::QueueDeclareOk { queue: &name, message_count: 0, consumer_count: 1 };
+            return self.reply_to(number, nowait, declared);
+        }
         let (queue, seq) = if passive {
             (vhost.queue(&name, self.client.id)?, Seq(0))
         } else {
@@ -275,7 +274,7 @@ impl Session {
             channel.last_queue = Some(name.clone());
         }
         let (message_count, consumer_count) = (queue.ready(), queue.consumers());
-        self.reply(number, nowait, Method::QueueDeclareOk { queue: &name, message_count, consumer_count })
+        self.reply_to(number, nowait, Method::QueueDeclareOk { queue: &name, message_count, consumer_count })
     }
 
     async fn purge(&mut self, number: u16, name: &str, nowait: bool) -> Done {
@@ -285,7 +284,7 @@ impl Session {
         let queue = vhost.queue(name, self.client.id)?;
         let count = self.server.broker.purge_queue(&queue.stream).await?;
         let message_count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.reply(number, nowait, Method::QueuePurgeOk { message_count })
+        self.reply_to(number, nowait, Method::QueuePurgeOk { message_count })
     }
 }
 

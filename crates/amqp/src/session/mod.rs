@@ -3,13 +3,16 @@
 //! - [`handshake`] is everything until the connection is open;
 //! - [`manage`] has the methods that exchanges, queues and channels are managed with;
 //! - [`consume`] has those that deliver: consume, cancel, get, qos, recover;
-//! - [`publish`] takes messages in; [`settle`] takes the client's word on deliveries.
+//! - [`publish`] takes messages in, [`reply`] those that go through no queue; [`settle`] takes the client's word on
+//!   deliveries; [`transact`] has confirms and transactions.
 
 mod consume;
 mod handshake;
 mod manage;
 mod publish;
+mod reply;
 mod settle;
+mod transact;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,7 +25,7 @@ use tokio::sync::mpsc;
 use wire::Gathered;
 
 use crate::{
-    channel::{Channel, Failed, deliveries::Deliveries, settling::Settling},
+    channel::{Channel, Failed, Publishing, deliveries::Deliveries, settling::Settling},
     client::Client,
     codec::{
         ContentHeader, Fault, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header,
@@ -59,12 +62,15 @@ enum Phase {
 /// Remembered answers of routing, per connection.
 const KEPT_ROUTES: usize = 4_096;
 
+/// Routes of one exchange, by key.
+type ByKey = HashMap<Box<[u8]>, Arc<Resolved>>;
+
 /// What a connection remembers of where its messages go.
 #[derive(Default)]
 struct Routes {
     generation: (u64, u64),
     /// By exchange and key.
-    by_key: HashMap<Box<str>, HashMap<Box<[u8]>, Arc<Resolved>>>,
+    by_key: HashMap<Box<str>, ByKey>,
     count: usize,
 }
 
@@ -235,7 +241,7 @@ impl Session {
             return self.closing_channel(number, method);
         }
         if channel.assembly.is_under_way() {
-            let text = format!("expected content header for class 60, got non content header frame instead");
+            let text = "expected content header for class 60, got non content header frame instead";
             return Err(fails(Exception::new(Code::UnexpectedFrame, text)));
         }
         match method {
@@ -336,6 +342,7 @@ impl Session {
     /// A publish that found no room waits for it: the client is slowed down, and told when it asked for that.
     async fn wait_for_room(&mut self, error: model::Error) -> Result<()> {
         match error.kind() {
+            _ if self.client.outbox.is_closed() => Err(internal(error)),
             ErrorKind::Throttled => {
                 self.server.broker.room().await;
                 Ok(())
@@ -408,15 +415,19 @@ impl Session {
 
     /// Ends everything that goes on on a channel: consumers stop, what is out goes back.
     async fn leave_channel(&mut self, number: u16) {
+        self.end_replies(number, None);
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let consumers: Vec<_> = channel.consumers.drain().map(|(_, consumer)| consumer).collect();
         let deliveries = channel.deliveries.clone();
+        if let Publishing::Transaction(transaction) = std::mem::take(&mut channel.publishing) {
+            transaction.roll_back(&deliveries);
+        }
         for running in &consumers {
             Deliveries::stop(&running.consumer.lessee);
         }
         self.give_back(&deliveries);
+        consumers.iter().for_each(|running| self.left(&running.consumer));
         for running in consumers {
-            self.left(&running.consumer);
             running.ended().await;
         }
         if let Err(failed) = self.work_off().await {

@@ -6,9 +6,13 @@ use broker::Action;
 
 use super::{KEPT_ROUTES, Routes, Session};
 use crate::{
-    channel::{Publishing, assembly::Whole},
+    channel::{
+        Publishing,
+        assembly::Whole,
+        transaction::{TRANSACTION_LEN, TRANSACTION_SETTLED, Transaction},
+    },
     codec::{Key, Method, Properties, TableWriter, Value, put_body, put_content, put_method},
-    error::Exception,
+    error::{Code, Exception},
     message::with_headers,
     vhost::{Vhost, routing::Resolved},
 };
@@ -54,23 +58,34 @@ impl Session {
             }
             more.extend(hidden);
         }
-        let to = self.resolve(&vhost, message, &more)?;
-        let raw_properties = without_bcc.as_deref().unwrap_or(message.raw_properties);
+        let shown = without_bcc.as_deref().and_then(|raw| Properties::read(raw).ok());
+        let addressed = self.with_address(number, shown.as_ref().unwrap_or(properties))?;
+        let raw_properties =
+            addressed.as_deref().or(without_bcc.as_deref()).unwrap_or(message.raw_properties);
+        let (to, is_replied) = match self.reply(message, raw_properties) {
+            Some(is_replied) => (Arc::new(Resolved::nowhere()), is_replied),
+            None => (self.resolve(&vhost, message, &more)?, false),
+        };
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let confirmed = match &mut channel.publishing {
-            Publishing::Plain => None,
+            Publishing::Plain | Publishing::Transaction(_) => None,
             Publishing::Confirmed(last) => {
                 *last += 1;
                 Some((number, *last))
             }
         };
-        if to.queues.is_empty() && message.mandatory {
+        if to.queues.is_empty() && message.mandatory && !is_replied {
             self.give_back_unrouted(number, message);
         }
         let now_ms = match properties.expiration {
             Some(_) => self.server.broker.env().clock.wall_ms(),
             None => 0,
         };
+        let channel = self.channels.get_mut(&number).map(|channel| &mut channel.publishing);
+        if let Some(Publishing::Transaction(transaction)) = channel {
+            transaction.intake.add(message, raw_properties, &to, None, now_ms);
+            return check_len(transaction);
+        }
         self.intake.add(message, raw_properties, &to, confirmed, now_ms);
         Ok(())
     }
@@ -130,6 +145,19 @@ impl Session {
         put_body(&mut body, number, &bytes, self.client.frame_max());
         self.client.push(&mut body);
     }
+}
+
+/// A transaction is kept in memory, and cannot be of any length.
+pub(super) fn check_len(transaction: &Transaction) -> Result<(), Exception> {
+    if transaction.is_too_long() {
+        return Err(Exception::new(
+            Code::ResourceError,
+            format!(
+                "a transaction publishes at most {TRANSACTION_LEN} bytes and settles {TRANSACTION_SETTLED} deliveries"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn check_expiration(expiration: &[u8]) -> Result<(), Exception> {

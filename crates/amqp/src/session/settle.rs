@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use broker::{Count, Verdict};
 
-use super::Session;
+use super::{Session, publish::check_len};
 use crate::{
-    channel::{consumer::Consumer, deliveries::Deliveries},
+    channel::{Publishing, consumer::Consumer, deliveries::Deliveries},
     codec::Method,
     error::Exception,
 };
@@ -29,19 +29,25 @@ impl Session {
             _ => return Ok(()),
         };
         let is_nack = matches!(method, Method::BasicNack { .. });
-        let Some(channel) = self.channels.get(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let taken = channel.deliveries.take(tag, multiple);
         let taken = taken.ok_or_else(|| Exception::precondition(format!("unknown delivery tag {tag}")))?;
         let deliveries = &channel.deliveries;
-        for unacked in &taken {
+        for unacked in taken {
             let verdict = match verdict {
                 // Where deliveries are limited, a nack does not count (since 4.3).
                 BACK if is_nack && unacked.lessee.queue.arguments.delivery_limit.is_some() => BACK_UNCOUNTED,
                 verdict => verdict,
             };
-            self.settling.add(deliveries, unacked, verdict);
+            match &mut channel.publishing {
+                Publishing::Transaction(transaction) => transaction.settle(unacked, verdict),
+                _ => self.settling.add(deliveries, &unacked, verdict),
+            }
         }
-        Ok(())
+        match &channel.publishing {
+            Publishing::Transaction(transaction) => check_len(transaction),
+            _ => Ok(()),
+        }
     }
 
     /// Closes a channel's deliveries: whatever is out goes back.

@@ -104,10 +104,9 @@ impl Vhost {
             self.queues.lock().remove(name);
             return Ok(None);
         };
-        if let Some(known) = self.queues.lock().get(name) {
-            if Arc::ptr_eq(&known.stream, &stream) {
-                return Ok(Some(known.clone()));
-            }
+        let known = self.queues.lock().get(name).cloned();
+        if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.stream, &stream)) {
+            return Ok(Some(known));
         }
         self.handle(stream, None).map(Some)
     }

@@ -18,6 +18,13 @@ pub(crate) struct Resolved {
     pub is_by_key: bool,
 }
 
+impl Resolved {
+    /// No queue at all.
+    pub(crate) fn nowhere() -> Self {
+        Resolved { queues: Box::default(), is_by_key: false }
+    }
+}
+
 impl Topology {
     /// The names of the queues that get a message published to `exchange` under any of `keys`, each once.
     fn targets(&self, exchange: &str, keys: &[&[u8]], headers: Table<'_>) -> (Vec<Arc<str>>, bool) {

@@ -33,6 +33,9 @@ const HEAD_READ_LEN: usize = 256 << 10;
 /// How long the worker leaves a partition alone after a failure there, milliseconds.
 const RETRY_MS: i64 = 1_000;
 
+/// When a head is looked at again behind which records were staged that could not be seen yet, milliseconds.
+const UNSEEN_MS: i64 = 20;
+
 /// Which logs want to be looked at, and when.
 #[derive(Default)]
 pub(crate) struct DueHandle {
@@ -207,7 +210,12 @@ impl Broker {
     fn serve_head(&self, partition: &Arc<Partition>, now_ms: i64) -> Result<()> {
         let Some(work) = self.work(partition, super::QUEUE_WORK) else { return Ok(()) };
         let settings = partition.log().with(|_, state| state.settings.clone().unwrap_or_default());
-        partition.log().with(|_, state| state.head_due_ms = None);
+        // What is staged has told when it expires, cannot be seen yet, and is not to be forgotten.
+        let is_unseen = partition.log().with(|core, state| {
+            state.head_due_ms = None;
+            core.stable_end() < core.end()
+        });
+        let unseen = is_unseen.then(|| now_ms.saturating_add(UNSEEN_MS));
         let excess = partition.log().with(|core, state| excess(core, state.kept(), &settings));
         let floor = work.with(|_, work| work.cursor.floor())?;
         if excess > 0 {
@@ -224,7 +232,8 @@ impl Broker {
         let still_over =
             excess > 0 && partition.log().with(|core, state| self::excess(core, state.kept(), &settings)) > 0;
         let next = if still_over || !expired.is_empty() { Some(now_ms) } else { more };
-        partition.log().with(|_, state| state.head_due_ms = state.head_due_ms.into_iter().chain(next).min());
+        let due = next.into_iter().chain(unseen);
+        partition.log().with(|_, state| state.head_due_ms = state.head_due_ms.into_iter().chain(due).min());
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::{
 };
 
 mod queues;
+mod redirects;
 
 fn queue_key(name: &str) -> StreamKey {
     StreamKey { kind: Kind::Queue, ..key(name) }

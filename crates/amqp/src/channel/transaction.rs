@@ -1,0 +1,49 @@
+//! tx: what is published and settled on a channel waits for the commit, which is one unit.
+
+use std::sync::Arc;
+
+use broker::Verdict;
+
+use super::deliveries::{Deliveries, Unacked};
+use crate::{channel::settling::Settling, intake::Intake};
+
+/// Bytes that one transaction may publish.
+pub(crate) const TRANSACTION_LEN: usize = 64 << 20;
+
+/// Deliveries that one transaction may settle.
+pub(crate) const TRANSACTION_SETTLED: usize = 1_000_000;
+
+/// A transaction under way.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    pub intake: Intake,
+    settled: Vec<(Unacked, Verdict)>,
+}
+
+impl Transaction {
+    /// Whether it has become longer than a transaction may be.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.intake.len() > TRANSACTION_LEN || self.settled.len() > TRANSACTION_SETTLED
+    }
+
+    /// A delivery is settled when it is committed.
+    pub(crate) fn settle(&mut self, unacked: Unacked, verdict: Verdict) {
+        self.settled.push((unacked, verdict));
+    }
+
+    /// What its commit settles: what the unit of the commit can hold, and what has to be rejected apart, since it may go to
+    /// dead letters.
+    pub(crate) fn settlements(&mut self, deliveries: &Arc<Deliveries>) -> (Settling, Settling) {
+        let (mut own, mut apart) = (Settling::default(), Settling::default());
+        for (unacked, verdict) in self.settled.drain(..) {
+            let to = if verdict == Verdict::Reject { &mut apart } else { &mut own };
+            to.add(deliveries, &unacked, verdict);
+        }
+        (own, apart)
+    }
+
+    /// Takes everything back: what was to be settled is out as it was.
+    pub(crate) fn roll_back(self, deliveries: &Deliveries) {
+        deliveries.restore(self.settled.into_iter().map(|(unacked, _)| unacked).collect());
+    }
+}

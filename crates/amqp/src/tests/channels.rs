@@ -1,0 +1,71 @@
+use super::*;
+
+#[tokio::test]
+async fn a_transaction_is_there_with_its_commit_or_not_at_all() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    for queue in ["in", "out"] {
+        peer.declare(queue).await;
+    }
+    peer.publish(("", "in"), "a").await;
+    assert_eq!(peer.counts("in").await.0, 1);
+    peer.send(1, Method::TxCommit {}).await;
+    peer.expect_close(406, "PRECONDITION_FAILED - channel is not transactional").await;
+    peer.send(1, Method::TxSelect {}).await;
+    peer.expect("TxSelectOk").await;
+    let message = peer.get("in").await.unwrap();
+    for (ending, answer, moved) in
+        [(Method::TxRollback {}, "TxRollbackOk", 0), (Method::TxCommit {}, "TxCommitOk", 1)]
+    {
+        peer.publish(("", "out"), "b").await;
+        peer.ack(message.tag).await;
+        peer.sync().await;
+        assert_eq!(other.counts("out").await.0, 0);
+        peer.send(1, ending).await;
+        peer.expect(answer).await;
+        assert_eq!(other.counts("out").await.0, moved, "{answer}");
+    }
+    drop(peer);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(other.counts("in").await.0, 0, "it was acknowledged");
+}
+
+#[tokio::test]
+async fn confirms_and_transactions_do_not_mix() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.confirm().await;
+    peer.send(1, Method::TxSelect {}).await;
+    peer.expect_close(406, "PRECONDITION_FAILED - cannot switch from confirm to tx mode").await;
+    peer.send(1, Method::TxSelect {}).await;
+    peer.expect("TxSelectOk").await;
+    peer.send(1, Method::ConfirmSelect { nowait: false }).await;
+    peer.expect_close(406, "PRECONDITION_FAILED - cannot switch from tx to confirm mode").await;
+}
+
+#[tokio::test]
+async fn a_reply_goes_straight_to_who_asked() {
+    let rig = Rig::new();
+    let (mut client, mut server) = (rig.connect().await, rig.connect().await);
+    server.declare("rpc").await;
+    let asking = Properties { reply_to: Some(b"amq.rabbitmq.reply-to"), ..persistent() };
+    client.publish_on(1, ("", "rpc"), asking, b"early").await;
+    client.expect_close(406, "PRECONDITION_FAILED - fast reply consumer does not exist").await;
+    client.consume_on(1, "amq.rabbitmq.reply-to", "t", false, false, &[]).await;
+    client.expect_close(406, "PRECONDITION_FAILED - reply consumer cannot acknowledge").await;
+    client.consume("amq.rabbitmq.reply-to", "t", true).await;
+    client.publish_on(1, ("", "rpc"), asking, b"question").await;
+    client.counts("rpc").await;
+    let question = server.get("rpc").await.unwrap();
+    let properties = Properties::read(&question.properties).unwrap();
+    let address = String::from_utf8(properties.reply_to.unwrap().to_vec()).unwrap();
+    assert!(address.starts_with("amq.rabbitmq.reply-to."), "{address}");
+    server.declare_with(&address, Flags { passive: true, ..Flags::default() }, &[]).await;
+    server.publish(("", &address), "answer").await;
+    let answer = client.message().await;
+    assert_eq!((answer.text(), answer.exchange.as_str()), ("answer", ""));
+    client.send(1, Method::BasicCancel { consumer_tag: "t", nowait: false }).await;
+    client.expect("BasicCancelOk").await;
+    server.publish(("", &address), "too late").await;
+    assert!(server.message().await.method.starts_with("BasicReturn"), "it is mandatory");
+}
