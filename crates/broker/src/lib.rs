@@ -80,5 +80,5 @@ pub use work::{
     Allowance, Claim, Count, Counts, Credit, Delivery, Exhaust, GrantRun, GroupId, HolderId, KeySharing,
     LeaseAsk, LeaseKind, LeaseMask, LeaseView, Leased, MOVE_RATE_MAX, MOVES_PER_SOURCE, MoveFilter, MoveId,
     MoveSpec, MoveState, MoveView, Order, QUEUE_WORK, RecordState, Settled, Settlement, Sharing, Span, Spans,
-    Stop, Subscription, Verdict, Work, WorkSpec, WorkView,
+    Stop, Subscription, Verdict, Work, WorkProgress, WorkSpec, WorkView,
 };

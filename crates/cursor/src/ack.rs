@@ -166,6 +166,15 @@ impl Counts {
     }
 }
 
+/// What was delivered and is not settled, whether somebody has it or it is to be delivered again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Records.
+    pub count: u64,
+    /// Those among them that were delivered more than once.
+    pub redelivered: u64,
+}
+
 /// The state machine. See the [crate] for how it is driven.
 #[derive(Clone, Debug)]
 pub struct AckCursor {
@@ -352,6 +361,17 @@ impl AckCursor {
         };
         let delayed = self.delayed.count() + held;
         Counts { ready: unsettled - leased - exhausted - delayed, leased, delayed, exhausted }
+    }
+
+    /// What was delivered and is not settled. Takes time with the size of the bitmaps.
+    pub fn outstanding(&self) -> Outstanding {
+        let count = self.counts().unsettled() - self.fresh_count(self.fresh..self.end);
+        let len = |range: &Range<u64>| range.end - range.start;
+        let leased = self.leases.iter().filter(|(_, lease)| lease.attempt > 1);
+        let waiting = self.history.iter().filter(|(_, history)| history.attempts > 1);
+        let redelivered = leased.map(|(range, _)| len(&range)).sum::<u64>()
+            + waiting.map(|(range, _)| len(&range)).sum::<u64>();
+        Outstanding { count, redelivered }
     }
 
     /// How many runs of records wait for a time of their own: what they cost.

@@ -48,7 +48,7 @@ mod subscriptions;
 
 pub use ack::{
     AckConfig, AckCursor, Ask, Changes, Claim, Counts, Exhaust, Expired, Grant, GrantRun, KEY_WINDOW,
-    KeySharing, Lease, LeaseKind, Look, Order, OrderingKey, RecordState, Settled, Stop, Verdict,
+    KeySharing, Lease, LeaseKind, Look, Order, OrderingKey, Outstanding, RecordState, Settled, Stop, Verdict,
 };
 pub use credit::{Allowance, Credit, Oversize};
 pub use deadlines::Deadlines;

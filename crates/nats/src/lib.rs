@@ -13,8 +13,7 @@
 //! *Invariants.* Only [`broker`], [`wire`] and [`model`] are used, never the engine. The codec knows no socket and no
 //! clock. What waits for a client is bounded; a client that does not read costs its own connection.
 //!
-//! `core` has live subjects, `jetstream` streams. Not for: JetStream's consumers, which are not built: nobody listens on
-//! their subjects, and clients are told so.
+//! `core` has live subjects, `jetstream` streams and their consumers.
 
 #![forbid(unsafe_code)]
 

@@ -132,7 +132,8 @@ impl Server {
         if let Some(account) = self.accounts.read().get(tenant) {
             return account.clone();
         }
-        let make = || Arc::new(Account::new(self.broker.clone(), tenant));
+        let (hub, len_max) = (self.hub(tenant), self.options.pending_len_max);
+        let make = || Arc::new(Account::new(self.broker.clone(), tenant, hub, len_max));
         self.accounts.write().entry(tenant.into()).or_insert_with(make).clone()
     }
 

@@ -16,7 +16,8 @@ use crate::{
         subject,
     },
     jetstream::{
-        acks::{self, Waiting},
+        acks::{self, Acks, Waiting},
+        consumer::ack,
         intake::{self, Intake, Work},
     },
     rights::Rights,
@@ -386,6 +387,22 @@ impl Session {
                     if !acks.all.is_empty() {
                         // Nobody is told once the connection ends.
                         let _gone = self.acks.send((self.hub.clone(), acks)).await;
+                    }
+                }
+                Work::Acks(all) => {
+                    let wait = ack::settle(&self.server.broker, &all).await;
+                    let all: Vec<_> =
+                        all.into_iter().filter_map(|one| one.reply).map(|reply| (reply, Vec::new())).collect();
+                    if !all.is_empty() {
+                        // Nobody is told once the connection ends.
+                        let _gone = self.acks.send((self.hub.clone(), Acks { wait, all })).await;
+                    }
+                }
+                Work::Pull { consumer, reply, body } => {
+                    if let Some(status) = consumer.pull(&reply, &body) {
+                        let headers_len = Some(status.len());
+                        let message = Message { subject: &reply, reply: None, headers_len, payload: &status };
+                        self.fanout.publish(&message, None);
                     }
                 }
                 Work::Request { request, reply, body } => {

@@ -41,6 +41,8 @@ pub(crate) fn info_line(server: &Server, info: &ConnectionInfo, id: u64, news: &
         client_ip: &peer,
         nonce: nonce.as_deref(),
         connect_urls: &[url],
+        jetstream: true,
+        api_lvl: crate::jetstream::API_LEVEL,
         ldm: news.is_lame,
         connect_info: news.account.is_some(),
         remote_account: news.account,

@@ -218,7 +218,7 @@ impl LogState {
                 self.route_keys.get_or_insert_default();
                 Ok(())
             }
-            state::NOTE_OPEN | state::NOTE_CHANGE | state::NOTE_CLOSE => {
+            state::NOTE_OPEN | state::NOTE_CHANGE | state::NOTE_CLOSE | state::NOTE_FILTER => {
                 let kept = state::replay(self.works.get_or_insert_default(), *tag, body)?;
                 if !kept.is_empty() {
                     self.history.get_or_insert_default().add_replayed(&kept);

@@ -15,6 +15,7 @@ mod leasing;
 pub(crate) mod moves;
 mod moving;
 mod oldest;
+mod progress;
 mod settling;
 pub(crate) mod state;
 mod window;
@@ -31,6 +32,7 @@ use model::{Batch, Error, Offset, PartitionIndex, Result, Seq};
 use store::{Class, LockedLog};
 
 pub use self::moves::{MOVE_RATE_MAX, MOVES_PER_SOURCE, MoveFilter, MoveId, MoveSpec, MoveState, MoveView};
+pub use self::progress::WorkProgress;
 pub(crate) use self::settling::{check_open, room_of, settle_one};
 pub use cursor::{
     Allowance, Claim, Count, Counts, Credit, Exhaust, GrantRun, GroupId, HolderId, KeySharing, LeaseKind,

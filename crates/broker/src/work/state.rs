@@ -23,6 +23,7 @@ use crate::{
 pub(crate) const NOTE_OPEN: u8 = 2;
 pub(crate) const NOTE_CHANGE: u8 = 3;
 pub(crate) const NOTE_CLOSE: u8 = 4;
+pub(crate) const NOTE_FILTER: u8 = 8;
 
 /// When settled records leave the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,6 +236,15 @@ impl WorkState {
         self.tell_next();
     }
 
+    /// Makes it a cursor for other records.
+    pub(crate) fn set_filter(&mut self, filter: Vec<String>, patterns: Box<[Pattern]>) {
+        self.spec.filter = filter;
+        self.filter = patterns;
+        // What it was told of the records at hand was for the filter before.
+        self.window = None;
+        self.tell_next();
+    }
+
     /// Whether the cursor is for records of this route key.
     pub(crate) fn wants_key(&self, route_key: Option<&[u8]>) -> bool {
         self.filter.is_empty()
@@ -301,6 +311,14 @@ pub(crate) fn close_note(name: &str) -> Bytes {
     out.into()
 }
 
+pub(crate) fn filter_note(name: &str, filter: &[String]) -> Bytes {
+    let mut out = vec![NOTE_FILTER];
+    put_bytes(&mut out, name.as_bytes());
+    put_u64(&mut out, filter.len() as u64);
+    filter.iter().for_each(|pattern| put_bytes(&mut out, pattern.as_bytes()));
+    out.into()
+}
+
 /// Takes a replayed note in. Answers what it settled of a queue, which has it told by its drops unless it keeps it.
 pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
     let mut kept = Spans::new();
@@ -327,6 +345,16 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
                     }
                 }
             }
+        }
+        NOTE_FILTER => {
+            let filter = reader.list(|reader| reader.text().map(str::to_owned))?;
+            reader.finish()?;
+            let work = works
+                .get_mut(name)
+                .ok_or_else(|| Error::corrupt("a filter of a work cursor that is not there"))?;
+            let patterns = filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ALL));
+            let patterns: Box<[Pattern]> = patterns.collect::<Result<_>>()?;
+            work.set_filter(filter, patterns);
         }
         _ => {
             reader.finish()?;

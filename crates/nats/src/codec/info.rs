@@ -24,6 +24,10 @@ pub(crate) struct Info<'a> {
     pub nonce: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub connect_urls: &'a [String],
+    /// Whether there are streams.
+    pub jetstream: bool,
+    /// The level of their API.
+    pub api_lvl: u32,
     /// Lame duck: connections are about to be closed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ldm: bool,

@@ -96,12 +96,36 @@ impl Fanout {
 
     /// Gathers the message for everyone who listens. How many that are. With `but`, that client is left out.
     pub(crate) fn publish(&mut self, message: &Message<'_>, but: Option<u64>) -> usize {
+        self.send_out(message.subject, None, message, but)
+    }
+
+    /// Gathers a message for everyone who listens to `to`, where it is shown under its own subject. How many that are.
+    pub(crate) fn deliver(&mut self, to: &[u8], message: &Message<'_>) -> usize {
+        self.send_out(to, Some(message.subject), message, None)
+    }
+
+    /// Whether somebody listens.
+    pub(crate) fn is_heard(&mut self, subject: &[u8]) -> bool {
+        let Fanout { hub, audiences, receivers, .. } = self;
+        let audience = audiences.of(hub.generations(), subject, || Audience::of(hub, subject, receivers));
+        let mut all = audience.plain.iter().chain(audience.groups.iter().flatten());
+        all.any(|target| !target.subscription.is_over())
+    }
+
+    fn send_out(
+        &mut self,
+        to: &[u8],
+        shown: Option<&[u8]>,
+        message: &Message<'_>,
+        but: Option<u64>,
+    ) -> usize {
         let Fanout { hub, audiences, receivers, touched, random } = self;
-        let answer = || Audience::of(hub, message.subject, receivers);
-        let audience = audiences.of(hub.generations(), message.subject, answer);
+        let answer = || Audience::of(hub, to, receivers);
+        let audience = audiences.of(hub.generations(), to, answer);
         let count = audience.plain.len() + audience.groups.len();
+        let is_fanned = count > 1;
         let mut out =
-            Out { hub, receivers, touched, message, but, shared: None, is_fanned: count > 1, reached: 0 };
+            Out { hub, receivers, touched, message, shown, but, shared: None, is_fanned, reached: 0 };
         for target in &audience.plain {
             out.send(target);
         }
@@ -200,6 +224,8 @@ struct Out<'a> {
     receivers: &'a mut Receivers,
     touched: &'a mut Vec<usize>,
     message: &'a Message<'a>,
+    /// The subject that receivers are shown, where it is another than the one they listen to.
+    shown: Option<&'a [u8]>,
     but: Option<u64>,
     /// The payload by reference, once somebody needs it.
     shared: Option<Bytes>,
@@ -242,7 +268,15 @@ impl Out<'_> {
         let skipped = if headers_len.is_none() { message.headers_len.unwrap_or(0) } else { 0 };
         let body = message.payload.get(skipped..).unwrap_or_default();
         let out = &mut receiver.gathered;
-        out.slice(target.prefix.get(usize::from(headers_len.is_none())..).unwrap_or_default());
+        match self.shown {
+            None => out.slice(target.prefix.get(usize::from(headers_len.is_none())..).unwrap_or_default()),
+            Some(shown) => {
+                let verb: &[u8] = if headers_len.is_none() { b"MSG " } else { b"HMSG " };
+                for part in [verb, shown, b" ", &target.subscription.sid, b" "] {
+                    out.slice(part);
+                }
+            }
+        }
         if let Some(reply) = message.reply {
             out.slice(reply);
             out.slice(b" ");

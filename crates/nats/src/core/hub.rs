@@ -1,15 +1,19 @@
 //! One account's subscriptions.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use broker::{
     Action, Principal,
     routing::{Generations, Pattern, Routes, Rule},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use super::{
     client::Client,
@@ -86,13 +90,22 @@ pub(crate) struct Hub {
     table: RwLock<Routes<Member<Subscription>>>,
     generations: Arc<Generations>,
     next_id: AtomicU64,
+    /// Who wants to know when somebody begins or ends to listen to a subject.
+    observers: Mutex<HashMap<Box<[u8]>, Vec<Weak<Notify>>>>,
+    observed_count: AtomicUsize,
 }
 
 impl Default for Hub {
     fn default() -> Self {
         let table = Routes::new(Generations::per_token());
         let generations = table.generations().clone();
-        Hub { table: RwLock::new(table), generations, next_id: AtomicU64::new(1) }
+        Hub {
+            table: RwLock::new(table),
+            generations,
+            next_id: AtomicU64::new(1),
+            observers: Mutex::default(),
+            observed_count: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -122,13 +135,48 @@ impl Hub {
             max: AtomicU64::new(0),
         });
         self.table.write().add(&Rule::Tokens(pattern), Member(subscription.clone()));
+        self.tell_observers(&subscription.pattern);
         subscription
+    }
+
+    /// Has `observer` told, as long as it lives, when somebody begins or ends to listen to `subject`.
+    pub(crate) fn observe(&self, subject: &[u8], observer: &Arc<Notify>) {
+        let mut observers = self.observers.lock();
+        let known = observers.entry(subject.into()).or_default();
+        known.retain(|one| one.strong_count() > 0);
+        known.push(Arc::downgrade(observer));
+        self.observed_count.store(observers.len(), Relaxed);
+    }
+
+    /// Ends [`Hub::observe`].
+    pub(crate) fn ignore(&self, subject: &[u8], observer: &Arc<Notify>) {
+        let mut observers = self.observers.lock();
+        if let Some(known) = observers.get_mut(subject) {
+            known.retain(|one| one.strong_count() > 0 && one.as_ptr() != Arc::as_ptr(observer));
+            if known.is_empty() {
+                observers.remove(subject);
+            }
+        }
+        self.observed_count.store(observers.len(), Relaxed);
+    }
+
+    fn tell_observers(&self, pattern: &Pattern) {
+        if self.observed_count.load(Relaxed) == 0 {
+            return;
+        }
+        let tell = |all: &[Weak<Notify>]| all.iter().filter_map(Weak::upgrade).for_each(|one| one.notify_one());
+        let observers = self.observers.lock();
+        match pattern.exact() {
+            Some(subject) => observers.get(subject.as_slice()).map_or((), |all| tell(all)),
+            None => observers.iter().filter(|(subject, _)| pattern.matches(subject)).for_each(|(_, all)| tell(all)),
+        }
     }
 
     /// Removes a subscription; nothing happens when it is gone already.
     pub(crate) fn unsubscribe(&self, subscription: &Arc<Subscription>) {
         let rule = Rule::Tokens(subscription.pattern.clone());
         self.table.write().remove(&rule, &Member(subscription.clone()));
+        self.tell_observers(&subscription.pattern);
     }
 
     /// Calls `each` with every subscription that a subject reaches, oldest first.

@@ -15,8 +15,14 @@ use broker::{
 use model::{Kind, Namespace, StreamKey};
 use parking_lot::{Mutex, RwLock};
 
-use super::config::{StreamConfig, overlap};
-use crate::core::member::{Member, Numbered};
+use super::{
+    config::{StreamConfig, overlap},
+    consumer::book::Book,
+};
+use crate::core::{
+    hub::Hub,
+    member::{Member, Numbered},
+};
 
 /// A stream with what its configuration says.
 pub(crate) struct Bound {
@@ -57,18 +63,24 @@ pub(crate) struct Account {
     seen: AtomicU64,
     /// Whether there is none: then a publish costs nothing more than without streams.
     is_empty: AtomicBool,
-    /// Held while streams are made or changed: what is checked stays so.
+    /// Held while streams or consumers are made or changed: what is checked stays so.
     pub changing: Mutex<()>,
+    pub consumers: Arc<Book>,
 }
 
 impl Account {
-    pub(crate) fn new(broker: Broker, tenant: &str) -> Self {
+    /// The account of a tenant, with the consumers that it had. To be made where tasks can be started.
+    pub(crate) fn new(broker: Broker, tenant: &str, hub: Arc<Hub>, pending_len_max: usize) -> Self {
+        let namespace = Namespace::new(tenant, "default");
+        let consumers = Arc::new(Book::new(broker.clone(), namespace.clone(), hub, pending_len_max));
+        consumers.load();
         let routes = Routes::new(Generations::per_token());
         let generations = routes.generations().clone();
         let table = Table { all: Vec::new(), routes, next_number: 0 };
         Account {
             broker,
-            namespace: Namespace::new(tenant, "default"),
+            namespace,
+            consumers,
             table: RwLock::new(table),
             generations,
             seen: AtomicU64::new(u64::MAX),

@@ -126,18 +126,26 @@ pub(crate) struct StreamConfig {
     template_owner: String,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 /// Reads a request of the API as strictly as the original: a field that it does not know is refused.
 pub(crate) fn from_json<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, ApiError> {
     let mut value: Value = serde_json::from_slice(body).map_err(|error| json_error(&error))?;
+    without_nulls(&mut value);
     if let Value::Object(fields) = &mut value {
-        fields.retain(|_, value| !value.is_null());
         fields.remove("pedantic");
     }
     serde_json::from_value(value).map_err(|error| json_error(&error))
+}
+
+/// What is null is what was not given, at any depth: the reader of JSON limits that.
+fn without_nulls(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(without_nulls);
+    }
 }
 
 fn json_error(error: &serde_json::Error) -> ApiError {
@@ -308,6 +316,11 @@ impl StreamConfig {
         }
         settings.extras.insert(CREATED.to_owned(), created_ms.to_string());
         settings
+    }
+
+    /// Whether its messages go as they are acknowledged.
+    pub(crate) fn is_work_queue(&self) -> bool {
+        self.retention == RetentionPolicy::Workqueue
     }
 
     /// Whether a stream of this configuration may get that one.

@@ -17,6 +17,20 @@ impl ApiError {
         ApiError { code, err_code, description: description.into() }
     }
 
+    /// One of the errors of a consumer's configuration.
+    pub(crate) fn consumer(err_code: u16, description: impl Into<String>) -> Self {
+        ApiError::new(400, err_code, description)
+    }
+
+    /// Why a consumer could not be made or changed.
+    pub(crate) fn consumer_create(why: impl Into<String>) -> Self {
+        ApiError::new(500, 10_012, why)
+    }
+
+    pub(crate) fn consumer_not_found() -> Self {
+        ApiError::new(404, 10_014, "consumer not found")
+    }
+
     pub(crate) fn bad_request() -> Self {
         ApiError::new(400, 10_003, "bad request")
     }

@@ -14,6 +14,10 @@ use super::{
     acks::Acks,
     api::Request,
     config::Discard,
+    consumer::{
+        Consumer,
+        ack::{Ack, Place, Taken},
+    },
     error::ApiError,
     headers,
     stored::{FORMAT, Stored, split},
@@ -26,12 +30,21 @@ const SUBJECTS_MAX: usize = 4_096;
 /// Headers that ask something of the stream begin so.
 const ASKING_PREFIX: &[u8] = b"Nats-";
 
+/// What the subjects of the API, of acknowledgements and the like begin with.
+const OWN_PREFIX: &[u8] = b"$JS.";
+const NEXT_PREFIX: &[u8] = b"$JS.API.CONSUMER.MSG.NEXT.";
+const CONFIRM_PREFIX: &[u8] = b"$JS.FC.";
+
 /// What waits for the end of a read, in order.
 pub(crate) enum Work {
     /// Messages for streams.
     Publish(Vec<Run>),
     /// A request of the API, and where its answer goes.
     Request { request: Request, reply: Option<Box<[u8]>>, body: Box<[u8]> },
+    /// Acknowledgements of messages.
+    Acks(Vec<Ack>),
+    /// A request for messages, and where they go.
+    Pull { consumer: Arc<Consumer>, reply: Box<[u8]>, body: Vec<u8> },
 }
 
 /// Messages that become one batch of one stream.
@@ -77,6 +90,9 @@ impl Intake {
 
     /// Offers a publish; whether a stream or the API takes it.
     pub(crate) fn offer(&mut self, message: &Message<'_>) -> bool {
+        if message.subject.starts_with(OWN_PREFIX) && self.offer_to_consumers(message) {
+            return true;
+        }
         if let Some(request) = Request::of(message.subject, &self.account) {
             let reply = message.reply.map(Into::into);
             let body = message.payload.get(message.headers_len.unwrap_or(0)..).unwrap_or_default().into();
@@ -95,6 +111,52 @@ impl Intake {
         let bound = bound.clone();
         self.gather(&bound, message);
         true
+    }
+
+    /// Offers what is for consumers alone: acknowledgements, requests for messages, confirmations.
+    fn offer_to_consumers(&mut self, message: &Message<'_>) -> bool {
+        let body = message.payload.get(message.headers_len.unwrap_or(0)..).unwrap_or_default();
+        if let Some(place) = Place::parse(message.subject) {
+            let Some(consumer) = self.consumer(place.stream, place.consumer) else { return false };
+            match Ack::of(&consumer, &place, body, message.reply) {
+                Some(Taken::Ack(ack)) => self.gather_ack(ack),
+                Some(Taken::Next(ack, body)) => {
+                    self.gather_ack(ack);
+                    if let Some(reply) = message.reply {
+                        self.work.push(Work::Pull { consumer, reply: reply.into(), body });
+                    }
+                }
+                None => {}
+            }
+            return true;
+        }
+        let (prefix, is_pull) = match message.subject {
+            subject if subject.starts_with(NEXT_PREFIX) => (NEXT_PREFIX, true),
+            subject if subject.starts_with(CONFIRM_PREFIX) => (CONFIRM_PREFIX, false),
+            _ => return false,
+        };
+        let names = message.subject.get(prefix.len()..).and_then(|names| std::str::from_utf8(names).ok());
+        let mut names = names.unwrap_or_default().split('.');
+        let (Some(stream), Some(name)) = (names.next(), names.next()) else { return false };
+        let Some(consumer) = self.consumer(stream, name) else { return false };
+        if !is_pull {
+            consumer.confirm(message.subject);
+        } else if let Some(reply) = message.reply {
+            self.work.push(Work::Pull { consumer, reply: reply.into(), body: body.to_vec() });
+        }
+        true
+    }
+
+    fn consumer(&self, stream: &str, name: &str) -> Option<Arc<Consumer>> {
+        let bound = self.account.stream(stream)?;
+        self.account.consumers.find(bound.stream.id(), name)
+    }
+
+    fn gather_ack(&mut self, ack: Ack) {
+        match self.work.last_mut() {
+            Some(Work::Acks(acks)) => acks.push(ack),
+            _ => self.work.push(Work::Acks(vec![ack])),
+        }
     }
 
     fn gather(&mut self, bound: &Arc<Bound>, message: &Message<'_>) {

@@ -15,13 +15,16 @@
 //!
 //! *Invariant:* an acknowledgement follows the sync that makes it true.
 //!
-//! Not for: consumers, mirrors, sources, which are not built: nobody answers on their subjects, and configurations that ask
-//! for what is not built are refused.
+//! Consumers are in [`consumer`].
+//!
+//! Not for: mirrors, sources, snapshots, which are not built: nobody answers on their subjects, and configurations that
+//! ask for what is not built are refused.
 
 pub(crate) mod account;
 pub(crate) mod acks;
 pub(crate) mod api;
 mod config;
+pub(crate) mod consumer;
 mod error;
 mod headers;
 pub(crate) mod intake;
@@ -31,3 +34,6 @@ mod tests;
 mod time;
 
 pub use stored::format;
+
+/// The level of the API: what clients take as a promise.
+pub(crate) const API_LEVEL: u32 = 1;

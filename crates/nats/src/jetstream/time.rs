@@ -39,6 +39,31 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     Some(days_of(year, month, day) * DAY_MS + whole + (second * 1_000.0).round() as i64)
 }
 
+/// Nanoseconds of a span as Go writes it: `1h2m3.5s`, `20ms`; `None` when it does not read.
+pub(crate) fn duration_ns(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at_checked(unit_at)?;
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(unit_end)?;
+        let factor = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3_600e9,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * factor;
+        rest = after;
+    }
+    // Far below the end of 64 bits, or not a span that anybody means.
+    (!text.is_empty() && total < 9e18).then_some(total as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::fields;
-use crate::jetstream::{account::Account, config::Storage};
-
-/// The level of the API: what clients take as a promise.
-const LEVEL: u32 = 1;
+use crate::jetstream::{API_LEVEL, account::Account, config::Storage};
 
 pub(super) fn answer(account: &Account) -> Map<String, Value> {
     let streams = account.streams();
@@ -30,8 +27,8 @@ pub(super) fn answer(account: &Account) -> Map<String, Value> {
         ("reserved_memory", 0.into()),
         ("reserved_storage", 0.into()),
         ("streams", streams.len().into()),
-        ("consumers", 0.into()),
+        ("consumers", account.consumers.count().into()),
         ("limits", limits),
-        ("api", json!({ "level": LEVEL, "total": 0, "errors": 0 })),
+        ("api", json!({ "level": API_LEVEL, "total": 0, "errors": 0 })),
     ])
 }

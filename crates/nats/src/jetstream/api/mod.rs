@@ -1,6 +1,10 @@
 //! The API: requests by subject, one file per kind.
 
 mod account_info;
+mod consumer_create;
+mod consumer_delete;
+mod consumer_info;
+mod consumer_pause;
 mod direct_get;
 mod message;
 mod msg_delete;
@@ -15,6 +19,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use self::consumer_create::Form;
 use super::{
     account::{Account, Bound},
     error::ApiError,
@@ -42,6 +47,12 @@ pub(crate) enum Request {
     MsgDelete(String),
     /// Of a stream; the last message of a subject, where there is one.
     DirectGet(String, Option<String>),
+    ConsumerCreate(String, Form),
+    ConsumerInfo(String, String),
+    ConsumerDelete(String, String),
+    ConsumerPause(String, String),
+    ConsumerNames(String),
+    ConsumerList(String),
 }
 
 /// An answer, ready to be sent.
@@ -65,6 +76,9 @@ impl Request {
             let answers = account.stream(stream).is_some_and(|bound| bound.config.allow_direct);
             return answers.then(|| Request::DirectGet(stream.to_owned(), key.map(str::to_owned)));
         }
+        if let Some(rest) = subject.strip_prefix("CONSUMER.") {
+            return Request::of_consumer(rest);
+        }
         let tokens: Vec<&str> = subject.split('.').collect();
         let name = |name: &&str| (*name).to_owned();
         Some(match tokens.as_slice() {
@@ -82,6 +96,31 @@ impl Request {
         })
     }
 
+    /// The request of a subject after `CONSUMER.`.
+    fn of_consumer(subject: &str) -> Option<Self> {
+        let tokens: Vec<&str> = subject.splitn(4, '.').collect();
+        let name = |name: &str| name.to_owned();
+        Some(match tokens.as_slice() {
+            ["DURABLE", "CREATE", stream, consumer] if !consumer.contains('.') => {
+                Request::ConsumerCreate(name(stream), Form::Durable { consumer: name(consumer) })
+            }
+            ["CREATE", stream] => Request::ConsumerCreate(name(stream), Form::Unnamed),
+            ["CREATE", stream, consumer] => {
+                Request::ConsumerCreate(name(stream), Form::Named { consumer: name(consumer), filter: None })
+            }
+            ["CREATE", stream, consumer, filter] => {
+                let filter = Some(name(filter));
+                Request::ConsumerCreate(name(stream), Form::Named { consumer: name(consumer), filter })
+            }
+            ["INFO", stream, consumer] => Request::ConsumerInfo(name(stream), name(consumer)),
+            ["DELETE", stream, consumer] => Request::ConsumerDelete(name(stream), name(consumer)),
+            ["PAUSE", stream, consumer] => Request::ConsumerPause(name(stream), name(consumer)),
+            ["NAMES", stream] => Request::ConsumerNames(name(stream)),
+            ["LIST", stream] => Request::ConsumerList(name(stream)),
+            _ => return None,
+        })
+    }
+
     /// The middle of its answer's type.
     fn kind(&self) -> &'static str {
         match self {
@@ -95,6 +134,12 @@ impl Request {
             Request::StreamList => "stream_list",
             Request::MsgGet(_) | Request::DirectGet(..) => "stream_msg_get",
             Request::MsgDelete(_) => "stream_msg_delete",
+            Request::ConsumerCreate(..) => "consumer_create",
+            Request::ConsumerInfo(..) => "consumer_info",
+            Request::ConsumerDelete(..) => "consumer_delete",
+            Request::ConsumerPause(..) => "consumer_pause",
+            Request::ConsumerNames(_) => "consumer_names",
+            Request::ConsumerList(_) => "consumer_list",
         }
     }
 
@@ -114,6 +159,14 @@ impl Request {
             Request::StreamPurge(stream) => stream_purge::answer(server, account, stream, body).await,
             Request::MsgGet(stream) => msg_get::answer(server, account, stream, body).await,
             Request::MsgDelete(stream) => msg_delete::answer(server, account, stream, body).await,
+            Request::ConsumerCreate(stream, form) => {
+                consumer_create::answer(server, account, stream, form, body).await
+            }
+            Request::ConsumerInfo(of, name) => consumer_info::answer(server, account, of, name, body),
+            Request::ConsumerDelete(of, name) => consumer_delete::answer(server, account, of, name, body).await,
+            Request::ConsumerPause(of, name) => consumer_pause::answer(server, account, of, name, body).await,
+            Request::ConsumerNames(of) => consumer_info::names(account, of, body),
+            Request::ConsumerList(of) => consumer_info::list(server, account, of, body),
         };
         vec![Answer { headers: Vec::new(), body: self.json(answered) }]
     }

@@ -42,7 +42,7 @@ pub(super) async fn create(server: &Server, account: &Account, name: &str, body:
     };
     broker.durable(wait).await.map_err(|error| ApiError::of(&error))?;
     let bound = stream(account, name)?;
-    let mut answer = describe(server, &bound).await?;
+    let mut answer = describe(server, account, &bound).await?;
     answer.insert("did_create".to_owned(), true.into());
     Ok(answer)
 }
@@ -76,7 +76,7 @@ pub(super) async fn update(server: &Server, account: &Account, name: &str, body:
     };
     broker.durable(wait).await.map_err(|error| ApiError::of(&error))?;
     let bound = stream(account, name)?;
-    describe(server, &bound).await
+    describe(server, account, &bound).await
 }
 
 /// Deletes a stream with its messages.

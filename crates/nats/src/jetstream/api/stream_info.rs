@@ -34,7 +34,7 @@ pub(super) async fn answer(server: &Server, account: &Account, name: &str, body:
     let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
     let bound = stream(account, name)?;
     let mut all = fields([("total", 0.into()), ("offset", 0.into()), ("limit", 0.into())]);
-    all.extend(describe(server, &bound).await?);
+    all.extend(describe(server, account, &bound).await?);
     all.insert("cluster".to_owned(), json!({ "leader": server.id }));
     let Some(Value::Object(state)) = all.get_mut("state") else { return Ok(all) };
     if asked.deleted_details {
@@ -67,6 +67,7 @@ pub(super) async fn answer(server: &Server, account: &Account, name: &str, body:
 /// Configuration, state and times of a stream.
 pub(super) async fn describe(
     server: &Server,
+    account: &Account,
     bound: &Bound,
 ) -> std::result::Result<Map<String, Value>, ApiError> {
     // What is too old goes before it is counted.
@@ -77,12 +78,16 @@ pub(super) async fn describe(
     Ok(fields([
         ("config", super::json(&bound.config)),
         ("created", time::text(created_ms(bound.stream.settings())).into()),
-        ("state", state(server, bound).await?.into()),
+        ("state", state(server, account, bound).await?.into()),
         ("ts", time::text(now_ms).into()),
     ]))
 }
 
-async fn state(server: &Server, bound: &Bound) -> std::result::Result<Map<String, Value>, ApiError> {
+async fn state(
+    server: &Server,
+    account: &Account,
+    bound: &Bound,
+) -> std::result::Result<Map<String, Value>, ApiError> {
     let (partition, stats) = (&bound.partition, bound.partition.stats());
     let bounds = partition.bounds();
     let first = message::at_or_after(server, bound, bounds.start).await?;
@@ -109,6 +114,6 @@ async fn state(server: &Server, bound: &Bound) -> std::result::Result<Map<String
     if gone > 0 && stats.records > 0 {
         state.insert("num_deleted".to_owned(), gone.into());
     }
-    state.insert("consumer_count".to_owned(), 0.into());
+    state.insert("consumer_count".to_owned(), account.consumers.count_of(bound.stream.id()).into());
     Ok(state)
 }

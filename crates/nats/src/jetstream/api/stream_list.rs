@@ -56,7 +56,7 @@ pub(super) async fn list(server: &Server, account: &Account, body: &[u8]) -> Ans
     let (streams, about) = page(account, body, STREAMS_MAX)?;
     let mut all: Vec<Value> = Vec::with_capacity(streams.len());
     for bound in &streams {
-        all.push(describe(server, bound).await?.into());
+        all.push(describe(server, account, bound).await?.into());
     }
     let mut answer = fields(about);
     answer.insert("streams".to_owned(), all.into());

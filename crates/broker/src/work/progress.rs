@@ -1,0 +1,53 @@
+//! How far a cursor is, and what it is for.
+
+use bytes::Bytes;
+use model::{Offset, Result, Seq};
+use route::{Pattern, Syntax};
+use store::Class;
+
+use super::{OPEN_LEN, Work, gone, state};
+
+/// How far a work cursor is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkProgress {
+    /// Everything below is settled.
+    pub floor: Offset,
+    /// The offset after its last delivery.
+    pub delivered_end: Offset,
+    /// Records that were delivered and are not settled, whether somebody has them or they are to be delivered again.
+    pub outstanding: u64,
+    /// Those among them that were delivered more than once.
+    pub redelivered: u64,
+}
+
+impl Work {
+    /// How far the cursor is, after leases and delays have ended whose time has come. Takes time with what is out.
+    pub fn progress(&self) -> Result<WorkProgress> {
+        self.with_now(|work| {
+            let outstanding = work.cursor.outstanding();
+            WorkProgress {
+                floor: work.cursor.floor(),
+                delivered_end: work.cursor.delivered_end(),
+                outstanding: outstanding.count,
+                redelivered: outstanding.redelivered,
+            }
+        })
+    }
+
+    /// Makes the cursor one for records whose route key matches one of `filter` (empty = all). What it passed over stays
+    /// passed over. Wait for the sequence. [`model::ErrorKind::Invalid`] for a filter that does not read.
+    pub fn set_filter(&self, filter: Vec<String>) -> Result<Seq> {
+        let patterns = filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ALL));
+        let patterns: Box<[Pattern]> = patterns.collect::<Result<_>>()?;
+        let store = self.broker.store();
+        let len = OPEN_LEN + self.name.len() + filter.iter().map(String::len).sum::<usize>();
+        let permit = store.reserve(len, Class::Drain)?;
+        let mut locked = store.lock(&[self.partition.log()]);
+        let mut log = locked.log(self.partition.log_id())?;
+        let work = log.attached().work_mut(&self.name).ok_or_else(gone)?;
+        let note: Bytes = state::filter_note(&self.name, &filter);
+        work.set_filter(filter, patterns);
+        log.note(note);
+        Ok(store.commit(permit, locked))
+    }
+}

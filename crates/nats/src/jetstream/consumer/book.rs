@@ -1,0 +1,253 @@
+//! The consumers of an account. Durable ones are documents beside their cursors; the others are gone after a restart.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use broker::{Broker, DocumentKey, LeaseKind, Stream, Watch, Work};
+use bytes::Bytes;
+use model::{Namespace, Offset, Result, Seq, StreamId};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    Consumer, Pending, State,
+    config::{AckPolicy, ConsumerConfig},
+    courier::Courier,
+    flow::Flow,
+    source::{Reader, Source},
+};
+use crate::core::{fanout::Fanout, hub::Hub};
+
+/// Whose documents they are.
+const DIALECT: &str = "nats.consumer";
+
+/// How the names of their cursors begin.
+const WORK_PREFIX: &str = "consumer-";
+
+/// An account's consumers, by stream and name.
+pub(crate) struct Book {
+    broker: Broker,
+    namespace: Namespace,
+    hub: Arc<Hub>,
+    pending_len_max: usize,
+    by_stream: RwLock<HashMap<StreamId, BTreeMap<String, Arc<Consumer>>>>,
+}
+
+/// What is kept of a durable consumer.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    config: ConsumerConfig,
+    created_ms: i64,
+    /// The offset at which it began.
+    start: u64,
+    /// The name of its cursor.
+    work: String,
+}
+
+/// What a consumer is made of.
+pub(super) struct Parts {
+    pub config: ConsumerConfig,
+    pub created_ms: i64,
+    pub start: Offset,
+    pub work: Option<Work>,
+    pub firsts: Vec<Offset>,
+}
+
+impl Book {
+    pub(crate) fn new(broker: Broker, namespace: Namespace, hub: Arc<Hub>, pending_len_max: usize) -> Self {
+        Book { broker, namespace, hub, pending_len_max, by_stream: RwLock::default() }
+    }
+
+    /// Takes up the consumers that were there before a restart, and lets go of the cursors of those that are not.
+    pub(crate) fn load(self: &Arc<Self>) {
+        let mut known: Vec<(StreamId, String)> = Vec::new();
+        for (key, body) in self.broker.documents(DIALECT) {
+            if key.namespace != self.namespace {
+                continue;
+            }
+            match self.take_up(&key, &body) {
+                Some((consumer, work)) => known.push((consumer, work)),
+                None => {
+                    tracing::info!(consumer = key.name, "a consumer whose stream is gone is forgotten");
+                    self.log(self.broker.put_document(key, None));
+                }
+            }
+        }
+        for stream in self.broker.streams(&self.namespace, Some(model::Kind::Log)) {
+            let Some(partition) = stream.partitions().first() else { continue };
+            for view in self.broker.works(partition) {
+                let is_known = known.iter().any(|(id, work)| *id == stream.id() && **work == *view.name);
+                if view.name.starts_with(WORK_PREFIX)
+                    && !is_known
+                    && let Some(work) = self.broker.work(partition, &view.name)
+                {
+                    self.log(work.close());
+                }
+            }
+        }
+    }
+
+    fn take_up(self: &Arc<Self>, key: &DocumentKey, body: &[u8]) -> Option<(StreamId, String)> {
+        let (id, _) = key.name.split_once('/')?;
+        let id = StreamId(u128::from_str_radix(id, 16).ok()?);
+        let kept: Kept = serde_json::from_slice(body).ok()?;
+        let stream = self.broker.stream_by_id(id)?;
+        let work = self.broker.work(stream.partitions().first()?, &kept.work)?;
+        let parts = Parts {
+            config: kept.config,
+            created_ms: kept.created_ms,
+            start: Offset(kept.start),
+            work: Some(work),
+            firsts: Vec::new(),
+        };
+        let consumer = self.enter(&stream, parts)?;
+        self.start(&consumer, Vec::new());
+        Some((id, kept.work))
+    }
+
+    fn log(&self, done: Result<Seq>) {
+        if let Err(error) = done {
+            tracing::warn!(%error, "what is left of a consumer could not be removed");
+        }
+    }
+
+    /// The name of a new cursor.
+    pub(super) fn work_name(&self, consumer: &str) -> String {
+        format!("{WORK_PREFIX}{:016x}-{consumer}", self.broker.env().random.u64())
+    }
+
+    /// The consumer of that name.
+    pub(crate) fn find(&self, stream: StreamId, name: &str) -> Option<Arc<Consumer>> {
+        self.by_stream.read().get(&stream)?.get(name).cloned()
+    }
+
+    /// The consumers of a stream, by name.
+    pub(crate) fn of_stream(&self, stream: StreamId) -> Vec<Arc<Consumer>> {
+        self.by_stream.read().get(&stream).map(|all| all.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How many consumers a stream has.
+    pub(crate) fn count_of(&self, stream: StreamId) -> usize {
+        self.by_stream.read().get(&stream).map_or(0, BTreeMap::len)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_stream.read().values().map(BTreeMap::len).sum()
+    }
+
+    /// Puts a consumer in, which is not working yet. `None` where the stream has no partition.
+    pub(super) fn enter(&self, stream: &Stream, parts: Parts) -> Option<Arc<Consumer>> {
+        let partition = stream.partitions().first()?.clone();
+        let progress = parts.work.as_ref().and_then(|work| work.progress().ok()).unwrap_or_default();
+        let sent_end = parts.start.max(progress.delivered_end);
+        let name = parts.config.name.clone();
+        let firsts_end = parts.firsts.last().map_or(sent_end, |last| last.plus(1));
+        let state = State {
+            patterns: parts.config.patterns().into(),
+            config: Arc::new(parts.config),
+            // How often messages were sent before a restart is not kept: it is taken that each was sent once.
+            sent: sent_end.since(parts.start),
+            sent_end,
+            counted_from: sent_end.max(firsts_end),
+            firsts_left: parts.firsts.len() as u64,
+            last_sent_ms: None,
+            last_ack_ms: None,
+            used: Instant::now(),
+            requests: Default::default(),
+            flow: Flow::default(),
+            is_bound: false,
+            is_deleted: false,
+            pending: Pending::default(),
+        };
+        let consumer = Arc::new(Consumer {
+            stream: stream.key().name.to_string(),
+            stream_id: stream.id(),
+            name: name.clone(),
+            created_ms: parts.created_ms,
+            partition,
+            broker: self.broker.clone(),
+            hub: self.hub.clone(),
+            work: parts.work,
+            start: parts.start,
+            signal: Arc::new(Notify::new()),
+            watch: Watch::new(),
+            state: Mutex::new(state),
+        });
+        self.by_stream.write().entry(stream.id()).or_default().insert(name, consumer.clone());
+        Some(consumer)
+    }
+
+    /// Lets a consumer work.
+    pub(super) fn start(self: &Arc<Self>, consumer: &Arc<Consumer>, firsts: Vec<Offset>) {
+        let config = consumer.config();
+        if config.is_push() {
+            self.hub.observe(config.deliver_subject.as_bytes(), &consumer.signal);
+        }
+        let source = match &consumer.work {
+            Some(work) => {
+                let kind = match (config.ack_policy, config.is_durable()) {
+                    (AckPolicy::None, _) => LeaseKind::Taken,
+                    (_, true) => LeaseKind::Recorded,
+                    (_, false) => LeaseKind::Volatile,
+                };
+                Source::Leased { work: work.clone(), holder: self.broker.new_holder_id(), kind }
+            }
+            None => {
+                let next = consumer.state.lock().counted_from;
+                Source::Read(Reader { next, firsts: firsts.into() })
+            }
+        };
+        let out = Fanout::new(self.hub.clone(), self.broker.env().random.u64());
+        let courier = Courier::new(consumer.clone(), self.clone(), source, out, self.pending_len_max);
+        tokio::spawn(courier.run());
+    }
+
+    fn key(&self, consumer: &Consumer) -> DocumentKey {
+        let name = format!("{:032x}/{}", consumer.stream_id.0, consumer.name);
+        DocumentKey { dialect: DIALECT.to_owned(), namespace: self.namespace.clone(), name }
+    }
+
+    /// Keeps a durable consumer as it is now. The sequence to wait for.
+    pub(crate) fn keep(&self, consumer: &Consumer) -> Result<Seq> {
+        let config = consumer.config();
+        let Some(work) = consumer.work.as_ref().filter(|_| config.is_durable()) else { return Ok(Seq(0)) };
+        let kept = Kept {
+            config: (*config).clone(),
+            created_ms: consumer.created_ms,
+            start: consumer.start.0,
+            work: work.name().to_owned(),
+        };
+        let body = serde_json::to_vec(&kept).unwrap_or_default();
+        self.broker.put_document(self.key(consumer), Some(Bytes::from(body)))
+    }
+
+    /// Takes a consumer out with all that is kept of it; nothing happens when that was done. The sequence to wait for.
+    pub(crate) fn forget(&self, consumer: &Arc<Consumer>) -> Result<Seq> {
+        {
+            let mut by_stream = self.by_stream.write();
+            let Some(all) = by_stream.get_mut(&consumer.stream_id) else { return Ok(Seq(0)) };
+            if !all.get(&consumer.name).is_some_and(|known| Arc::ptr_eq(known, consumer)) {
+                return Ok(Seq(0));
+            }
+            all.remove(&consumer.name);
+            if all.is_empty() {
+                by_stream.remove(&consumer.stream_id);
+            }
+        }
+        let config = consumer.config();
+        self.hub.ignore(config.deliver_subject.as_bytes(), &consumer.signal);
+        let mut wait = Seq(0);
+        if config.is_durable() {
+            wait = self.broker.put_document(self.key(consumer), None)?;
+        }
+        if let Some(work) = &consumer.work {
+            // With its stream the cursor is gone already.
+            wait = wait.max(work.close().unwrap_or(Seq(0)));
+        }
+        Ok(wait)
+    }
+}
