@@ -18,6 +18,7 @@ use crate::{
     session::account_of,
 };
 
+mod jetstream;
 mod time;
 
 use time::{elapsed, rfc3339};
@@ -132,11 +133,12 @@ impl Registry {
 
 impl Server {
     /// What `path` of the original's monitoring answers; `None` for what is not there.
-    pub fn monitor(&self, path: &str, query: &BTreeMap<String, String>) -> Option<Value> {
+    pub fn monitor(self: &Arc<Self>, path: &str, query: &BTreeMap<String, String>) -> Option<Value> {
         match path {
             "/varz" => Some(self.varz()),
             "/connz" => Some(self.connz(query)),
             "/subsz" | "/subscriptionsz" => Some(self.subsz()),
+            "/jsz" => Some(self.jsz(query)),
             _ => None,
         }
     }
@@ -163,6 +165,7 @@ impl Server {
             "start": rfc3339(self.registry.started_ms),
             "now": rfc3339(now),
             "uptime": elapsed(now - self.registry.started_ms),
+            "jetstream": { "config": { "max_memory": -1, "max_storage": -1 } },
             "connections": state.live.len(),
             "total_connections": state.connection_count,
             "in_msgs": traffic.in_messages,

@@ -137,6 +137,12 @@ impl Server {
         self.accounts.write().entry(tenant.into()).or_insert_with(make).clone()
     }
 
+    /// The accounts that somebody used, and the one that everybody is in by default.
+    pub(crate) fn accounts(&self) -> Vec<Arc<Account>> {
+        self.account("public");
+        self.accounts.read().values().cloned().collect()
+    }
+
     /// A seed for a session's own choices.
     pub(crate) fn seed(&self) -> u64 {
         self.broker.env().random.u64()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use broker::{
-    Durability, Overflow, Retention, StreamSettings, TimeSource,
+    Durability, Mode, Overflow, Retention, StreamSettings, TimeSource,
     routing::{Pattern, Token},
 };
 use serde::{Deserialize, Serialize};
@@ -229,7 +229,6 @@ impl StreamConfig {
     /// What is not built is refused, not stored and forgotten.
     fn check_built(&self) -> Result<(), ApiError> {
         let not_built = [
-            (self.retention != RetentionPolicy::Limits, "retention other than limits"),
             (self.mirror.is_some(), "mirror"),
             (self.sources.is_some(), "sources"),
             (self.placement.is_some(), "placement"),
@@ -297,7 +296,13 @@ impl StreamConfig {
     /// What the broker keeps, made at `created_ms`.
     pub(crate) fn settings(&self, created_ms: i64) -> StreamSettings {
         let overflow = |refuses: bool| if refuses { Overflow::Refuse } else { Overflow::DropOldest };
+        let mode = match self.retention {
+            RetentionPolicy::Limits => Mode::Log,
+            RetentionPolicy::Interest => Mode::Interest,
+            RetentionPolicy::Workqueue => Mode::Queue,
+        };
         let mut settings = StreamSettings {
+            mode,
             durability: if self.storage == Storage::Memory { Durability::Memory } else { Durability::Fsync },
             retention: Retention { time_ms: ms(self.max_age), ..Retention::default() },
             record_len_max: u32::try_from(self.max_msg_size).ok(),
@@ -316,6 +321,11 @@ impl StreamConfig {
         }
         settings.extras.insert(CREATED.to_owned(), created_ms.to_string());
         settings
+    }
+
+    /// Whether its messages are gone after a restart.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.storage == Storage::Memory
     }
 
     /// Whether its messages go as they are acknowledged.
@@ -457,7 +467,7 @@ mod tests {
             assert_eq!(refused(json), (err_code, text.to_owned()), "{json}");
         }
         assert_eq!(refused(r#"{"name":"a.b"}"#).0, 10_052);
-        assert_eq!(refused(r#"{"name":"T","retention":"interest"}"#).0, 10_052);
+        assert_eq!(refused(r#"{"name":"T","retention":"other"}"#).0, 10_025);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::tests::{Peer, Rig};
 
+mod consumers;
+
 /// A client that asks and reads answers.
 struct Asker {
     peer: Peer,
@@ -121,7 +123,7 @@ async fn a_stream_is_made_found_changed_and_deleted() {
 async fn requests_of_what_is_not_built_find_nobody() {
     let rig = Rig::new();
     let mut asker = Asker::new(&rig).await;
-    for subject in ["$JS.API.CONSUMER.CREATE.S", "$JS.API.FOO", "$JS.API.DIRECT.GET.S"] {
+    for subject in ["$JS.API.CONSUMER.MSG.NEXT.S.c", "$JS.API.FOO", "$JS.API.DIRECT.GET.S", "$JS.ACK.S.c.1.1.1.1.1"] {
         let (headers, _) = asker.ask(subject, "{}").await;
         assert!(headers.starts_with("NATS/1.0 503"), "{subject}: {headers:?}");
     }

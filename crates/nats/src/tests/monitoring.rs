@@ -65,3 +65,19 @@ async fn what_waits_for_all_is_bounded_and_who_does_not_read_pays() {
     let got = slow.rest().await;
     assert!(got.len() < 300 * received.len(), "{} bytes", got.len());
 }
+
+#[tokio::test]
+async fn jsz_counts_streams_and_consumers() {
+    let rig = Rig::new();
+    let jsz = |query: &[(&str, &str)]| {
+        let query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        rig.server.monitor("/jsz", &query).unwrap()
+    };
+    assert_eq!(jsz(&[])["streams"], 0);
+    let mut peer = rig.client().await;
+    peer.send("PUB $JS.API.STREAM.CREATE.S 12\r\n{\"name\":\"S\"}\r\n").await;
+    peer.sync().await;
+    let all = jsz(&[("consumers", "true")]);
+    assert_eq!(all["streams"], 1, "{all}");
+    assert_eq!(all["account_details"][0]["stream_detail"][0]["name"], "S", "{all}");
+}

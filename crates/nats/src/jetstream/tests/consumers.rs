@@ -1,0 +1,364 @@
+//! Consumers as a client sees them.
+
+use std::time::Duration;
+
+use super::*;
+
+/// What came: subject, where to answer, headers, body.
+#[derive(Debug, PartialEq, Eq)]
+struct Got {
+    subject: String,
+    reply: String,
+    headers: String,
+    body: String,
+}
+
+impl Asker {
+    /// The next message with all that is said about it.
+    async fn got(&mut self) -> Got {
+        let line = self.peer.line().await;
+        let tokens: Vec<&str> = line.split_whitespace().collect();
+        let has_headers = tokens[0] == "HMSG";
+        let counts = if has_headers { 2 } else { 1 };
+        let reply = if tokens.len() > 3 + counts { tokens[3].to_owned() } else { String::new() };
+        let len: usize = tokens[tokens.len() - 1].parse().unwrap();
+        let headers_len: usize = if has_headers { tokens[tokens.len() - 2].parse().unwrap() } else { 0 };
+        let mut text = String::new();
+        while text.len() < len + 2 {
+            text += &self.peer.line().await;
+        }
+        text.truncate(len);
+        let body = text.split_off(headers_len);
+        Got { subject: tokens[1].to_owned(), reply, headers: text, body }
+    }
+
+    /// The status that comes next.
+    async fn status(&mut self) -> String {
+        let got = self.got().await;
+        got.headers.lines().next().unwrap_or_default().trim_start_matches("NATS/1.0 ").to_owned()
+    }
+
+    async fn next(&mut self, consumer: &str, body: &str) {
+        let text = format!("PUB $JS.API.CONSUMER.MSG.NEXT.S.{consumer} re {}\r\n{body}\r\n", body.len());
+        self.peer.send(&text).await;
+    }
+
+    async fn consumer(&mut self, config: Value) -> Value {
+        let name = config["durable_name"].as_str().unwrap_or_default().to_owned();
+        let body = json!({ "stream_name": "S", "config": config });
+        let subject =
+            if name.is_empty() { "CONSUMER.CREATE.S".to_owned() } else { format!("CONSUMER.CREATE.S.{name}") };
+        self.api(&subject, body).await
+    }
+
+    /// A stream `S` with so many messages.
+    async fn stream(&mut self, count: usize) {
+        self.create(json!({"name": "S", "subjects": ["a.*"]})).await;
+        for n in 0..count {
+            self.put(&format!("a.{n}")).await;
+        }
+    }
+
+    async fn ack(&mut self, got: &Got, body: &str) {
+        let (_, answer) = self.ask(&got.reply, body).await;
+        assert_eq!(answer, "");
+    }
+}
+
+#[tokio::test]
+async fn a_pull_consumer_is_served_and_acknowledged() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(3).await;
+    let made = asker.consumer(json!({"durable_name": "c", "ack_policy": "explicit"})).await;
+    assert_eq!(made["type"], "io.nats.jetstream.api.v1.consumer_create_response", "{made}");
+    assert_eq!((&made["num_pending"], &made["config"]["max_waiting"]), (&json!(3), &json!(512)));
+    asker.next("c", "2").await;
+    let one = asker.got().await;
+    assert_eq!((one.subject.as_str(), one.body.as_str()), ("a.0", "x"));
+    assert!(one.reply.starts_with("$JS.ACK.S.c.1.1.1.") && one.reply.ends_with(".2"), "{}", one.reply);
+    let two = asker.got().await;
+    assert!(two.reply.starts_with("$JS.ACK.S.c.1.2.2."), "{}", two.reply);
+    asker.ack(&one, "").await;
+    asker.ack(&two, "-NAK").await;
+    asker.next("c", "").await;
+    let again = asker.got().await;
+    assert!(again.reply.starts_with("$JS.ACK.S.c.2.2.3."), "{}", again.reply);
+    asker.ack(&again, "+TERM no use").await;
+    let info = asker.api("CONSUMER.INFO.S.c", Value::Null).await;
+    assert_eq!(info["ack_floor"]["stream_seq"], 2, "{info}");
+    assert_eq!((&info["num_ack_pending"], &info["num_pending"]), (&json!(0), &json!(1)));
+    assert_eq!(asker.api("STREAM.INFO.S", Value::Null).await["state"]["consumer_count"], 1);
+    assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["consumers"], json!(["c"]));
+    assert_eq!(asker.api("CONSUMER.DELETE.S.c", Value::Null).await["success"], true);
+    assert_eq!(err_code(&asker.api("CONSUMER.INFO.S.c", Value::Null).await), 10_014);
+    let (headers, _) = asker.ask("$JS.API.CONSUMER.MSG.NEXT.S.c", "").await;
+    assert!(headers.starts_with("NATS/1.0 503"), "{headers}");
+}
+
+#[tokio::test]
+async fn requests_end_with_the_originals_statuses() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(2).await;
+    let config = json!({"durable_name": "c", "ack_policy": "explicit", "max_waiting": 1, "max_batch": 5,
+        "max_expires": 2_000_000_000_i64, "max_bytes": 1000});
+    asker.consumer(config).await;
+    for (body, expected) in [
+        (r#"{"batch":6}"#, "409 Exceeded MaxRequestBatch of 5"),
+        (r#"{"expires":3000000000}"#, "409 Exceeded MaxRequestExpires of 2s"),
+        (r#"{"max_bytes":2000}"#, "409 Exceeded MaxRequestMaxBytes of 1000"),
+        (r#"{"expires":1000000000,"idle_heartbeat":600000000}"#, "400 Bad Request - heartbeat value too large"),
+        (r#"{"priority":10}"#, "400 Bad Request - Priority must be between 0 and 9"),
+        (r#"{"batch":1,"max_bytes":20}"#, "409 Message Size Exceeds MaxBytes"),
+    ] {
+        asker.next("c", body).await;
+        assert_eq!(asker.status().await, expected, "{body}");
+    }
+    asker.next("c", r#"{"batch":1,"max_bytes":500}"#).await;
+    assert_eq!(asker.got().await.body, "x");
+    assert_eq!(asker.status().await, "409 Batch Completed");
+    asker.next("c", r#"{"batch":5,"no_wait":true}"#).await;
+    assert_eq!(asker.got().await.body, "x");
+    assert_eq!(asker.status().await, "404 No Messages");
+    asker.next("c", r#"{"expires":500000000,"idle_heartbeat":200000000}"#).await;
+    asker.next("c", r#"{"expires":500000000}"#).await;
+    assert_eq!(asker.status().await, "409 Exceeded MaxWaiting");
+    assert_eq!(asker.status().await, "100 Idle Heartbeat");
+    assert_eq!(asker.status().await, "100 Idle Heartbeat");
+    assert_eq!(asker.status().await, "408 Request Timeout");
+    asker.next("c", r#"{"expires":2000000000}"#).await;
+    asker.peer.send("PUB $JS.API.CONSUMER.DELETE.S.c other 0\r\n\r\n").await;
+    assert_eq!(asker.status().await, "409 Consumer Deleted");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_refused_in_the_originals_words() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(0).await;
+    let all = [
+        (json!({"durable_name": "c", "filter_subject": "a.b", "filter_subjects": ["a.c"]}), 10_136),
+        (json!({"durable_name": "c", "filter_subjects": ["a.*", "a.b"]}), 10_138),
+        (json!({"durable_name": "c", "filter_subjects": ["a.b", ""]}), 10_139),
+        (json!({"durable_name": "c", "filter_subject": "z"}), 10_093),
+        (json!({"durable_name": "c", "deliver_policy": "by_start_sequence"}), 10_094),
+        (json!({"durable_name": "c", "deliver_policy": "all", "opt_start_seq": 2}), 10_094),
+        (json!({"durable_name": "c", "deliver_policy": "last_per_subject"}), 10_094),
+        (json!({"durable_name": "c", "max_deliver": 1, "backoff": [1, 2]}), 10_116),
+        (json!({"durable_name": "c", "idle_heartbeat": 1_000_000_000}), 10_088),
+        (json!({"durable_name": "c", "flow_control": true}), 10_089),
+        (json!({"durable_name": "c", "rate_limit_bps": 1}), 10_086),
+        (json!({"durable_name": "c", "deliver_subject": "d.*"}), 10_079),
+        (json!({"durable_name": "c", "deliver_subject": "a.x"}), 10_081),
+        (json!({"durable_name": "c", "deliver_subject": "d", "max_waiting": 1}), 10_080),
+        (json!({"durable_name": "c", "deliver_subject": "d", "idle_heartbeat": 1}), 10_083),
+        (json!({"durable_name": "c", "deliver_subject": "d", "flow_control": true}), 10_108),
+        (json!({"durable_name": "c", "num_replicas": 3}), 10_074),
+        (json!({"durable_name": "c", "nonsense": 3}), 10_025),
+        (json!({"durable_name": "c", "sample_freq": "x"}), 10_095),
+    ];
+    for (config, expected) in all {
+        let answer = asker.consumer(config.clone()).await;
+        assert_eq!(err_code(&answer), expected, "{config}: {answer}");
+    }
+    let config = json!({"durable_name": "c", "ack_policy": "explicit"});
+    let create = |action: &str, config: &Value| json!({"stream_name": "S", "config": config, "action": action});
+    let subject = "CONSUMER.CREATE.S.c";
+    assert_eq!(err_code(&asker.api(subject, create("update", &config)).await), 10_149);
+    assert_eq!(err_code(&asker.api(subject, create("create", &config)).await), 0);
+    assert_eq!(err_code(&asker.api(subject, create("create", &config)).await), 0);
+    let other = json!({"durable_name": "c", "ack_policy": "explicit", "description": "d"});
+    assert_eq!(err_code(&asker.api(subject, create("create", &other)).await), 10_148);
+    assert_eq!(err_code(&asker.api(subject, create("update", &other)).await), 0);
+    let other = json!({"durable_name": "c", "ack_policy": "all"});
+    assert_eq!(err_code(&asker.api(subject, create("", &other)).await), 10_012);
+    for (subject, config, expected) in [
+        ("CONSUMER.CREATE.S", json!({"durable_name": "d"}), 10_020),
+        ("CONSUMER.CREATE.S.d", json!({"durable_name": "e"}), 10_017),
+        ("CONSUMER.DURABLE.CREATE.S.d", json!({}), 10_018),
+        ("CONSUMER.CREATE.S.d.a.b", json!({"filter_subject": "a.c"}), 10_131),
+        ("CONSUMER.CREATE.S.d.a.b", json!({"filter_subjects": ["a.b"]}), 10_137),
+        ("CONSUMER.CREATE.T", json!({}), 10_056),
+    ] {
+        let answer = asker.api(subject, json!({"stream_name": "S", "config": config})).await;
+        assert_eq!(err_code(&answer), expected, "{subject}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_consumer_delivers_once_somebody_listens_with_heartbeats_and_flow_control() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(2).await;
+    let config = json!({"durable_name": "c", "deliver_subject": "d", "flow_control": true,
+        "idle_heartbeat": 200_000_000});
+    assert_eq!(err_code(&asker.consumer(config).await), 0);
+    asker.peer.send("SUB d 7\r\n").await;
+    assert_eq!((asker.got().await.subject, asker.got().await.subject), ("a.0".to_owned(), "a.1".to_owned()));
+    let beat = asker.got().await;
+    let expected = "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 2\r\nNats-Last-Stream: 2\r\n\r\n";
+    assert_eq!(beat.headers, expected);
+    asker.next("c", "").await;
+    assert_eq!(asker.status().await, "409 Consumer is push based");
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_in_time_comes_again_and_no_more_than_may_is_out() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(3).await;
+    let config = json!({"durable_name": "c", "ack_policy": "explicit", "max_ack_pending": 2,
+        "backoff": [100_000_000, 60_000_000_000_i64], "max_deliver": 3});
+    asker.consumer(config).await;
+    asker.next("c", r#"{"batch":10,"expires":5000000000}"#).await;
+    let replies = [asker.got().await.reply, asker.got().await.reply];
+    assert!(replies[1].starts_with("$JS.ACK.S.c.1.2."), "{replies:?}");
+    let again = [asker.got().await, asker.got().await];
+    assert!(again[0].reply.starts_with("$JS.ACK.S.c.2.1."), "{again:?}");
+    assert!(again[1].reply.starts_with("$JS.ACK.S.c.2.2."), "{again:?}");
+    asker.peer.send(&format!("PUB {} 0\r\n\r\n", again[0].reply)).await;
+    assert_eq!(asker.got().await.subject, "a.2");
+}
+
+#[tokio::test]
+async fn an_ephemeral_consumer_that_is_not_used_goes() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(1).await;
+    let made = asker.consumer(json!({"inactive_threshold": 200_000_000})).await;
+    let name = made["name"].as_str().unwrap().to_owned();
+    assert_eq!(name.len(), 8);
+    let config = json!({"ack_policy": "explicit", "inactive_threshold": 200_000_000});
+    asker.consumer(config).await;
+    assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["total"], 2);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["total"], 0);
+}
+
+#[tokio::test]
+async fn durable_consumers_are_there_after_a_restart_and_others_are_not() {
+    let mut rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(3).await;
+    asker.consumer(json!({"durable_name": "c", "ack_policy": "explicit"})).await;
+    asker.consumer(json!({"ack_policy": "explicit", "inactive_threshold": 60_000_000_000_i64})).await;
+    asker.next("c", "2").await;
+    let one = asker.got().await;
+    asker.got().await;
+    asker.ack(&one, "+ACK").await;
+    rig.reopen(0);
+    let mut asker = Asker::new(&rig).await;
+    assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["consumers"], json!(["c"]));
+    let info = asker.api("CONSUMER.INFO.S.c", Value::Null).await;
+    assert_eq!(info["ack_floor"]["stream_seq"], 1, "{info}");
+    assert_eq!((&info["num_ack_pending"], &info["num_pending"]), (&json!(1), &json!(1)));
+    asker.next("c", "1").await;
+    assert_eq!(asker.got().await.subject, "a.2");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_answered_after_its_sync() {
+    let mut rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(1).await;
+    asker.consumer(json!({"durable_name": "c", "ack_policy": "explicit"})).await;
+    rig.reopen(200);
+    let mut asker = Asker::new(&rig).await;
+    asker.next("c", "1").await;
+    let got = asker.got().await;
+    let began = tokio::time::Instant::now();
+    asker.ack(&got, "+ACK").await;
+    assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn headers_only_says_how_long_the_body_was_and_all_settles_what_is_before() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(3).await;
+    asker.publish("a.h", &[("K", "v")], "body").await;
+    let config = json!({"durable_name": "c", "ack_policy": "all", "headers_only": true});
+    asker.consumer(config).await;
+    asker.next("c", "4").await;
+    let mut last = asker.got().await;
+    assert_eq!((last.headers.as_str(), last.body.as_str()), ("NATS/1.0\r\nNats-Msg-Size: 1\r\n\r\n", ""));
+    for _ in 0..3 {
+        last = asker.got().await;
+    }
+    assert_eq!(last.headers, "NATS/1.0\r\nK: v\r\nNats-Msg-Size: 4\r\n\r\n");
+    asker.ack(&last, "").await;
+    let info = asker.api("CONSUMER.INFO.S.c", Value::Null).await;
+    assert_eq!((&info["num_ack_pending"], &info["ack_floor"]["stream_seq"]), (&json!(0), &json!(4)));
+}
+
+#[tokio::test]
+async fn a_paused_consumer_waits() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(1).await;
+    asker.consumer(json!({"durable_name": "c", "ack_policy": "explicit"})).await;
+    let paused = asker.api("CONSUMER.PAUSE.S.c", json!({"pause_until": "2999-01-01T00:00:00Z"})).await;
+    assert_eq!(paused["paused"], true, "{paused}");
+    asker.next("c", r#"{"expires":300000000}"#).await;
+    assert_eq!(asker.status().await, "408 Request Timeout");
+    assert_eq!(asker.api("CONSUMER.PAUSE.S.c", Value::Null).await["paused"], false);
+    asker.next("c", "").await;
+    assert_eq!(asker.got().await.subject, "a.0");
+}
+
+#[tokio::test]
+async fn a_work_queue_keeps_a_message_until_its_consumer_is_done_with_it() {
+    let mut rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.create(json!({"name": "S", "subjects": ["a.*"], "retention": "workqueue"})).await;
+    for n in 0..3 {
+        asker.put(&format!("a.{n}")).await;
+    }
+    for (config, expected) in [
+        (json!({"durable_name": "c", "ack_policy": "none"}), 10_084),
+        (json!({"durable_name": "c", "ack_policy": "all"}), 10_098),
+        (json!({"durable_name": "c", "ack_policy": "explicit", "deliver_policy": "new"}), 10_101),
+        (json!({"durable_name": "c", "ack_policy": "explicit", "filter_subject": "a.0"}), 0),
+        (json!({"durable_name": "d", "ack_policy": "explicit"}), 10_099),
+        (json!({"durable_name": "d", "ack_policy": "explicit", "filter_subject": "a.*"}), 10_100),
+        (json!({"durable_name": "d", "ack_policy": "explicit", "filter_subjects": ["a.1", "a.2"]}), 0),
+    ] {
+        let answer = asker.consumer(config.clone()).await;
+        assert_eq!(err_code(&answer), expected, "{config}: {answer}");
+    }
+    asker.next("d", "2").await;
+    let (one, two) = (asker.got().await, asker.got().await);
+    assert_eq!((one.subject.as_str(), two.subject.as_str()), ("a.1", "a.2"));
+    asker.ack(&one, "").await;
+    assert_eq!(asker.state("S").await, [2, 1, 3]);
+    asker.next("c", "1").await;
+    let zero = asker.got().await;
+    asker.ack(&zero, "").await;
+    assert_eq!(asker.state("S").await, [1, 3, 3]);
+    rig.reopen(0);
+    let mut asker = Asker::new(&rig).await;
+    assert_eq!(asker.state("S").await, [1, 3, 3]);
+    asker.ack(&two, "").await;
+    assert_eq!(asker.state("S").await, [0, 4, 3]);
+}
+
+#[tokio::test]
+async fn interest_keeps_a_message_until_all_who_want_it_are_done_with_it() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.create(json!({"name": "S", "subjects": ["a.*"], "retention": "interest"})).await;
+    assert_eq!(asker.put("a.0").await["seq"], 1);
+    assert_eq!(asker.state("S").await[0], 0, "nobody wants it");
+    for name in ["c", "d"] {
+        asker.consumer(json!({"durable_name": name, "ack_policy": "explicit"})).await;
+    }
+    assert_eq!(asker.put("a.1").await["seq"], 2);
+    for (name, left) in [("c", 1), ("d", 0)] {
+        asker.next(name, "1").await;
+        let got = asker.got().await;
+        assert_eq!(got.subject, "a.1");
+        asker.ack(&got, "").await;
+        assert_eq!(asker.state("S").await[0], left, "{name}");
+    }
+}
