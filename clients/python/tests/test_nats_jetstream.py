@@ -153,7 +153,7 @@ async def test_object_store(js, name):
     assert info.chunks == 4
     assert (await store.get("big")).data == body
     await store.delete("big")
-    with pytest.raises(nats.js.errors.ObjectDeletedError):
+    with pytest.raises(nats.js.errors.ObjectNotFoundError):
         await store.get("big")
 
 

@@ -133,7 +133,7 @@ impl Server {
             return account.clone();
         }
         let (hub, len_max) = (self.hub(tenant), self.options.pending_len_max);
-        let make = || Arc::new(Account::new(self.broker.clone(), tenant, hub, len_max));
+        let make = || Account::new(self.broker.clone(), tenant, hub, len_max);
         self.accounts.write().entry(tenant.into()).or_insert_with(make).clone()
     }
 

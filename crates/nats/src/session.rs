@@ -384,18 +384,22 @@ impl Session {
             match work {
                 Work::Publish(runs) => {
                     let acks = intake::publish(&self.server.broker, runs).await;
-                    if !acks.all.is_empty() {
+                    if !acks.all.is_empty() || !acks.again.is_empty() {
                         // Nobody is told once the connection ends.
                         let _gone = self.acks.send((self.hub.clone(), acks)).await;
                     }
                 }
                 Work::Acks(all) => {
-                    let wait = ack::settle(&self.server.broker, &all).await;
-                    let all: Vec<_> =
-                        all.into_iter().filter_map(|one| one.reply).map(|reply| (reply, Vec::new())).collect();
+                    let wait = ack::settle(&self.server.broker, self.intake.account(), &all).await;
+                    let all: Vec<_> = all
+                        .into_iter()
+                        .filter_map(|one| one.reply)
+                        .map(|reply| (reply, Vec::new()))
+                        .collect();
                     if !all.is_empty() {
                         // Nobody is told once the connection ends.
-                        let _gone = self.acks.send((self.hub.clone(), Acks { wait, all })).await;
+                        let _gone =
+                            self.acks.send((self.hub.clone(), Acks { wait, all, again: Vec::new() })).await;
                     }
                 }
                 Work::Pull { consumer, reply, body } => {

@@ -185,7 +185,7 @@ async fn the_first_line_says_who_is_here() {
     assert_eq!((&info["proto"], &info["headers"]), (&1.into(), &true.into()));
     assert_eq!(info["connect_urls"], serde_json::json!(["nats.example:4333"]));
     assert_eq!(info["server_id"].as_str().unwrap().len(), 56);
-    assert!(info.get("auth_required").is_none() && info.get("jetstream").is_none());
+    assert!(info.get("auth_required").is_none() && info["jetstream"] == true);
 }
 
 #[tokio::test]

@@ -110,6 +110,9 @@ impl Broker {
         for stream in &own {
             for (index, partition) in (0..).map(PartitionIndex).zip(stream.partitions()) {
                 self.index_positions(stream.id(), index, partition);
+                if partition.log().with(|_, state| state.expiries.is_some()) {
+                    self.schedule(partition);
+                }
             }
         }
         Ok(())

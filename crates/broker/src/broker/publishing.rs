@@ -208,11 +208,11 @@ impl Broker {
         let (batch, conditions) = batches.get_mut(at).map(std::mem::take).ok_or_else(missing)?;
         let longest = parts.longest_of(at);
         let mut log = locked.log(partition.log_id())?;
-        let due_before = log.attached().head_due_ms;
+        let due_before = log.attached().own_due_ms();
         let deflection = parts.deflections.iter().find(|(index, ..)| *index == at);
         let copy = deflection.map(|(_, target, dead_letter)| (target, deflected(&batch, dead_letter)));
         let outcome = self.apply(partition.tenant(), &mut log, batch, conditions, longest, rests_on);
-        if log.attached().head_due_ms != due_before {
+        if log.attached().own_due_ms() != due_before {
             due.push(at);
         }
         if let (Some((target, copy)), Outcome::Refused(Refusal { reason: RefusalReason::Full, .. })) =
@@ -341,6 +341,8 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     let replaces = batch.replaces;
     let keys = keys_to_thin(log.attached(), &batch);
     let due = may_wait(&batch.attributes).then(|| batch.attributes.clone());
+    let is_queue = log.attached().settings.as_ref().is_some_and(|settings| settings.mode == Mode::Queue);
+    let expiring = (expiry_ms.is_some() && !is_queue).then(|| batch.attributes.clone());
     let appended = match conditions.placed_at {
         Some((offset, time_ms)) => log.append_at(offset, time_ms, batch.into()),
         None => log.append(batch.into()),
@@ -354,6 +356,9 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     note_expiry(state, append_time_ms, expiry_ms);
     if let Some(attributes) = due {
         state.note_due(base, count, &attributes);
+    }
+    if let Some(attributes) = expiring {
+        state.note_expiries(base, count, &attributes);
     }
     if let Some(key) = conditions.dedup_key.as_deref().map(DedupKey::of) {
         let window_ms = state.settings.as_ref().map_or(0, |settings| settings.dedup_window_ms);

@@ -299,6 +299,10 @@ impl Broker {
                 attached.settings = Some(stream.settings().clone());
                 attached.partition = Arc::downgrade(&partition);
                 attached.charge_dedup_to(&self.inner.dedup_room);
+                if stream.settings().mode == Mode::Queue {
+                    // It looks at its head.
+                    attached.expiries = None;
+                }
             });
             last = last.max(self.index_route_keys(&partition)?);
             partitions.push(partition);

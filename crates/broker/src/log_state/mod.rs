@@ -4,6 +4,7 @@
 //! byte and its body; a tag is never used for another thing.
 
 pub(crate) mod dedup;
+pub(crate) mod expiries;
 pub(crate) mod history;
 pub(crate) mod positions;
 pub(crate) mod producers;
@@ -18,6 +19,7 @@ use store::{Change, Entry, LogCore};
 
 use self::{
     dedup::{Dedup, DedupRoom},
+    expiries::Expiries,
     history::History,
     positions::Positions,
     producers::Producers,
@@ -31,9 +33,10 @@ use crate::{
     work::state::{self, WorkState, Works},
 };
 
-/// The second version has a history at its end; it is written where there is one.
+/// The second version has a history at its end, the third expiries after that; each is written where there is one.
 const SNAPSHOT_VERSION: u8 = 1;
 const SNAPSHOT_VERSION_WITH_HISTORY: u8 = 2;
+const SNAPSHOT_VERSION_WITH_EXPIRIES: u8 = 3;
 
 /// Epoch changes remembered per log; an older start is then answered with the oldest that is known.
 const EPOCHS_MAX: usize = 64;
@@ -57,6 +60,8 @@ pub(crate) struct LogState {
     pub works: Option<Box<Works>>,
     /// Settled records that the queue keeps.
     pub history: Option<Box<History>>,
+    /// Records with a time of their own after which they go; a queue looks for those at its head instead.
+    pub expiries: Option<Box<Expiries>>,
     /// The handle on this log; set with `settings`.
     pub partition: Weak<Partition>,
     /// When the head of a queue wants to be looked at: for its time to live, or its length.
@@ -176,6 +181,29 @@ impl LogState {
         }
     }
 
+    /// Records with a time of their own were appended.
+    pub(crate) fn note_expiries(&mut self, base: Offset, count: u32, attributes: &Attributes) {
+        if Expiries::are_in(attributes) {
+            self.expiries.get_or_insert_default().note(base, count, attributes);
+        }
+    }
+
+    /// When the log wants to be looked at beside its cursors, milliseconds since the Unix epoch.
+    pub(crate) fn own_due_ms(&self) -> Option<i64> {
+        let expiry_ms = self.expiries.as_ref().and_then(|expiries| expiries.next_ms());
+        [self.head_due_ms, expiry_ms].into_iter().flatten().min()
+    }
+
+    /// Takes out records whose own time is over, some at a time.
+    pub(crate) fn take_expired(&mut self, now_ms: i64) -> Spans {
+        let Some(expiries) = &mut self.expiries else { return Spans::new() };
+        let due = expiries.take_due(now_ms);
+        if expiries.is_empty() {
+            self.expiries = None;
+        }
+        due
+    }
+
     /// Forgets dedup keys that are older than the window.
     pub(crate) fn expire_dedup(&mut self, now_ms: i64) {
         let window_ms = self.settings.as_ref().map_or(0, |settings| settings.dedup_window_ms);
@@ -200,9 +228,10 @@ impl LogState {
 
     /// Whether nothing is to be kept of it.
     fn is_idle(&self) -> bool {
-        let LogState { epochs, producers, positions, works, dedup, route_keys, history, .. } = self;
+        let LogState { epochs, producers, positions, works, dedup, route_keys, history, expiries, .. } = self;
         let has_none = producers.is_none() && positions.is_none() && works.is_none();
-        epochs.is_empty() && has_none && history.is_none() && dedup.is_none() && route_keys.is_none()
+        let keeps_none = history.is_none() && dedup.is_none() && route_keys.is_none() && expiries.is_none();
+        epochs.is_empty() && has_none && keeps_none
     }
 
     fn replay_note(&mut self, note: &[u8]) -> Result<()> {
@@ -243,6 +272,7 @@ impl store::Attached for LogState {
                     route_keys.note(batch.base, batch.count, &batch.attributes, false);
                 }
                 self.note_due(batch.base, batch.count, &batch.attributes);
+                self.note_expiries(batch.base, batch.count, &batch.attributes);
                 Ok(())
             }
             Change::Note(note) => self.replay_note(note),
@@ -261,16 +291,18 @@ impl store::Attached for LogState {
     /// ```text
     /// version | epochs: count (epoch, start)* | then, each a length and as
     /// many bytes: producers | positions | works | dedup keys | route keys;
-    /// in version 2 | history
+    /// from version 2 on | history, and in version 3 | expiries
     /// ```
     fn snapshot(&self, out: &mut Vec<u8>) {
         if self.is_idle() {
             return;
         }
-        out.push(match self.history {
-            None => SNAPSHOT_VERSION,
-            Some(_) => SNAPSHOT_VERSION_WITH_HISTORY,
-        });
+        let version = match (&self.history, &self.expiries) {
+            (_, Some(_)) => SNAPSHOT_VERSION_WITH_EXPIRIES,
+            (Some(_), None) => SNAPSHOT_VERSION_WITH_HISTORY,
+            (None, None) => SNAPSHOT_VERSION,
+        };
+        out.push(version);
         put_u64(out, self.epochs.len() as u64);
         for start in &self.epochs {
             put_u64(out, u64::from(start.epoch.0));
@@ -286,8 +318,11 @@ impl store::Attached for LogState {
         });
         put_part(out, self.dedup.as_deref(), Dedup::encode);
         put_part(out, self.route_keys.as_deref(), RouteKeys::encode);
-        if self.history.is_some() {
+        if version >= SNAPSHOT_VERSION_WITH_HISTORY {
             put_part(out, self.history.as_deref(), History::encode);
+        }
+        if version >= SNAPSHOT_VERSION_WITH_EXPIRIES {
+            put_part(out, self.expiries.as_deref(), Expiries::encode);
         }
     }
 
@@ -298,7 +333,7 @@ impl store::Attached for LogState {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
         match version {
-            SNAPSHOT_VERSION | SNAPSHOT_VERSION_WITH_HISTORY => {}
+            SNAPSHOT_VERSION..=SNAPSHOT_VERSION_WITH_EXPIRIES => {}
             other => return Err(Error::corrupt(format!("a log's state has the unknown version {other}"))),
         }
         let epoch = |reader: &mut Reader<'_>| {
@@ -310,8 +345,11 @@ impl store::Attached for LogState {
         self.works = part(reader.slice()?, state::decode)?;
         self.dedup = part(reader.slice()?, Dedup::decode)?;
         self.route_keys = part(reader.slice()?, RouteKeys::decode)?;
-        if version == SNAPSHOT_VERSION_WITH_HISTORY {
+        if version >= SNAPSHOT_VERSION_WITH_HISTORY {
             self.history = part(reader.slice()?, History::decode)?;
+        }
+        if version >= SNAPSHOT_VERSION_WITH_EXPIRIES {
+            self.expiries = part(reader.slice()?, Expiries::decode)?;
         }
         reader.finish()
     }

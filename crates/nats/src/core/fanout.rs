@@ -19,6 +19,9 @@ use crate::codec::digits;
 /// Subjects whose audience one session keeps.
 const AUDIENCES_MAX: usize = 4_096;
 
+/// The same, where there are many who publish little.
+const AUDIENCES_SMALL_MAX: usize = 32;
+
 /// Receivers that a session keeps a buffer for; with more it starts anew.
 const RECEIVERS_MAX: usize = 16_384;
 
@@ -69,6 +72,7 @@ struct Receivers {
 pub(crate) struct Fanout {
     hub: Arc<Hub>,
     audiences: Cache<Audience>,
+    audiences_max: usize,
     receivers: Receivers,
     /// Receivers with something gathered.
     touched: Vec<usize>,
@@ -88,10 +92,17 @@ impl Fanout {
         Fanout {
             hub,
             audiences: Cache::new(AUDIENCES_MAX),
+            audiences_max: AUDIENCES_MAX,
             receivers: Receivers::default(),
             touched: Vec::new(),
             random: seed | 1,
         }
+    }
+
+    /// One of which there are many: it keeps few audiences and receivers.
+    pub(crate) fn small(hub: Arc<Hub>, seed: u64) -> Self {
+        let audiences = Cache::new(AUDIENCES_SMALL_MAX);
+        Fanout { audiences, audiences_max: AUDIENCES_SMALL_MAX, ..Fanout::new(hub, seed) }
     }
 
     /// Gathers the message for everyone who listens. How many that are. With `but`, that client is left out.
@@ -119,7 +130,7 @@ impl Fanout {
         message: &Message<'_>,
         but: Option<u64>,
     ) -> usize {
-        let Fanout { hub, audiences, receivers, touched, random } = self;
+        let Fanout { hub, audiences, receivers, touched, random, .. } = self;
         let answer = || Audience::of(hub, to, receivers);
         let audience = audiences.of(hub.generations(), to, answer);
         let count = audience.plain.len() + audience.groups.len();
@@ -176,9 +187,9 @@ impl Fanout {
         }
         let worst = worst.and_then(|(_, slot)| self.receivers.all.get(slot));
         let worst = worst.map(|receiver| Laggard { client: receiver.client.clone(), len: soft });
-        if self.receivers.all.len() > RECEIVERS_MAX {
+        if self.receivers.all.len() > RECEIVERS_MAX.min(self.audiences_max * 4) {
             self.receivers = Receivers::default();
-            self.audiences = Cache::new(AUDIENCES_MAX);
+            self.audiences = Cache::new(self.audiences_max);
         }
         worst
     }

@@ -164,11 +164,15 @@ impl Hub {
         if self.observed_count.load(Relaxed) == 0 {
             return;
         }
-        let tell = |all: &[Weak<Notify>]| all.iter().filter_map(Weak::upgrade).for_each(|one| one.notify_one());
+        let tell =
+            |all: &[Weak<Notify>]| all.iter().filter_map(Weak::upgrade).for_each(|one| one.notify_one());
         let observers = self.observers.lock();
         match pattern.exact() {
             Some(subject) => observers.get(subject.as_slice()).map_or((), |all| tell(all)),
-            None => observers.iter().filter(|(subject, _)| pattern.matches(subject)).for_each(|(_, all)| tell(all)),
+            None => observers
+                .iter()
+                .filter(|(subject, _)| pattern.matches(subject))
+                .for_each(|(_, all)| tell(all)),
         }
     }
 

@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     config::{StreamConfig, overlap},
     consumer::book::Book,
+    mapping::Mapping,
 };
 use crate::core::{
     hub::Hub,
@@ -30,6 +31,10 @@ pub(crate) struct Bound {
     pub partition: Arc<Partition>,
     pub config: StreamConfig,
     patterns: Vec<Pattern>,
+    /// Under which subject a message is stored, where that is another one.
+    pub transform: Option<Mapping>,
+    /// Where what was stored is published again.
+    pub republish: Option<Mapping>,
     /// Tells two states of one stream apart.
     number: u64,
 }
@@ -70,14 +75,13 @@ pub(crate) struct Account {
 
 impl Account {
     /// The account of a tenant, with the consumers that it had. To be made where tasks can be started.
-    pub(crate) fn new(broker: Broker, tenant: &str, hub: Arc<Hub>, pending_len_max: usize) -> Self {
+    pub(crate) fn new(broker: Broker, tenant: &str, hub: Arc<Hub>, pending_len_max: usize) -> Arc<Self> {
         let namespace = Namespace::new(tenant, "default");
         let consumers = Arc::new(Book::new(broker.clone(), namespace.clone(), hub, pending_len_max));
-        consumers.load();
         let routes = Routes::new(Generations::per_token());
         let generations = routes.generations().clone();
         let table = Table { all: Vec::new(), routes, next_number: 0 };
-        Account {
+        let account = Arc::new(Account {
             broker,
             namespace,
             consumers,
@@ -86,7 +90,14 @@ impl Account {
             seen: AtomicU64::new(u64::MAX),
             is_empty: AtomicBool::new(true),
             changing: Mutex::new(()),
-        }
+        });
+        account.consumers.load(&account);
+        account
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.broker.env().clock.wall_ms()
     }
 
     /// The name of a stream in the catalog.
@@ -181,7 +192,17 @@ impl Table {
         };
         let (partition, patterns) = (partition.clone(), config.patterns());
         self.next_number += 1;
-        let bound = Arc::new(Bound { stream, partition, config, patterns, number: self.next_number });
+        let of_transform = config.subject_transform.as_ref();
+        let of_republish = config.republish.as_ref();
+        let bound = Arc::new(Bound {
+            stream,
+            partition,
+            transform: of_transform.and_then(|of| Mapping::new(&of.src, &of.dest)),
+            republish: of_republish.and_then(|of| Mapping::new(&of.src, &of.dest)),
+            config,
+            patterns,
+            number: self.next_number,
+        });
         for pattern in &bound.patterns {
             self.routes.add(&Rule::Tokens(pattern.clone()), Member(bound.clone()));
         }

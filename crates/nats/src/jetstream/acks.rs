@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use bytes::Bytes;
 use model::Seq;
 use tokio::sync::mpsc;
 
@@ -22,6 +23,15 @@ pub(crate) struct Acks {
     pub wait: Seq,
     /// Where each goes, and what it says.
     pub all: Vec<(Box<[u8]>, Vec<u8>)>,
+    /// What is published again, for live subscribers.
+    pub again: Vec<Again>,
+}
+
+/// A message that was stored and is published again.
+pub(crate) struct Again {
+    pub subject: Vec<u8>,
+    pub headers: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// A group on its way to the account that it is for.
@@ -48,6 +58,12 @@ pub(crate) async fn run(server: &Server, mut waiting: mpsc::Receiver<Waiting>) -
             });
             let payload = failed.as_ref().map_or(&body[..], |failed| failed.as_bytes());
             out.publish(&Message { subject: reply, reply: None, headers_len: None, payload }, None);
+        }
+        for again in acks.again.iter().filter(|_| durable.is_ok()) {
+            let payload = [&again.headers[..], &again.body].concat();
+            let headers_len = Some(again.headers.len());
+            let message = Message { subject: &again.subject, reply: None, headers_len, payload: &payload };
+            out.publish(&message, None);
         }
         out.flush(server.options.pending_len_max);
     }

@@ -9,7 +9,7 @@ use broker::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::ApiError;
+use super::{error::ApiError, mapping::Mapping};
 use crate::core::subject;
 
 /// Where the configuration is kept beside the broker's own settings, and when the stream was made.
@@ -72,6 +72,25 @@ pub(crate) struct ConsumerLimits {
     pub max_ack_pending: i64,
 }
 
+/// Messages are stored under another subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SubjectTransform {
+    pub src: String,
+    pub dest: String,
+}
+
+/// Messages that were stored are published again, for live subscribers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Republish {
+    #[serde(skip_serializing_if = "is_default")]
+    pub src: String,
+    pub dest: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub headers_only: bool,
+}
+
 /// A stream's configuration. Durations are nanoseconds; -1 = no limit. In the original's order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -105,9 +124,9 @@ pub(crate) struct StreamConfig {
     #[serde(skip_serializing_if = "is_default")]
     first_seq: u64,
     #[serde(skip_serializing_if = "is_default")]
-    subject_transform: Option<Value>,
+    pub subject_transform: Option<SubjectTransform>,
     #[serde(skip_serializing_if = "is_default")]
-    republish: Option<Value>,
+    pub republish: Option<Republish>,
     pub allow_direct: bool,
     pub mirror_direct: bool,
     #[serde(skip_serializing_if = "is_default")]
@@ -141,7 +160,7 @@ pub(crate) fn from_json<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Ap
 }
 
 /// What is null is what was not given, at any depth: the reader of JSON limits that.
-fn without_nulls(value: &mut Value) {
+pub(crate) fn without_nulls(value: &mut Value) {
     if let Value::Object(fields) = value {
         fields.retain(|_, value| !value.is_null());
         fields.values_mut().for_each(without_nulls);
@@ -213,6 +232,7 @@ impl StreamConfig {
             self.subjects.push(self.name.clone());
         }
         self.check_subjects()?;
+        self.check_mappings()?;
         Ok(self)
     }
 
@@ -233,9 +253,6 @@ impl StreamConfig {
             (self.sources.is_some(), "sources"),
             (self.placement.is_some(), "placement"),
             (self.first_seq > 1, "first sequence"),
-            (self.subject_transform.is_some(), "subject transform"),
-            (self.republish.is_some(), "republish"),
-            (self.allow_msg_ttl, "message TTL"),
             (self.subject_delete_marker_ttl != 0, "subject delete marker TTL"),
             (!self.template_owner.is_empty(), "template"),
         ];
@@ -284,6 +301,34 @@ impl StreamConfig {
                 check_reserved(text, &pattern)?;
             }
             known.push((text, pattern));
+        }
+        Ok(())
+    }
+
+    fn check_mappings(&mut self) -> Result<(), ApiError> {
+        if let Some(SubjectTransform { src, dest }) = &self.subject_transform {
+            if !src.is_empty() && subject::pattern(src.as_bytes()).is_none() {
+                return Err(ApiError::consumer(10_155, "stream transform source: invalid subject"));
+            }
+            if Mapping::new(src, dest).is_none() {
+                return Err(ApiError::consumer(10_156, "stream transform: invalid mapping destination"));
+            }
+        }
+        let patterns = self.patterns();
+        if let Some(Republish { src, dest, .. }) = &mut self.republish {
+            if src.is_empty() {
+                ">".clone_into(src);
+            }
+            let Some(mapping) = Mapping::new(src, dest) else {
+                let why = format!(
+                    "stream configuration for republish with transform from '{src}' to '{dest}' not valid"
+                );
+                return Err(ApiError::invalid_config(why));
+            };
+            if patterns.iter().any(|pattern| overlap(pattern, &mapping.reach())) {
+                let why = "stream configuration for republish destination forms a cycle";
+                return Err(ApiError::invalid_config(why));
+            }
         }
         Ok(())
     }
@@ -351,6 +396,9 @@ impl StreamConfig {
         if self.deny_purge && !new.deny_purge {
             return invalid("stream configuration update can not cancel deny purge");
         }
+        if self.allow_msg_ttl && !new.allow_msg_ttl {
+            return invalid("message TTL status can not be disabled");
+        }
         if new.sealed {
             return invalid("sealed is not supported by this server");
         }
@@ -395,6 +443,19 @@ fn check_reserved(text: &str, pattern: &Pattern) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// Whether `outer` matches whatever `inner` matches.
+pub(crate) fn is_within(inner: &Pattern, outer: &Pattern) -> bool {
+    let (mut inners, mut outers) = (inner.tokens().iter(), outer.tokens().iter());
+    loop {
+        match (inners.next(), outers.next()) {
+            (None, None) | (Some(_), Some(Token::Rest | Token::Many)) => return true,
+            (Some(Token::Exact(one)), Some(Token::Exact(other))) if one == other => {}
+            (Some(Token::Exact(_) | Token::One), Some(Token::One)) => {}
+            (Some(_), Some(_)) | (None, Some(_)) | (Some(_), None) => return false,
+        }
+    }
 }
 
 /// Whether some subject matches both.

@@ -107,6 +107,10 @@ impl ApiError {
         ApiError::new(500, 10_111, why)
     }
 
+    pub(crate) fn ttl_invalid() -> Self {
+        ApiError::new(400, 10_165, "invalid per-message TTL")
+    }
+
     pub(crate) fn ttl_disabled() -> Self {
         ApiError::new(400, 10_166, "per-message TTL is disabled")
     }

@@ -9,6 +9,10 @@ use broker::{
 use bytes::Bytes;
 use model::{Attributes, ErrorKind, Offset, RecordAttributes, Result, Seq, limits};
 
+mod again;
+
+use again::{Lasts, lasts_before};
+
 use super::{
     account::{Account, Bound},
     acks::Acks,
@@ -21,6 +25,7 @@ use super::{
     error::ApiError,
     headers,
     stored::{FORMAT, Stored, split},
+    time,
 };
 use crate::core::{fanout::Message, subject};
 
@@ -65,6 +70,8 @@ pub(crate) struct Run {
 struct Asks {
     conditions: Conditions,
     replaces: Replaces,
+    /// After how long the message goes.
+    ttl_ms: Option<u64>,
 }
 
 /// One session's way into streams.
@@ -162,7 +169,9 @@ impl Intake {
     fn gather(&mut self, bound: &Arc<Bound>, message: &Message<'_>) {
         let (block, body) =
             message.payload.split_at_checked(message.headers_len.unwrap_or(0)).unwrap_or_default();
-        let stored = Stored { subject: message.subject, headers: block, body };
+        let mapped = bound.transform.as_ref().and_then(|mapping| mapping.apply(message.subject));
+        let subject = mapped.as_deref().unwrap_or(message.subject);
+        let stored = Stored { subject, headers: block, body };
         let reply = message.reply.filter(|_| !bound.config.no_ack).map(Into::into);
         if !matches!(self.work.last(), Some(Work::Publish(_))) {
             self.work.push(Work::Publish(Vec::new()));
@@ -199,7 +208,9 @@ impl Intake {
             }
         };
         stored.put(u32::try_from(run.rows.len()).unwrap_or(u32::MAX), &mut run.body);
-        run.rows.push(stored.attributes());
+        let mut row = stored.attributes();
+        row.expiry_ms = run.asks.ttl_ms.map(|ttl_ms| self.account.now_ms().saturating_add_unsigned(ttl_ms));
+        run.rows.push(row);
         run.replies.push(reply);
     }
 }
@@ -212,8 +223,11 @@ impl Asks {
         if value("Nats-Expected-Stream").is_some_and(|name| name != bound.name().as_bytes()) {
             return Err(ApiError::other_stream());
         }
-        if value("Nats-TTL").is_some() {
-            return Err(ApiError::ttl_disabled());
+        if let Some(ttl) = value("Nats-TTL") {
+            if !bound.config.allow_msg_ttl {
+                return Err(ApiError::ttl_disabled());
+            }
+            asks.ttl_ms = ttl_ms(ttl).ok_or_else(ApiError::ttl_invalid)?;
         }
         let of_subject = value("Nats-Expected-Last-Subject-Sequence-Subject");
         match value("Nats-Expected-Last-Subject-Sequence").map(number) {
@@ -247,6 +261,19 @@ impl Asks {
     }
 }
 
+/// How long a message stays: whole seconds, a span of at least one, or for ever; `None` when it does not read.
+fn ttl_ms(text: &[u8]) -> Option<Option<u64>> {
+    let text = std::str::from_utf8(text).ok()?;
+    if text.eq_ignore_ascii_case("never") {
+        return Some(None);
+    }
+    let ns = match text.parse::<i64>() {
+        Ok(seconds) => seconds.checked_mul(1_000_000_000)?,
+        Err(_) => time::duration_ns(text)?,
+    };
+    u64::try_from(ns / 1_000_000).ok().filter(|ms| *ms >= 1_000).map(Some)
+}
+
 /// What does not read as a number is one that no sequence is.
 fn number(text: &[u8]) -> u64 {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
@@ -259,6 +286,7 @@ pub(crate) async fn publish(broker: &Broker, runs: Vec<Run>) -> Acks {
         .map(|mut run| (std::mem::take(&mut run.body), run))
         .map(|(body, run)| (run, body.into()))
         .collect();
+    let lasts = lasts_before(&runs);
     let stored = store(broker, &runs).await;
     let (outcomes, wait) = match stored {
         Ok(stored) => stored,
@@ -269,7 +297,9 @@ pub(crate) async fn publish(broker: &Broker, runs: Vec<Run>) -> Acks {
         }
     };
     let mut outcomes = outcomes.into_iter();
-    let mut acks = Acks { wait, all: Vec::new() };
+    let mut acks = Acks { wait, all: Vec::new(), again: Vec::new() };
+    let now_ms = broker.env().clock.wall_ms();
+    let mut lasts = Lasts(lasts);
     for (run, body) in &runs {
         let answer = match &run.refused {
             Some(error) => Err(error.clone()),
@@ -280,6 +310,9 @@ pub(crate) async fn publish(broker: &Broker, runs: Vec<Run>) -> Acks {
                 None => Err(ApiError::store_failed("the message was not stored")),
             },
         };
+        if let Ok((base, false)) = &answer {
+            lasts.publish_again(run, body, *base, now_ms, &mut acks.again);
+        }
         for (index, reply) in (0u64..).zip(&run.replies) {
             let Some(reply) = reply else { continue };
             let body = match &answer {

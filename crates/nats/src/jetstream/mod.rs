@@ -22,12 +22,14 @@
 
 pub(crate) mod account;
 pub(crate) mod acks;
+pub(crate) mod advisory;
 pub(crate) mod api;
 mod config;
 pub(crate) mod consumer;
 mod error;
 mod headers;
 pub(crate) mod intake;
+mod mapping;
 mod stored;
 #[cfg(test)]
 mod tests;

@@ -123,7 +123,9 @@ async fn a_stream_is_made_found_changed_and_deleted() {
 async fn requests_of_what_is_not_built_find_nobody() {
     let rig = Rig::new();
     let mut asker = Asker::new(&rig).await;
-    for subject in ["$JS.API.CONSUMER.MSG.NEXT.S.c", "$JS.API.FOO", "$JS.API.DIRECT.GET.S", "$JS.ACK.S.c.1.1.1.1.1"] {
+    for subject in
+        ["$JS.API.CONSUMER.MSG.NEXT.S.c", "$JS.API.FOO", "$JS.API.DIRECT.GET.S", "$JS.ACK.S.c.1.1.1.1.1"]
+    {
         let (headers, _) = asker.ask(subject, "{}").await;
         assert!(headers.starts_with("NATS/1.0 503"), "{subject}: {headers:?}");
     }

@@ -44,7 +44,8 @@ impl Usage {
 
 impl Server {
     pub(super) fn jsz(self: &Arc<Self>, query: &BTreeMap<String, String>) -> Value {
-        let is_asked = |name: &str| query.get(name).is_some_and(|value| matches!(value.as_str(), "1" | "true"));
+        let is_asked =
+            |name: &str| query.get(name).is_some_and(|value| matches!(value.as_str(), "1" | "true"));
         let accounts = self.accounts();
         let mut total = Usage::default();
         accounts.iter().for_each(|account| total.add(Usage::of(account)));

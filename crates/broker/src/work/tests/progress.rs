@@ -51,3 +51,38 @@ fn a_filter_that_changed_is_in_force_at_once_and_after_a_restart() {
     assert_eq!(offsets(&rig, &work, ask(2, 9, LeaseKind::Recorded)), [5]);
     assert!(work.set_filter(vec!["a.>.b".to_owned()]).is_err());
 }
+
+#[test]
+fn a_record_of_a_log_goes_when_its_own_time_is_over_also_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.log("events", 1);
+    let expiring = |after_ms: i64| NewBatch {
+        attributes: Attributes::Same(Box::new(RecordAttributes {
+            expiry_ms: Some(START_MS + after_ms),
+            ..RecordAttributes::default()
+        })),
+        ..batch(&["x"])
+    };
+    let partition = rig.partition("events", 0);
+    rig.publish(Append::new(&partition, expiring(1_000)));
+    rig.publish(Append::new(&partition, batch(&["stays"])));
+    rig.publish(Append::new(&partition, expiring(5_000)));
+    let gone = |rig: &Rig, count: u64| {
+        rig.broker.clock_was_set();
+        let partition = rig.partition("events", 0);
+        for _ in 0..2_000 {
+            if partition.stats().records == count {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        false
+    };
+    assert!(gone(&rig, 3));
+    rig.advance(1_000);
+    assert!(gone(&rig, 2));
+    rig.reopen();
+    rig.advance(4_000);
+    assert!(gone(&rig, 1));
+    assert_eq!(rig.read(&rig.partition("events", 0), 1).unwrap(), [(1, "stays".to_owned())]);
+}

@@ -6,7 +6,13 @@ use crate::{
     server::Server,
 };
 
-pub(super) async fn answer(server: &Server, account: &Account, of: &str, name: &str, body: &[u8]) -> Answered {
+pub(super) async fn answer(
+    server: &Server,
+    account: &Account,
+    of: &str,
+    name: &str,
+    body: &[u8],
+) -> Answered {
     expect_empty(body)?;
     let wait = {
         let _changing = account.changing.lock();

@@ -14,7 +14,13 @@ struct Asked {
     pause_until: Option<String>,
 }
 
-pub(super) async fn answer(server: &Server, account: &Account, of: &str, name: &str, body: &[u8]) -> Answered {
+pub(super) async fn answer(
+    server: &Server,
+    account: &Account,
+    of: &str,
+    name: &str,
+    body: &[u8],
+) -> Answered {
     let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
     let until_ms = match asked.pause_until.as_deref() {
         None | Some(time::NEVER) => None,
@@ -27,6 +33,7 @@ pub(super) async fn answer(server: &Server, account: &Account, of: &str, name: &
         let consumer = find(account, of, name)?;
         let mut config = (*consumer.config()).clone();
         config.pause_until = until_ms.map(time::text);
+        account.consumers.advise_of_pause(&consumer, config.pause_until.as_deref());
         consumer.set_config(config);
         account.consumers.keep(&consumer).map_err(|error| ApiError::of(&error))?
     };
@@ -34,7 +41,7 @@ pub(super) async fn answer(server: &Server, account: &Account, of: &str, name: &
     let until = until_ms.map_or(time::NEVER.to_owned(), time::text);
     let mut answer = fields([("paused", until_ms.is_some().into()), ("pause_until", until.into())]);
     if let Some(until_ms) = until_ms {
-        answer.insert("pause_remaining".to_owned(), ((until_ms - now_ms) * 1_000_000).into());
+        answer.insert("pause_remaining".to_owned(), (until_ms - now_ms).saturating_mul(1_000_000).into());
     }
     Ok(answer)
 }

@@ -5,6 +5,7 @@ mod consumer_create;
 mod consumer_delete;
 mod consumer_info;
 mod consumer_pause;
+mod consumer_unpin;
 mod direct_get;
 mod message;
 mod msg_delete;
@@ -51,6 +52,7 @@ pub(crate) enum Request {
     ConsumerInfo(String, String),
     ConsumerDelete(String, String),
     ConsumerPause(String, String),
+    ConsumerUnpin(String, String),
     ConsumerNames(String),
     ConsumerList(String),
 }
@@ -115,6 +117,7 @@ impl Request {
             ["INFO", stream, consumer] => Request::ConsumerInfo(name(stream), name(consumer)),
             ["DELETE", stream, consumer] => Request::ConsumerDelete(name(stream), name(consumer)),
             ["PAUSE", stream, consumer] => Request::ConsumerPause(name(stream), name(consumer)),
+            ["UNPIN", stream, consumer] => Request::ConsumerUnpin(name(stream), name(consumer)),
             ["NAMES", stream] => Request::ConsumerNames(name(stream)),
             ["LIST", stream] => Request::ConsumerList(name(stream)),
             _ => return None,
@@ -138,6 +141,7 @@ impl Request {
             Request::ConsumerInfo(..) => "consumer_info",
             Request::ConsumerDelete(..) => "consumer_delete",
             Request::ConsumerPause(..) => "consumer_pause",
+            Request::ConsumerUnpin(..) => "consumer_unpin",
             Request::ConsumerNames(_) => "consumer_names",
             Request::ConsumerList(_) => "consumer_list",
         }
@@ -163,8 +167,11 @@ impl Request {
                 consumer_create::answer(server, account, stream, form, body).await
             }
             Request::ConsumerInfo(of, name) => consumer_info::answer(server, account, of, name, body),
-            Request::ConsumerDelete(of, name) => consumer_delete::answer(server, account, of, name, body).await,
+            Request::ConsumerDelete(of, name) => {
+                consumer_delete::answer(server, account, of, name, body).await
+            }
             Request::ConsumerPause(of, name) => consumer_pause::answer(server, account, of, name, body).await,
+            Request::ConsumerUnpin(of, name) => consumer_unpin::answer(account, of, name, body),
             Request::ConsumerNames(of) => consumer_info::names(account, of, body),
             Request::ConsumerList(of) => consumer_info::list(server, account, of, body),
         };

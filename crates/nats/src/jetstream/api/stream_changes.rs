@@ -7,6 +7,7 @@ use super::{Answered, expect_empty, stream, stream_info::describe};
 use crate::{
     jetstream::{
         account::Account,
+        advisory::Done,
         config::{StreamConfig, created_ms},
         error::ApiError,
     },
@@ -41,6 +42,7 @@ pub(super) async fn create(server: &Server, account: &Account, name: &str, body:
         }
     };
     broker.durable(wait).await.map_err(|error| ApiError::of(&error))?;
+    account.consumers.advise_of_stream(name, Done::Created);
     let bound = stream(account, name)?;
     let mut answer = describe(server, account, &bound).await?;
     answer.insert("did_create".to_owned(), true.into());
@@ -75,6 +77,7 @@ pub(super) async fn update(server: &Server, account: &Account, name: &str, body:
         broker.stage_alter_stream(&account.key(name), change).map_err(|error| ApiError::of(&error))?.1
     };
     broker.durable(wait).await.map_err(|error| ApiError::of(&error))?;
+    account.consumers.advise_of_stream(name, Done::Updated);
     let bound = stream(account, name)?;
     describe(server, account, &bound).await
 }
@@ -84,7 +87,10 @@ pub(super) async fn delete(server: &Server, account: &Account, name: &str, body:
     expect_empty(body)?;
     stream(account, name)?;
     match server.broker.delete_stream(&account.key(name)).await {
-        Ok(()) => Ok(super::fields([("success", true.into())])),
+        Ok(()) => {
+            account.consumers.advise_of_stream(name, Done::Deleted);
+            Ok(super::fields([("success", true.into())]))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Err(ApiError::stream_not_found()),
         Err(error) => Err(ApiError::of(&error)),
     }

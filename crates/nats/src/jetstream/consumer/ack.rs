@@ -7,8 +7,10 @@ use model::{ErrorKind, Offset, Result, Seq};
 use serde::Deserialize;
 
 use super::{
+    super::account::Account,
     Consumer,
     config::{AckPolicy, ConsumerConfig},
+    dead::Why,
 };
 
 /// What subjects of acknowledgements begin with.
@@ -21,6 +23,7 @@ pub(crate) struct Place<'a> {
     pub consumer: &'a str,
     attempt: u32,
     seq: u64,
+    consumer_seq: u64,
 }
 
 impl<'a> Place<'a> {
@@ -33,8 +36,14 @@ impl<'a> Place<'a> {
             9.. => tokens.get(2..9)?,
             _ => return None,
         };
-        let [stream, consumer, attempt, seq, ..] = tokens else { return None };
-        Some(Place { stream, consumer, attempt: attempt.parse().ok()?, seq: seq.parse().ok()? })
+        let [stream, consumer, attempt, seq, consumer_seq, ..] = tokens else { return None };
+        Some(Place {
+            stream,
+            consumer,
+            attempt: attempt.parse().ok()?,
+            seq: seq.parse().ok()?,
+            consumer_seq: consumer_seq.parse().ok()?,
+        })
     }
 }
 
@@ -43,7 +52,10 @@ pub(crate) struct Ack {
     consumer: Arc<Consumer>,
     offset: Offset,
     attempt: u32,
+    consumer_seq: u64,
     word: Word,
+    /// Why it is given up.
+    reason: String,
     /// Where its answer goes.
     pub reply: Option<Box<[u8]>>,
 }
@@ -83,7 +95,9 @@ impl Ack {
             consumer: consumer.clone(),
             offset,
             attempt: place.attempt,
+            consumer_seq: place.consumer_seq,
             word,
+            reason: String::new(),
             reply: reply.map(Into::into),
         };
         Some(match body {
@@ -97,7 +111,11 @@ impl Ack {
                 let delay_ms = delay_ms(body.get(4..).unwrap_or_default());
                 Taken::Ack(make(Word::Again { delay_ms }))
             }
-            _ if body.starts_with(b"+TERM") => Taken::Ack(make(Word::Never)),
+            _ if body.starts_with(b"+TERM") => {
+                let reason = body.get(5..).unwrap_or_default().trim_ascii();
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                Taken::Ack(Ack { reason, ..make(Word::Never) })
+            }
             _ => return None,
         })
     }
@@ -115,24 +133,36 @@ fn delay_ms(text: &[u8]) -> u64 {
 }
 
 /// Takes acknowledgements in one unit. The sequence to wait for before they are answered.
-pub(crate) async fn settle(broker: &Broker, acks: &[Ack]) -> Seq {
+pub(crate) async fn settle(broker: &Broker, account: &Account, acks: &[Ack]) -> Seq {
+    let mut buried = Seq(0);
     let mut groups: Vec<Settlement> = Vec::new();
     let now_ms = broker.env().clock.wall_ms();
     for ack in acks {
         ack.consumer.note_ack(now_ms);
         let Some(work) = &ack.consumer.work else { continue };
+        ack.advise(account);
+        if ack.word == Word::Never && ack.consumer.config().dead_letter().is_some() {
+            let done = ack.consumer.bury(account, (ack.offset, ack.attempt), None, Why::GivenUp).await;
+            match done {
+                Ok(wait) => buried = buried.max(wait),
+                Err(error) => {
+                    tracing::warn!(stream = ack.consumer.stream, %error, "a message was not given up")
+                }
+            }
+            continue;
+        }
         if let Some(settlement) = ack.settlement(work, &ack.consumer.config(), now_ms) {
             join(&mut groups, settlement);
         }
     }
     if groups.is_empty() {
-        return broker.catalog_staged();
+        return broker.catalog_staged().max(buried);
     }
     match settle_all(broker, groups.clone()).await {
-        Ok(wait) => wait,
+        Ok(wait) => wait.max(buried),
         Err(_) => {
             // One of them is gone: the others go on.
-            let mut wait = Seq(0);
+            let mut wait = buried;
             for group in groups {
                 wait = wait.max(settle_all(broker, vec![group]).await.unwrap_or(Seq(0)));
             }
@@ -166,6 +196,16 @@ fn join(groups: &mut Vec<Settlement>, more: Settlement) {
 }
 
 impl Ack {
+    fn advise(&self, account: &Account) {
+        let given_up = match self.word {
+            Word::Never => Some(self.reason.as_str()),
+            Word::Again { .. } => None,
+            Word::Done | Word::Working => return,
+        };
+        let place = (self.consumer_seq, self.offset.0 + 1, self.attempt);
+        account.consumers.advise_of_word(&self.consumer, place, given_up);
+    }
+
     fn settlement(&self, work: &Work, config: &ConsumerConfig, now_ms: i64) -> Option<Settlement> {
         if config.ack_policy == AckPolicy::None {
             return None;
@@ -213,8 +253,10 @@ mod tests {
 
     #[test]
     fn both_forms_of_a_subject_read() {
-        let expected = Place { stream: "S", consumer: "c", attempt: 2, seq: 7 };
-        for subject in ["$JS.ACK.S.c.2.7.9.1700.3", "$JS.ACK._.hash.S.c.2.7.9.1700.3", "$JS.ACK._.h.S.c.2.7.9.1.3.x"] {
+        let expected = Place { stream: "S", consumer: "c", attempt: 2, seq: 7, consumer_seq: 9 };
+        for subject in
+            ["$JS.ACK.S.c.2.7.9.1700.3", "$JS.ACK._.hash.S.c.2.7.9.1700.3", "$JS.ACK._.h.S.c.2.7.9.1.3.x"]
+        {
             assert_eq!(Place::parse(subject.as_bytes()), Some(expected), "{subject}");
         }
         for subject in ["$JS.ACK.S.c.2.7.9.1700", "$JS.ACK.S.c.x.7.9.1700.3", "$JS.ACK.", "a.b"] {

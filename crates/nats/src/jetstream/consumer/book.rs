@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
 };
 
 use broker::{Broker, DocumentKey, LeaseKind, Stream, Watch, Work};
@@ -19,7 +19,10 @@ use super::{
     flow::Flow,
     source::{Reader, Source},
 };
-use crate::core::{fanout::Fanout, hub::Hub};
+use crate::{
+    core::{fanout::Fanout, hub::Hub},
+    jetstream::{account::Account, advisory::Done},
+};
 
 /// Whose documents they are.
 const DIALECT: &str = "nats.consumer";
@@ -34,6 +37,8 @@ pub(crate) struct Book {
     hub: Arc<Hub>,
     pending_len_max: usize,
     by_stream: RwLock<HashMap<StreamId, BTreeMap<String, Arc<Consumer>>>>,
+    /// Whose consumers they are.
+    account: OnceLock<Weak<Account>>,
 }
 
 /// What is kept of a durable consumer.
@@ -58,11 +63,37 @@ pub(super) struct Parts {
 
 impl Book {
     pub(crate) fn new(broker: Broker, namespace: Namespace, hub: Arc<Hub>, pending_len_max: usize) -> Self {
-        Book { broker, namespace, hub, pending_len_max, by_stream: RwLock::default() }
+        Book {
+            broker,
+            namespace,
+            hub,
+            pending_len_max,
+            by_stream: RwLock::default(),
+            account: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub(crate) fn pending_len_max(&self) -> usize {
+        self.pending_len_max
+    }
+
+    /// The account.
+    pub(super) fn account(&self) -> Option<Arc<Account>> {
+        self.account.get()?.upgrade()
     }
 
     /// Takes up the consumers that were there before a restart, and lets go of the cursors of those that are not.
-    pub(crate) fn load(self: &Arc<Self>) {
+    pub(crate) fn load(self: &Arc<Self>, account: &Arc<Account>) {
+        // Set once: an account loads its consumers when it is made.
+        let _is_first = self.account.set(Arc::downgrade(account));
         let mut known: Vec<(StreamId, String)> = Vec::new();
         for (key, body) in self.broker.documents(DIALECT) {
             if key.namespace != self.namespace {
@@ -159,6 +190,7 @@ impl Book {
             used: Instant::now(),
             requests: Default::default(),
             flow: Flow::default(),
+            pin: None,
             is_bound: false,
             is_deleted: false,
             pending: Pending::default(),
@@ -201,7 +233,7 @@ impl Book {
                 Source::Read(Reader { next, firsts: firsts.into() })
             }
         };
-        let out = Fanout::new(self.hub.clone(), self.broker.env().random.u64());
+        let out = Fanout::small(self.hub.clone(), self.broker.env().random.u64());
         let courier = Courier::new(consumer.clone(), self.clone(), source, out, self.pending_len_max);
         tokio::spawn(courier.run());
     }
@@ -248,6 +280,7 @@ impl Book {
             // With its stream the cursor is gone already.
             wait = wait.max(work.close().unwrap_or(Seq(0)));
         }
+        self.advise_of_consumer(consumer, Done::Deleted);
         Ok(wait)
     }
 }

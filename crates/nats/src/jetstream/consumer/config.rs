@@ -6,10 +6,11 @@ use broker::routing::Pattern;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    config::{StreamConfig, is_default, overlap},
+    config::{StreamConfig, is_default, is_within, overlap},
     error::ApiError,
     time,
 };
+use super::groups::PriorityPolicy;
 use crate::core::subject;
 
 const NAME_LEN_MAX: usize = 255;
@@ -117,11 +118,11 @@ pub(crate) struct ConsumerConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub pause_until: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
-    priority_groups: Vec<String>,
+    pub priority_groups: Vec<String>,
     #[serde(skip_serializing_if = "is_default")]
-    priority_policy: String,
+    pub priority_policy: PriorityPolicy,
     #[serde(skip_serializing_if = "is_default")]
-    priority_timeout: i64,
+    pub priority_timeout: i64,
 }
 
 type Checked = Result<(), ApiError>;
@@ -219,7 +220,7 @@ impl ConsumerConfig {
             self.max_ack_pending = ACK_PENDING_DEFAULT;
         }
         self.metadata.retain(|name, _| !name.starts_with("_nats."));
-        self
+        self.with_group_defaults()
     }
 
     /// Says what is wrong, in the original's words and order.
@@ -242,9 +243,13 @@ impl ConsumerConfig {
         if self.description.len() > DESCRIPTION_LEN_MAX {
             return refused(10_107, "consumer description is too long, maximum allowed is 4096");
         }
-        if self.is_push() { self.check_push(stream)? } else { self.check_pull(stream)? }
+        if self.is_push() {
+            self.check_push(stream)?
+        } else {
+            self.check_pull(stream)?
+        }
         self.check_limits(stream)?;
-        self.check_filters(stream)?;
+        self.check_filters()?;
         self.check_start()?;
         self.check_rest()
     }
@@ -319,7 +324,7 @@ impl ConsumerConfig {
         Ok(())
     }
 
-    fn check_filters(&self, stream: &StreamConfig) -> Checked {
+    fn check_filters(&self) -> Checked {
         if !self.filter_subject.is_empty() && !self.filter_subjects.is_empty() {
             return refused(10_136, "consumer cannot have both FilterSubject and FilterSubjects specified");
         }
@@ -331,16 +336,10 @@ impl ConsumerConfig {
             let Some(pattern) = subject::pattern(text.as_bytes()) else {
                 return Err(ApiError::invalid_config("invalid subject"));
             };
-            if known.iter().any(|other| overlap(other, &pattern)) {
+            if known.iter().any(|other| is_within(other, &pattern) || is_within(&pattern, other)) {
                 return refused(10_138, "consumer subject filters cannot overlap");
             }
             known.push(pattern);
-        }
-        let taken = stream.patterns();
-        let is_apart = |filter: &Pattern| !taken.iter().any(|of_stream| overlap(of_stream, filter));
-        if !taken.is_empty() && known.iter().any(is_apart) {
-            let text = "consumer filter subject is not a valid subset of the interest subjects";
-            return refused(10_093, text);
         }
         Ok(())
     }
@@ -348,12 +347,14 @@ impl ConsumerConfig {
     fn check_start(&self) -> Checked {
         let (has_seq, has_time) = (self.opt_start_seq > 0, self.opt_start_time.is_some());
         let set = |policy: &str, start: &str| {
-            let text =
-                format!("consumer delivery policy is deliver {policy}, but optional start {start} is also set");
+            let text = format!(
+                "consumer delivery policy is deliver {policy}, but optional start {start} is also set"
+            );
             refused(10_094, text)
         };
         let missing = |policy: &str, what: &str| {
-            let text = format!("consumer delivery policy is deliver {policy}, but optional {what} is not set");
+            let text =
+                format!("consumer delivery policy is deliver {policy}, but optional {what} is not set");
             refused(10_094, text)
         };
         let (policy, takes_seq, takes_time) = match self.deliver_policy {
@@ -400,14 +401,13 @@ impl ConsumerConfig {
         if metadata_len > METADATA_LEN_MAX {
             return refused(10_135, "consumer metadata exceeds maximum size of 128KB");
         }
-        // What is not built is refused, not stored and forgotten.
-        if !self.priority_groups.is_empty() || !matches!(self.priority_policy.as_str(), "" | "none") {
-            return Err(ApiError::invalid_config("priority groups are not supported by this server"));
+        if self.dead_letter().is_some_and(|to| !subject::is_literal(to.as_bytes())) {
+            return Err(ApiError::invalid_config("the subject for dead letters is not valid"));
         }
-        if self.priority_timeout != 0 {
-            return refused(10_197, "PinnedTTL cannot be set when PriorityPolicy is none");
+        if self.dead_letter().is_some() && self.ack_policy != AckPolicy::Explicit {
+            return Err(ApiError::invalid_config("dead letters need explicit acknowledgements"));
         }
-        Ok(())
+        self.check_groups()
     }
 
     /// Why a consumer of this configuration may not get that one; `is_bound`: whether somebody listens where it delivers.

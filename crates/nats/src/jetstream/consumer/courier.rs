@@ -10,6 +10,7 @@ use super::{
     Consumer, State,
     book::Book,
     config::{ConsumerConfig, ReplayPolicy},
+    dead::Why,
     pull::{status, tell},
     source::{Fetched, Item, Source, Wanted},
 };
@@ -87,8 +88,11 @@ impl Courier {
         if consumer.is_deleted() {
             return Pace::End;
         }
-        let has_cursor = |work: &broker::Work| consumer.broker.work(&consumer.partition, work.name()).is_some();
-        if consumer.partition.check_open().is_err() || consumer.work.as_ref().is_some_and(|work| !has_cursor(work)) {
+        let has_cursor =
+            |work: &broker::Work| consumer.broker.work(&consumer.partition, work.name()).is_some();
+        if consumer.partition.check_open().is_err()
+            || consumer.work.as_ref().is_some_and(|work| !has_cursor(work))
+        {
             return Pace::End;
         }
         let config = consumer.config();
@@ -102,7 +106,11 @@ impl Courier {
         let fetched =
             self.source.fetch(&consumer.broker, &consumer.partition, (config, &patterns), wanted).await;
         match fetched {
-            Ok(fetched) => {
+            Ok(mut fetched) => {
+                if let Some(max) = config.deliveries_max() {
+                    self.bury_spent(max, &mut fetched).await;
+                }
+                let consumer = &self.consumer;
                 if let Source::Read(reader) = &self.source
                     && reader.firsts.is_empty()
                     && fetched.items.is_empty()
@@ -116,6 +124,22 @@ impl Courier {
                     tracing::warn!(stream = consumer.stream, consumer = consumer.name, %error, "no delivery");
                 }
                 Err(Pace::Wait(Some(Instant::now() + RETRY)))
+            }
+        }
+    }
+
+    /// Takes out what was delivered as often as it may: it goes to the dead letters, where there are any.
+    async fn bury_spent(&self, max: u32, fetched: &mut Fetched) {
+        let (spent, left): (Vec<Item>, Vec<Item>) =
+            std::mem::take(&mut fetched.items).into_iter().partition(|item| item.attempt > max);
+        fetched.items = left;
+        fetched.has_more = !spent.is_empty();
+        let Some(account) = self.book.account() else { return };
+        for item in spent {
+            let place = (item.offset, item.attempt);
+            self.book.advise_of_limit(&self.consumer, item.offset.0 + 1, item.attempt - 1);
+            if let Err(error) = self.consumer.bury(&account, place, Some(item), Why::TooOften).await {
+                tracing::warn!(stream = self.consumer.stream, %error, "a message was not given up");
             }
         }
     }
@@ -141,7 +165,7 @@ impl Courier {
     /// Sends a message to `to`; how many bytes that was for the receiver.
     fn send(&mut self, config: &ConsumerConfig, to: &[u8], item: &Item) -> usize {
         let consumer = &self.consumer;
-        let (sequence, pending) = {
+        let (sequence, pending, pin) = {
             let mut state = consumer.state.lock();
             state.sent += 1;
             state.last_sent_ms = Some(consumer.broker.env().clock.wall_ms());
@@ -149,20 +173,29 @@ impl Courier {
             if item.attempt == 1 && item.offset >= state.sent_end {
                 state.note_sent(item.offset);
             }
-            (state.sent, state.firsts_left + state.pending.count)
+            let pin = state.pin.as_ref().map(|pin| pin.id.clone());
+            (state.sent, state.firsts_left + state.pending.count, pin)
         };
         let Item { attempt, at_ms, .. } = item;
         let (stream, name, seq) = (&consumer.stream, &consumer.name, item.offset.0 + 1);
         let reply = format!("$JS.ACK.{stream}.{name}.{attempt}.{seq}.{sequence}.{at_ms}000000.{pending}");
-        let mut payload = Vec::with_capacity(item.headers.len() + item.body.len() + 32);
-        let headers_len = if config.headers_only {
-            put_size(&item.headers, item.body.len(), &mut payload);
-            payload.len()
-        } else {
-            payload.extend_from_slice(&item.headers);
-            payload.extend_from_slice(&item.body);
-            item.headers.len()
+        let mut payload = Vec::with_capacity(item.headers.len() + item.body.len() + 48);
+        let more = match (config.headers_only, &pin) {
+            (true, Some(pin)) => {
+                Some(format!("Nats-Pin-Id: {pin}\r\nNats-Msg-Size: {}\r\n", item.body.len()))
+            }
+            (true, None) => Some(format!("Nats-Msg-Size: {}\r\n", item.body.len())),
+            (false, Some(pin)) => Some(format!("Nats-Pin-Id: {pin}\r\n")),
+            (false, None) => None,
         };
+        match &more {
+            Some(more) => put_headers(&item.headers, more, &mut payload),
+            None => payload.extend_from_slice(&item.headers),
+        }
+        let headers_len = payload.len();
+        if !config.headers_only {
+            payload.extend_from_slice(&item.body);
+        }
         let message = Message {
             subject: &item.subject,
             reply: Some(reply.as_bytes()),
@@ -219,13 +252,14 @@ impl State {
     }
 }
 
-/// Headers with the length of the body in its stead.
-fn put_size(headers: &[u8], len: usize, out: &mut Vec<u8>) {
+/// Headers with one more line.
+fn put_headers(headers: &[u8], line: &str, out: &mut Vec<u8>) {
     match headers.strip_suffix(b"\r\n") {
         Some(lines) => out.extend_from_slice(lines),
         None => out.extend_from_slice(VERSION_LINE),
     }
-    out.extend_from_slice(format!("Nats-Msg-Size: {len}\r\n\r\n").as_bytes());
+    out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn earliest(times: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {

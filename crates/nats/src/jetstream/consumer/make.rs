@@ -8,6 +8,7 @@ use model::{Offset, Seq};
 use super::{
     super::{
         account::{Account, Bound},
+        advisory::Done,
         config::RetentionPolicy,
         error::ApiError,
         time,
@@ -51,6 +52,7 @@ pub(crate) async fn make(
             false => new_name(broker),
         };
     }
+    check_dead_letter(account, bound, &config)?;
     let start = start(broker, bound, &config).await?;
     let (consumer, wait, firsts) = {
         let _changing = account.changing.lock();
@@ -71,9 +73,25 @@ pub(crate) async fn make(
             skip_between(broker, work, consumer.start, &firsts).await.map_err(|error| broken(&error))?;
         }
         account.consumers.start(&consumer, firsts);
+        account.consumers.advise_of_consumer(&consumer, Done::Created);
     }
     broker.durable(wait).await.map_err(|error| broken(&error))?;
     Ok(consumer)
+}
+
+/// Whether a stream takes the dead letters, and not so that this consumer gets them.
+fn check_dead_letter(account: &Account, bound: &Bound, config: &ConsumerConfig) -> Made<()> {
+    let Some(to) = config.dead_letter() else { return Ok(()) };
+    account.generations();
+    let Some(taker) = account.taker(to.as_bytes()) else {
+        return Err(ApiError::invalid_config("no stream takes the subject for dead letters"));
+    };
+    let patterns = config.patterns();
+    let is_wanted = patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(to.as_bytes()));
+    if taker.name() == bound.name() && is_wanted {
+        return Err(ApiError::invalid_config("the subject for dead letters forms a cycle"));
+    }
+    Ok(())
 }
 
 /// Whether the stream takes one more.
@@ -129,15 +147,13 @@ fn enter(
         (None, Seq(0))
     } else {
         let spec = WorkSpec {
-            delivery_limit: config.deliveries_max(),
             leased_max: config.ack_pending_max(),
             start: Some(start.at),
             filter: config.filters(),
             ..WorkSpec::default()
         };
         let name = account.consumers.work_name(&config.name);
-        let (work, wait) =
-            broker.open_work(&bound.partition, &name, spec).map_err(|error| broken(&error))?;
+        let (work, wait) = broker.open_work(&bound.partition, &name, spec).map_err(|error| broken(&error))?;
         (Some(work), if config.is_durable() { wait } else { Seq(0) })
     };
     let parts = Parts { config, created_ms, start: start.at, work, firsts: start.firsts.clone() };
@@ -170,7 +186,7 @@ fn change(
         if config.filters() != old.filters() {
             wait = work.set_filter(config.filters()).map_err(|error| broken(&error))?;
         }
-        work.set_limits(config.deliveries_max(), config.ack_pending_max()).map_err(|error| broken(&error))?;
+        work.set_limits(None, config.ack_pending_max()).map_err(|error| broken(&error))?;
     }
     known.set_config(config);
     Ok(wait.max(account.consumers.keep(known).map_err(|error| broken(&error))?))

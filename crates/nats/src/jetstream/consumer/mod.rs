@@ -18,7 +18,9 @@ pub(crate) mod ack;
 pub(crate) mod book;
 pub(crate) mod config;
 mod courier;
+mod dead;
 mod flow;
+mod groups;
 pub(crate) mod make;
 pub(crate) mod pull;
 mod source;
@@ -31,7 +33,7 @@ use model::{Offset, StreamId};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use self::{config::ConsumerConfig, flow::Flow, pull::Pull};
+use self::{config::ConsumerConfig, flow::Flow, groups::Pin, pull::Pull};
 use crate::core::hub::Hub;
 
 /// One consumer.
@@ -74,6 +76,8 @@ struct State {
     used: Instant,
     requests: VecDeque<Pull>,
     flow: Flow,
+    /// The client that gets everything, where one does.
+    pin: Option<Pin>,
     /// Whether somebody listens where it delivers.
     is_bound: bool,
     is_deleted: bool,

@@ -5,8 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Consumer, duration_text};
-use crate::core::fanout::{Fanout, Message};
+use super::{Consumer, duration_text, groups::Member};
+use crate::{
+    core::fanout::{Fanout, Message},
+    jetstream::config::without_nulls,
+};
 
 /// A request that waits.
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ pub(super) struct Pull {
     /// It ends when there is nothing.
     pub no_wait: bool,
     pub heartbeat: Option<(Duration, Instant)>,
+    pub member: Member,
 }
 
 /// A request as clients write it.
@@ -45,7 +49,14 @@ impl Asked {
     fn parse(body: &[u8]) -> Result<Self, String> {
         let body = body.trim_ascii();
         match body.first() {
-            Some(b'{') => serde_json::from_slice(body).map_err(|error| error.to_string()),
+            // Some clients write null for what they do not ask for.
+            Some(b'{') => serde_json::from_slice(body)
+                .or_else(|_| {
+                    let mut value = serde_json::from_slice(body)?;
+                    without_nulls(&mut value);
+                    serde_json::from_value(value)
+                })
+                .map_err(|error: serde_json::Error| error.to_string()),
             _ => {
                 let number = std::str::from_utf8(body).ok().and_then(|text| text.parse().ok());
                 Ok(Asked { batch: number.unwrap_or(1), ..Asked::default() })
@@ -130,17 +141,17 @@ impl Consumer {
         if config.max_bytes > 0 && asked.max_bytes > config.max_bytes {
             return Err(format!("409 Exceeded MaxRequestMaxBytes of {}", config.max_bytes));
         }
-        if asked.min_pending != 0 || asked.min_ack_pending != 0 {
-            return Err("400 Bad Request - Not a Overflow Priority consumer".to_owned());
-        }
-        if !asked.id.is_empty() {
-            return Err("400 Bad Request - Not a Pinned Client Priority consumer".to_owned());
-        }
         if !(0..=9).contains(&asked.priority) {
             return Err("400 Bad Request - Priority must be between 0 and 9".to_owned());
         }
-        // A group means nothing where there are none, as with the original.
-        let _of_no_meaning = asked.group;
+        let least = |value: i64| u64::try_from(value).unwrap_or(0);
+        let member = Member {
+            group: asked.group,
+            pin: asked.id,
+            min_pending: least(asked.min_pending),
+            min_ack_pending: least(asked.min_ack_pending),
+        };
+        self.check_member(&config, &member)?;
         let now = Instant::now();
         Ok(Pull {
             reply: reply.into(),
@@ -150,6 +161,7 @@ impl Consumer {
             ends: span(asked.expires).map(|span| now + span),
             no_wait: asked.no_wait,
             heartbeat: heartbeat.map(|every| (every, now + every)),
+            member,
         })
     }
 }
@@ -160,7 +172,14 @@ mod tests {
 
     #[test]
     fn a_request_is_a_number_or_an_object_or_nothing() {
-        for (body, batch) in [("", 1), ("7", 7), ("  12 ", 12), ("x", 1), (r#"{"batch":5,"other":1}"#, 5)] {
+        for (body, batch) in [
+            ("", 1),
+            ("7", 7),
+            ("  12 ", 12),
+            ("x", 1),
+            (r#"{"batch":5,"other":1}"#, 5),
+            (r#"{"batch":5,"min_pending":null}"#, 5),
+        ] {
             assert_eq!(Asked::parse(body.as_bytes()).unwrap().batch, batch, "{body:?}");
         }
         assert!(Asked::parse(b"{").is_err());

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 
 use broker::{
-    Allowance, Broker, ChunkBatch, Claim, Delivery, HolderId, LeaseAsk, LeaseKind, Leased, Oversize, Partition,
-    ReadLimits, Settlement, Spans, Verdict, Watch, Work,
-    routing::Pattern,
+    Allowance, Broker, ChunkBatch, Claim, Delivery, HolderId, LeaseAsk, LeaseKind, Leased, Oversize,
+    Partition, ReadLimits, Settlement, Spans, Verdict, Watch, Work, routing::Pattern,
 };
 use bytes::Bytes;
 use model::{Batch, ErrorKind, Offset, Result};
@@ -51,6 +50,8 @@ pub(super) struct Fetched {
     pub items: Vec<Item>,
     /// Whether there is no more because as many wait for their acknowledgement as may.
     pub is_full: bool,
+    /// Whether there may be more although there is nothing here.
+    pub has_more: bool,
 }
 
 /// A source of one consumer.
@@ -90,7 +91,7 @@ impl Source {
                 };
                 let leased = work.lease(ask).await?;
                 wait_longer(broker, work, config, &leased).await?;
-                let mut fetched = Fetched { items: Vec::new(), is_full: leased.is_full };
+                let mut fetched = Fetched { is_full: leased.is_full, ..Fetched::default() };
                 for delivery in &leased.deliveries {
                     take(broker, partition, delivery, &mut fetched.items)?;
                 }
@@ -169,9 +170,23 @@ fn items_of(
     let Some((offsets, body)) = broker.convert(partition, part, FORMAT)? else { return Ok(Vec::new()) };
     let count = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
     let converted = Batch { format: FORMAT, body, count, ..batch.clone() };
-    split_items(&converted, &|index| {
-        offsets.get(index as usize).copied().filter(|offset| wants(*offset))
-    })
+    split_items(&converted, &|index| offsets.get(index as usize).copied().filter(|offset| wants(*offset)))
+}
+
+/// The message at `offset`, if it is there.
+pub(super) async fn read_one(broker: &Broker, partition: &Partition, offset: Offset) -> Result<Option<Item>> {
+    let chunk = match broker.read(partition, offset, ReadLimits::bytes(1)).await {
+        Ok(chunk) => chunk,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for part in &chunk.batches {
+        let found = items_of(broker, partition, part, &|at| at == offset)?;
+        if let Some(item) = found.into_iter().next() {
+            return Ok(Some(item));
+        }
+    }
+    Ok(None)
 }
 
 fn split_items(batch: &Batch, offset_of: &dyn Fn(u32) -> Option<Offset>) -> Result<Vec<Item>> {
@@ -221,9 +236,8 @@ impl Reader {
             let mut is_cut = false;
             for part in &chunk.batches {
                 let firsts = &self.firsts;
-                let wants = |offset: Offset| {
-                    offset >= from && (!is_first || firsts.binary_search(&offset).is_ok())
-                };
+                let wants =
+                    |offset: Offset| offset >= from && (!is_first || firsts.binary_search(&offset).is_ok());
                 for item in items_of(broker, partition, part, &wants)? {
                     let is_wanted = is_first || matches(patterns, &item.subject);
                     if !is_wanted {

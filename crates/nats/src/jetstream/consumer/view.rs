@@ -2,11 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    super::time,
-    Consumer,
-    config::AckPolicy,
-};
+use super::{super::time, Consumer, config::AckPolicy};
 
 impl Consumer {
     /// Its state and configuration, in the original's words.
@@ -43,7 +39,10 @@ impl Consumer {
         }
         if let Some(until_ms) = config.paused_until_ms(now_ms) {
             put("paused", true.into());
-            put("pause_remaining", ((until_ms - now_ms) * 1_000_000).into());
+            put("pause_remaining", (until_ms - now_ms).saturating_mul(1_000_000).into());
+        }
+        if let Some(groups) = state.groups() {
+            put("priority_groups", groups);
         }
         put("ts", time::text(now_ms).into());
         all

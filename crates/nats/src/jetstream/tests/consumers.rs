@@ -46,8 +46,11 @@ impl Asker {
     async fn consumer(&mut self, config: Value) -> Value {
         let name = config["durable_name"].as_str().unwrap_or_default().to_owned();
         let body = json!({ "stream_name": "S", "config": config });
-        let subject =
-            if name.is_empty() { "CONSUMER.CREATE.S".to_owned() } else { format!("CONSUMER.CREATE.S.{name}") };
+        let subject = if name.is_empty() {
+            "CONSUMER.CREATE.S".to_owned()
+        } else {
+            format!("CONSUMER.CREATE.S.{name}")
+        };
         self.api(&subject, body).await
     }
 
@@ -108,7 +111,10 @@ async fn requests_end_with_the_originals_statuses() {
         (r#"{"batch":6}"#, "409 Exceeded MaxRequestBatch of 5"),
         (r#"{"expires":3000000000}"#, "409 Exceeded MaxRequestExpires of 2s"),
         (r#"{"max_bytes":2000}"#, "409 Exceeded MaxRequestMaxBytes of 1000"),
-        (r#"{"expires":1000000000,"idle_heartbeat":600000000}"#, "400 Bad Request - heartbeat value too large"),
+        (
+            r#"{"expires":1000000000,"idle_heartbeat":600000000}"#,
+            "400 Bad Request - heartbeat value too large",
+        ),
         (r#"{"priority":10}"#, "400 Bad Request - Priority must be between 0 and 9"),
         (r#"{"batch":1,"max_bytes":20}"#, "409 Message Size Exceeds MaxBytes"),
     ] {
@@ -141,7 +147,6 @@ async fn a_wrong_configuration_is_refused_in_the_originals_words() {
         (json!({"durable_name": "c", "filter_subject": "a.b", "filter_subjects": ["a.c"]}), 10_136),
         (json!({"durable_name": "c", "filter_subjects": ["a.*", "a.b"]}), 10_138),
         (json!({"durable_name": "c", "filter_subjects": ["a.b", ""]}), 10_139),
-        (json!({"durable_name": "c", "filter_subject": "z"}), 10_093),
         (json!({"durable_name": "c", "deliver_policy": "by_start_sequence"}), 10_094),
         (json!({"durable_name": "c", "deliver_policy": "all", "opt_start_seq": 2}), 10_094),
         (json!({"durable_name": "c", "deliver_policy": "last_per_subject"}), 10_094),
@@ -163,7 +168,8 @@ async fn a_wrong_configuration_is_refused_in_the_originals_words() {
         assert_eq!(err_code(&answer), expected, "{config}: {answer}");
     }
     let config = json!({"durable_name": "c", "ack_policy": "explicit"});
-    let create = |action: &str, config: &Value| json!({"stream_name": "S", "config": config, "action": action});
+    let create =
+        |action: &str, config: &Value| json!({"stream_name": "S", "config": config, "action": action});
     let subject = "CONSUMER.CREATE.S.c";
     assert_eq!(err_code(&asker.api(subject, create("update", &config)).await), 10_149);
     assert_eq!(err_code(&asker.api(subject, create("create", &config)).await), 0);
@@ -360,5 +366,160 @@ async fn interest_keeps_a_message_until_all_who_want_it_are_done_with_it() {
         assert_eq!(got.subject, "a.1");
         asker.ack(&got, "").await;
         assert_eq!(asker.state("S").await[0], left, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_published_again_and_under_the_subject_it_is_mapped_to() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker
+        .create(json!({"name": "S", "subjects": ["a.*"], "republish": {"src": "m.*", "dest": "r.$1"},
+            "subject_transform": {"src": "a.*", "dest": "m.{{wildcard(1)}}"}}))
+        .await;
+    let mut listener = Asker { peer: rig.client().await };
+    listener.peer.send("SUB r.> 7\r\n").await;
+    listener.peer.sync().await;
+    asker.put("a.x").await;
+    asker.put("a.x").await;
+    for (seq, last) in [(1, 0), (2, 1)] {
+        let got = listener.got().await;
+        assert_eq!((got.subject.as_str(), got.body.as_str()), ("r.x", "x"));
+        for line in [
+            "Nats-Stream: S".to_owned(),
+            "Nats-Subject: m.x".to_owned(),
+            format!("Nats-Sequence: {seq}"),
+            format!("Nats-Last-Sequence: {last}"),
+        ] {
+            assert!(got.headers.contains(&line), "{line}: {}", got.headers);
+        }
+    }
+    let answer = asker
+        .api(
+            "STREAM.CREATE.T",
+            json!({"name": "T", "subjects": ["t.*"],
+        "republish": {"src": "t.*", "dest": "t.$1"}}),
+        )
+        .await;
+    assert_eq!(err_code(&answer), 10_052, "{answer}");
+}
+
+#[tokio::test]
+async fn a_message_goes_when_its_own_time_is_over() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.create(json!({"name": "S", "subjects": ["a.*"], "allow_msg_ttl": true})).await;
+    for (ttl, expected) in
+        [("1s", 0), ("never", 0), ("60", 0), ("500ms", 10_165), ("x", 10_165), ("0", 10_165)]
+    {
+        let answer = asker.publish("a.x", &[("Nats-TTL", ttl)], "x").await;
+        assert_eq!(err_code(&answer), expected, "{ttl}: {answer}");
+    }
+    assert_eq!(asker.state("S").await, [3, 1, 3]);
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    assert_eq!(asker.state("S").await, [2, 2, 3]);
+    asker.create(json!({"name": "T", "subjects": ["t.*"]})).await;
+    assert_eq!(err_code(&asker.publish("t.x", &[("Nats-TTL", "1s")], "x").await), 10_166);
+}
+
+#[tokio::test]
+async fn what_is_given_up_or_delivered_too_often_goes_to_the_dead_letters() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(2).await;
+    let config = json!({"durable_name": "c", "ack_policy": "explicit", "max_deliver": 1, "ack_wait": 100_000_000,
+        "metadata": {"wiremill.dead_letter": "dead.c"}});
+    assert_eq!(err_code(&asker.consumer(config.clone()).await), 10_052, "nobody takes them");
+    asker.create(json!({"name": "DEAD", "subjects": ["dead.>"]})).await;
+    assert_eq!(err_code(&asker.consumer(config).await), 0);
+    asker.next("c", "2").await;
+    let (_lost, given_up) = (asker.got().await, asker.got().await);
+    asker.ack(&given_up, "+TERM").await;
+    assert_eq!(asker.state("DEAD").await[0], 1);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    asker.next("c", r#"{"no_wait":true}"#).await;
+    assert_eq!(asker.status().await, "404 No Messages");
+    assert_eq!(asker.state("DEAD").await[0], 2);
+    asker
+        .api("CONSUMER.CREATE.DEAD.d", json!({"stream_name": "DEAD", "config": {"durable_name": "d"}}))
+        .await;
+    asker.peer.send("PUB $JS.API.CONSUMER.MSG.NEXT.DEAD.d re 1\r\n2\r\n").await;
+    for (subject, seq, reason) in [("a.1", 2, "terminated"), ("a.0", 1, "max_deliver")] {
+        let got = asker.got().await;
+        assert_eq!((got.subject.as_str(), got.body.as_str()), ("dead.c", "x"));
+        for line in [
+            format!("Wm-Dead-Subject: {subject}"),
+            "Wm-Dead-Stream: S".to_owned(),
+            format!("Wm-Dead-Sequence: {seq}"),
+            format!("Wm-Dead-Reason: {reason}"),
+            "Wm-Dead-Attempts: 1".to_owned(),
+        ] {
+            assert!(got.headers.contains(&line), "{line}: {}", got.headers);
+        }
+    }
+    let info = asker.api("CONSUMER.INFO.S.c", Value::Null).await;
+    assert_eq!(info["num_ack_pending"], 0, "{info}");
+}
+
+#[tokio::test]
+async fn one_client_is_pinned_and_another_overflows() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(3).await;
+    let config = json!({"durable_name": "c", "ack_policy": "explicit", "priority_policy": "pinned_client",
+        "priority_groups": ["A"]});
+    assert_eq!(err_code(&asker.consumer(config).await), 0);
+    asker.next("c", "{}").await;
+    assert_eq!(asker.status().await, "400 Bad Request - Priority Group missing");
+    asker.next("c", r#"{"group":"A"}"#).await;
+    let got = asker.got().await;
+    let pin = got.headers.lines().find_map(|line| line.strip_prefix("Nats-Pin-Id: ")).unwrap().to_owned();
+    asker.next("c", r#"{"group":"A","id":"other"}"#).await;
+    assert_eq!(asker.status().await, "423 Nats-Pin-Id mismatch");
+    asker.next("c", r#"{"group":"A","expires":200000000}"#).await;
+    assert_eq!(asker.status().await, "408 Request Timeout");
+    asker.next("c", &format!("{{\"group\":\"A\",\"id\":\"{pin}\"}}")).await;
+    assert_eq!(asker.got().await.subject, "a.1");
+    let info = asker.api("CONSUMER.INFO.S.c", Value::Null).await;
+    assert_eq!(info["priority_groups"][0]["pinned_client_id"], pin.as_str(), "{info}");
+    assert_eq!(err_code(&asker.api("CONSUMER.UNPIN.S.c", json!({"group": "B"})).await), 10_160);
+    assert_eq!(err_code(&asker.api("CONSUMER.UNPIN.S.c", json!({"group": "A"})).await), 0);
+    asker.next("c", r#"{"group":"A"}"#).await;
+    assert_eq!(asker.got().await.subject, "a.2");
+    let config = json!({"durable_name": "o", "ack_policy": "explicit", "priority_policy": "overflow",
+        "priority_groups": ["A"]});
+    assert_eq!(err_code(&asker.consumer(config).await), 0);
+    asker.next("o", r#"{"group":"A","min_pending":10,"expires":200000000}"#).await;
+    assert_eq!(asker.status().await, "408 Request Timeout");
+    asker.next("o", r#"{"group":"A","min_pending":2,"expires":5000000000}"#).await;
+    assert_eq!(asker.got().await.subject, "a.0");
+}
+
+#[tokio::test]
+async fn tools_hear_what_happens() {
+    let rig = Rig::new();
+    let mut listener = Asker { peer: rig.client().await };
+    listener.peer.send("SUB $JS.EVENT.ADVISORY.> 7\r\n").await;
+    listener.peer.sync().await;
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(1).await;
+    asker.consumer(json!({"durable_name": "c", "ack_policy": "explicit", "max_deliver": 1})).await;
+    asker.next("c", "").await;
+    let got = asker.got().await;
+    asker.ack(&got, "-NAK").await;
+    asker.next("c", r#"{"no_wait":true}"#).await;
+    assert_eq!(asker.status().await, "404 No Messages");
+    asker.api("CONSUMER.DELETE.S.c", Value::Null).await;
+    for (subject, kind) in [
+        ("STREAM.CREATED.S", "stream_action"),
+        ("CONSUMER.CREATED.S.c", "consumer_action"),
+        ("CONSUMER.MSG_NAKED.S.c", "nak"),
+        ("CONSUMER.MAX_DELIVERIES.S.c", "max_deliver"),
+        ("CONSUMER.DELETED.S.c", "consumer_action"),
+    ] {
+        let got = listener.got().await;
+        assert_eq!(got.subject, format!("$JS.EVENT.ADVISORY.{subject}"));
+        let event: Value = serde_json::from_str(&got.body).unwrap();
+        assert_eq!(event["type"], format!("io.nats.jetstream.advisory.v1.{kind}"), "{event}");
     }
 }

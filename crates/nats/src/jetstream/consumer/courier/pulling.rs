@@ -1,5 +1,7 @@
 //! Serving pull requests, in turn.
 
+use std::time::Duration;
+
 use broker::{Claim, Count, Settlement, Spans, Verdict};
 use tokio::time::Instant;
 
@@ -9,27 +11,31 @@ use crate::{
     jetstream::consumer::{
         State,
         config::ConsumerConfig,
+        groups::PriorityPolicy,
         pull::{Pull, status, tell},
-        source::{Item, Source},
+        source::{Item, Source, Wanted},
     },
 };
+
+/// When requests that may not be served yet are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Courier {
     pub(super) async fn pull(&mut self, config: &ConsumerConfig) -> Pace {
         let now = Instant::now();
         self.beat_requests(now);
-        let (wanted, times) = {
-            let mut state = self.consumer.state.lock();
-            state.end_requests(&mut self.out, now);
-            (state.front_wants(), state.times())
-        };
-        let lapses = self.lapses(config, wanted.is_some(), now);
+        let (is_asked, wanted, times) = self.choose(config, now);
+        let lapses = self.lapses(config, is_asked, now);
         if lapses.is_some_and(|at| at <= now) {
             self.consumer.end();
             return Pace::End;
         }
         let until = earliest([times, lapses]);
-        let Some(wanted) = wanted else { return Pace::Wait(until) };
+        let Some(wanted) = wanted else {
+            // Whether one may be served changes with what is pending.
+            let look = is_asked && config.priority_policy == PriorityPolicy::Overflow;
+            return Pace::Wait(earliest([until, look.then(|| now + LOOK_AGAIN)]));
+        };
         if let Some(at_ms) = config.paused_until_ms(self.consumer.broker.env().clock.wall_ms()) {
             return Pace::Wait(earliest([until, Some(instant_of(&self.consumer, at_ms))]));
         }
@@ -37,6 +43,9 @@ impl Courier {
             Ok(fetched) => fetched,
             Err(pace) => return pace,
         };
+        if fetched.items.is_empty() && fetched.has_more {
+            return Pace::Again;
+        }
         if fetched.items.is_empty() {
             if !fetched.is_full {
                 let mut state = self.consumer.state.lock();
@@ -45,12 +54,33 @@ impl Courier {
             self.arm();
             return Pace::Wait(until);
         }
+        {
+            let env = self.consumer.broker.env();
+            let new_id = || format!("{:022X}", env.random.u128() >> 40);
+            self.consumer.state.lock().pin_front(now, env.clock.wall_ms(), new_id);
+        }
         for item in &fetched.items {
             self.keep_pace(config, item).await;
             self.send_to_front(config, item).await;
         }
         self.consumer.state.lock().turn();
         Pace::Again
+    }
+
+    /// Ends what is over and chooses the request to serve. Whether any waits, what the chosen one wants, and when to look
+    /// again.
+    fn choose(&mut self, config: &ConsumerConfig, now: Instant) -> (bool, Option<Wanted>, Option<Instant>) {
+        let consumer = self.consumer.clone();
+        let counts = match config.priority_policy {
+            PriorityPolicy::Overflow => (consumer.pending(), consumer.progress().outstanding),
+            PriorityPolicy::None | PriorityPolicy::PinnedClient => (0, 0),
+        };
+        let mut state = consumer.state.lock();
+        state.end_requests(&mut self.out, now);
+        let is_asked = !state.requests.is_empty();
+        let is_chosen = state.choose(&mut self.out, now, counts);
+        let wanted = if is_chosen { state.front_wants() } else { None };
+        (is_asked, wanted, earliest([state.times(), state.pin_ends()]))
     }
 
     /// Sends a message to the request whose turn it is; to the next one if it is too long for that.

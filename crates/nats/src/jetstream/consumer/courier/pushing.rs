@@ -48,6 +48,9 @@ impl Courier {
             Ok(fetched) => fetched,
             Err(pace) => return pace,
         };
+        if fetched.items.is_empty() && fetched.has_more {
+            return Pace::Again;
+        }
         if fetched.items.is_empty() {
             self.arm();
             return Pace::Wait(beat_at);
