@@ -84,6 +84,9 @@ impl Numbered for Subscription {
     }
 }
 
+/// Who wants to know about a subject, by subject.
+type Observers = HashMap<Box<[u8]>, Vec<Weak<Notify>>>;
+
 /// The subscriptions of one account, and what tells sessions that they changed.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -91,7 +94,7 @@ pub(crate) struct Hub {
     generations: Arc<Generations>,
     next_id: AtomicU64,
     /// Who wants to know when somebody begins or ends to listen to a subject.
-    observers: Mutex<HashMap<Box<[u8]>, Vec<Weak<Notify>>>>,
+    observers: Mutex<Observers>,
     observed_count: AtomicUsize,
 }
 

@@ -70,19 +70,16 @@ fn a_record_of_a_log_goes_when_its_own_time_is_over_also_after_a_restart() {
     let gone = |rig: &Rig, count: u64| {
         rig.broker.clock_was_set();
         let partition = rig.partition("events", 0);
-        for _ in 0..2_000 {
-            if partition.stats().records == count {
-                return true;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        // The worker of what is due runs beside the test.
+        while partition.stats().records != count {
+            std::thread::yield_now();
         }
-        false
     };
-    assert!(gone(&rig, 3));
+    gone(&rig, 3);
     rig.advance(1_000);
-    assert!(gone(&rig, 2));
+    gone(&rig, 2);
     rig.reopen();
     rig.advance(4_000);
-    assert!(gone(&rig, 1));
+    gone(&rig, 1);
     assert_eq!(rig.read(&rig.partition("events", 0), 1).unwrap(), [(1, "stays".to_owned())]);
 }
