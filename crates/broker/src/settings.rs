@@ -103,6 +103,9 @@ pub struct StreamSettings {
     pub key_records_max: Option<u64>,
     /// What happens to a publish above `key_records_max`: the oldest of its key go, or it is refused.
     pub key_overflow: Overflow,
+    /// Whether the records of a log go when their own time is over. Those of a queue do in any case: when they are at its
+    /// head, or as soon as that where this says so too.
+    pub expires_records: bool,
     /// A queue over this log: nothing is copied, its records are the log's, and settling them takes nothing away. Fixed
     /// when the queue is made; partitions are the log's.
     pub over: Option<StreamKey>,
@@ -136,6 +139,7 @@ impl Default for StreamSettings {
             index_route_keys: false,
             key_records_max: None,
             key_overflow: Overflow::DropOldest,
+            expires_records: false,
             over: None,
             history_ms: None,
             extras: BTreeMap::new(),

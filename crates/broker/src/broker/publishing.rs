@@ -341,8 +341,8 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     let replaces = batch.replaces;
     let keys = keys_to_thin(log.attached(), &batch);
     let due = may_wait(&batch.attributes).then(|| batch.attributes.clone());
-    let is_queue = log.attached().settings.as_ref().is_some_and(|settings| settings.mode == Mode::Queue);
-    let expiring = (expiry_ms.is_some() && !is_queue).then(|| batch.attributes.clone());
+    let expires = log.attached().settings.as_ref().is_some_and(|settings| settings.expires_records);
+    let expiring = (expiry_ms.is_some() && expires).then(|| batch.attributes.clone());
     let appended = match conditions.placed_at {
         Some((offset, time_ms)) => log.append_at(offset, time_ms, batch.into()),
         None => log.append(batch.into()),
@@ -408,6 +408,7 @@ fn note_expiry(state: &mut LogState, append_time_ms: i64, expiry_ms: Option<i64>
     let Some(settings) = state.settings.as_deref().filter(|settings| settings.mode == Mode::Queue) else {
         return;
     };
+    let expiry_ms = expiry_ms.filter(|_| !settings.expires_records);
     let by_ttl = settings.ttl_ms.map(|ttl_ms| append_time_ms.saturating_add_unsigned(ttl_ms));
     state.head_due_ms = [state.head_due_ms, by_ttl, expiry_ms].into_iter().flatten().min();
 }

@@ -299,8 +299,7 @@ impl Broker {
                 attached.settings = Some(stream.settings().clone());
                 attached.partition = Arc::downgrade(&partition);
                 attached.charge_dedup_to(&self.inner.dedup_room);
-                if stream.settings().mode == Mode::Queue {
-                    // It looks at its head.
+                if !stream.settings().expires_records {
                     attached.expiries = None;
                 }
             });

@@ -36,6 +36,7 @@ impl StreamSettings {
             index_route_keys,
             key_records_max,
             key_overflow,
+            expires_records,
             over,
             history_ms,
             extras,
@@ -69,6 +70,7 @@ impl StreamSettings {
         put_some(out, 21, *history_ms);
         put_some(out, 23, *key_records_max);
         put_number(out, 24, overflow_number(*key_overflow), 0);
+        put_number(out, 25, u64::from(*expires_records), 0);
         put_number(out, 22, u64::from(*exhaust == Exhaust::WhenOffered), 0);
         for (name, value) in extras {
             out.push(18);
@@ -117,6 +119,7 @@ impl StreamSettings {
                 23 => settings.key_records_max = Some(reader.u64()?),
                 24 => settings.key_overflow = overflow_of(reader.u64()?)?,
                 19 => settings.index_route_keys = reader.flag()?,
+                25 => settings.expires_records = reader.flag()?,
                 other => return Err(Error::corrupt(format!("a stream has the unknown setting {other}"))),
             }
         }

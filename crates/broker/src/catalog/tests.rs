@@ -36,6 +36,7 @@ fn rich_settings() -> StreamSettings {
         index_route_keys: true,
         key_records_max: Some(5),
         key_overflow: Overflow::Refuse,
+        expires_records: true,
         over: Some(key("base")),
         history_ms: Some(5),
         extras: BTreeMap::from([("x.a".into(), "1".into()), ("x.b".into(), String::new())]),

@@ -60,7 +60,7 @@ pub(crate) struct LogState {
     pub works: Option<Box<Works>>,
     /// Settled records that the queue keeps.
     pub history: Option<Box<History>>,
-    /// Records with a time of their own after which they go; a queue looks for those at its head instead.
+    /// Records with a time of their own after which they go, where the settings say so.
     pub expiries: Option<Box<Expiries>>,
     /// The handle on this log; set with `settings`.
     pub partition: Weak<Partition>,

@@ -359,6 +359,7 @@ impl StreamConfig {
             key_overflow: overflow(self.discard_new_per_subject),
             dedup_window_ms: ms(self.duplicate_window).unwrap_or(0),
             index_route_keys: true,
+            expires_records: self.allow_msg_ttl,
             ..StreamSettings::default()
         };
         if let Ok(json) = serde_json::to_string(self) {

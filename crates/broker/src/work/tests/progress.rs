@@ -55,7 +55,8 @@ fn a_filter_that_changed_is_in_force_at_once_and_after_a_restart() {
 #[test]
 fn a_record_of_a_log_goes_when_its_own_time_is_over_also_after_a_restart() {
     let mut rig = Rig::new();
-    rig.log("events", 1);
+    rig.log_with("events", 1, StreamSettings { expires_records: true, ..StreamSettings::default() });
+    rig.log("keeps", 1);
     let expiring = |after_ms: i64| NewBatch {
         attributes: Attributes::Same(Box::new(RecordAttributes {
             expiry_ms: Some(START_MS + after_ms),
@@ -65,6 +66,7 @@ fn a_record_of_a_log_goes_when_its_own_time_is_over_also_after_a_restart() {
     };
     let partition = rig.partition("events", 0);
     rig.publish(Append::new(&partition, expiring(1_000)));
+    rig.publish(Append::new(&rig.partition("keeps", 0), expiring(1_000)));
     rig.publish(Append::new(&partition, batch(&["stays"])));
     rig.publish(Append::new(&partition, expiring(5_000)));
     let gone = |rig: &Rig, count: u64| {
@@ -81,5 +83,6 @@ fn a_record_of_a_log_goes_when_its_own_time_is_over_also_after_a_restart() {
     rig.reopen();
     rig.advance(4_000);
     gone(&rig, 1);
+    assert_eq!(rig.partition("keeps", 0).stats().records, 1);
     assert_eq!(rig.read(&rig.partition("events", 0), 1).unwrap(), [(1, "stays".to_owned())]);
 }
