@@ -12,6 +12,28 @@ pub enum Fault {
     LeaseNotLogged,
     /// Units that are all or nothing append what they can.
     UnitInParts,
+    /// A stream that is full loses its second oldest record, and the oldest stays.
+    WrongOneDropped,
+    /// What a full stream deflects is stored nowhere.
+    DeflectionLost,
+    /// A publish leaves out the copies for its further targets.
+    FollowerLost,
+    /// Records expire a second before their time.
+    ExpiredEarly,
+    /// Records whose time is over stay, and are delivered.
+    ExpiredStays,
+    /// Records are delivered before the time that they name.
+    DeliveredEarly,
+    /// A principal may do everything, whatever its user may.
+    PermissionSkipped,
+    /// A cursor that is set back is not, after a restart.
+    SeekNotLogged,
+    /// A released delivery does not count.
+    AttemptForgotten,
+    /// A lease gives one record more than is allowed.
+    AllowanceExceeded,
+    /// Records of a format that nobody registered are passed over in silence.
+    UnknownFormatSkipped,
 }
 
 /// Which fault is planted, if any.

@@ -204,6 +204,9 @@ pub struct AckCursor {
     volatile_logged: u64,
     /// A record whose earlier deliveries do not count was delivered again under such a lease, and that was not logged.
     volatile_again: bool,
+    /// Up to here a restart was told of deliveries: of records that were held back it is not known whether they were among
+    /// them, until the time is looked at.
+    unsure_end: u64,
     index: Index,
     /// Entries that leases and settlements looked at, beside those of the index.
     visited: u64,
@@ -230,6 +233,7 @@ impl AckCursor {
             volatile_end: start.0,
             volatile_logged: start.0,
             volatile_again: false,
+            unsure_end: start.0,
             index: Index::new(config.order, start.0),
             visited: 0,
             keyed_end: start.0,

@@ -26,6 +26,15 @@ impl SimClock {
         SimClock { inner: Arc::new(inner) }
     }
 
+    /// A clock of its own that shows the same time.
+    pub fn copy(&self) -> Self {
+        let inner = Inner {
+            mono_ns: AtomicU64::new(self.inner.mono_ns.load(Ordering::SeqCst)),
+            wall_offset_ms: AtomicI64::new(self.inner.wall_offset_ms.load(Ordering::SeqCst)),
+        };
+        SimClock { inner: Arc::new(inner) }
+    }
+
     /// Lets time pass.
     pub fn advance_ns(&self, ns: u64) {
         self.inner.mono_ns.fetch_add(ns, Ordering::SeqCst);

@@ -29,6 +29,15 @@ impl SimWorld {
         SimWorld { disk, clock, trace, sched, rng }
     }
 
+    /// Another machine with a copy of this one's disk as it is now, and a clock that goes on from the same time.
+    pub fn copy(&self, seed: u64) -> SimWorld {
+        let mut rng = Rng::new(seed);
+        let (clock, trace) = (self.clock.copy(), Trace::default());
+        let disk = self.disk.copy(rng.fork(), clock.clone(), trace.clone());
+        let sched = Scheduler::new(rng.fork(), clock.clone(), trace.clone());
+        SimWorld { disk, clock, trace, sched, rng }
+    }
+
     /// The world as a process of the current boot sees it.
     pub fn env(&mut self) -> Env {
         Env {

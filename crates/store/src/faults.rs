@@ -16,6 +16,10 @@ pub enum Fault {
     CheckpointUnsynced,
     /// After a crash offsets are given out again that readers have seen.
     ReuseOffset,
+    /// A repair steps over damage and does not say so.
+    RepairSilent,
+    /// After a repair offsets are given out again that lost records had.
+    RepairReusesOffsets,
 }
 
 /// Which fault is planted, if any.

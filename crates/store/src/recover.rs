@@ -61,8 +61,10 @@ pub(crate) fn open<A: Attached>(
         damaged_checkpoints: damaged,
         ..Recovery::default()
     };
-    let ignore_reserve = parts.options.faults.has(Fault::ReuseOffset);
-    let Restored { logs, next_log, skipped } = sink.finish(&recovery, ignore_reserve)?;
+    let faults = parts.options.faults;
+    let ignore_reserve = faults.has(Fault::ReuseOffset);
+    let skips_lost = !recovery.lost.is_empty() && !faults.has(Fault::RepairReusesOffsets);
+    let Restored { logs, next_log, skipped } = sink.finish(&recovery, ignore_reserve, skips_lost)?;
     recovery.skipped_logs = skipped.len() as u64;
     let committed = Signal::new();
     let wal = parts.wal.open(&replayed, committed.clone())?;
@@ -292,7 +294,7 @@ impl<A: Attached> Restorer<A> {
         }
     }
 
-    pub fn finish(self, recovery: &Recovery, ignore_reserve: bool) -> Result<Restored<A>> {
+    pub fn finish(self, recovery: &Recovery, ignore_reserve: bool, skips_lost: bool) -> Result<Restored<A>> {
         if let Some(id) = self.unknown.first()
             && recovery.lost.is_empty()
         {
@@ -302,7 +304,7 @@ impl<A: Attached> Restorer<A> {
         let mut logs = HashMap::with_capacity(self.logs.len());
         for (id, mut log) in self.logs {
             log.place_growing();
-            if log.core.finish_replay(ignore_reserve) {
+            if log.core.finish_replay(ignore_reserve, skips_lost) {
                 skipped.push(id);
             } else if recovery.torn.is_some() {
                 // What is written from now on is told apart from what was cut.

@@ -38,6 +38,20 @@ pub(super) fn make_room(log: &mut LockedLog<'_, LogState>, now_ms: i64) {
     dropped.iter().for_each(|span| state.skip(core, span));
 }
 
+/// Takes the second oldest record of a stream that a batch will fill, so that the oldest stays: a mistake.
+pub(super) fn drop_the_wrong_one(log: &mut LockedLog<'_, LogState>, batch: &NewBatch) {
+    let (core, state) = log.parts();
+    let max = state.settings.as_ref().filter(|settings| settings.overflow == Overflow::DropOldest);
+    let is_over = max
+        .and_then(|settings| settings.length_max)
+        .is_some_and(|max| core.records() + u64::from(batch.count) > max);
+    let second = oldest(core, 2);
+    let second = Span::new(Offset(second.end.0.saturating_sub(1)).max(second.start), second.end);
+    if is_over {
+        take(log, &[second].into_iter().collect());
+    }
+}
+
 /// The route keys of a batch of which older records go where there are too many.
 pub(super) fn keys_to_thin(state: &LogState, batch: &NewBatch) -> Vec<Bytes> {
     let settings = state.settings.as_deref();

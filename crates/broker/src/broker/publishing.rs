@@ -3,19 +3,20 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use model::{Attributes, Error, Result, Seq};
+use model::{Attributes, Error, RecordAttributes, Result, Seq};
 use store::{Class, Durability, LockedLog};
 
 use super::{
     Broker,
     conditions::check,
-    overflow::{keys_to_thin, make_room, make_room_of_keys, replace},
+    overflow::{drop_the_wrong_one, keys_to_thin, make_room, make_room_of_keys, replace},
 };
 use crate::{
     faults::Fault,
     log_state::{
         LogState,
         dedup::{Dedup, DedupKey},
+        first_expiry_ms,
     },
     publish::{
         Append, Conditions, Extent, Follower, NewBatch, Outcome, PublishUnit, Published, Refusal,
@@ -185,7 +186,7 @@ impl Broker {
             }
         }
         let outcome = self.apply_at(at, parts, batches, locked, rests_on, due)?;
-        if matches!(outcome, Outcome::Appended { .. }) {
+        if matches!(outcome, Outcome::Appended { .. }) && !self.options().faults.has(Fault::FollowerLost) {
             for follower in followers {
                 self.apply_at(follower, parts, batches, locked, rests_on, due)?;
             }
@@ -217,6 +218,7 @@ impl Broker {
         }
         if let (Some((target, copy)), Outcome::Refused(Refusal { reason: RefusalReason::Full, .. })) =
             (copy, &outcome)
+            && !self.options().faults.has(Fault::DeflectionLost)
         {
             append(&mut locked.log(target.log_id())?, copy, Conditions::default());
         }
@@ -242,15 +244,34 @@ fn is_volatile(append: &Append) -> bool {
     }
 }
 
-/// The batch as it goes to the dead letters of a full stream.
+/// The batch as it goes to the dead letters of a full stream, where it is not to expire or wait as it was to here.
 fn deflected(batch: &NewBatch, dead_letter: &DeadLetter) -> NewBatch {
     let mut copy = NewBatch { producer: None, replaces: Replaces::Nothing, ..batch.clone() };
-    if let Some(route_key) = &dead_letter.route_key {
-        let mut row = copy.attributes.of(0).cloned().unwrap_or_default();
-        row.route_key = Some(Bytes::copy_from_slice(route_key.as_bytes()));
-        copy.attributes = Attributes::Same(Box::new(row));
+    let route_key = dead_letter.route_key.as_deref().map(|key| Bytes::copy_from_slice(key.as_bytes()));
+    let change = |row: &mut RecordAttributes| {
+        (row.expiry_ms, row.deliver_at_ms) = (None, None);
+        row.route_key = route_key.clone().or_else(|| row.route_key.take());
+    };
+    match &mut copy.attributes {
+        Attributes::None if route_key.is_some() => {
+            let row = RecordAttributes { route_key, ..RecordAttributes::default() };
+            copy.attributes = Attributes::Same(Box::new(row));
+        }
+        Attributes::None => {}
+        Attributes::Same(row) => change(row),
+        Attributes::Rows(rows) => rows.iter_mut().for_each(change),
     }
     copy
+}
+
+/// Has records delivered before the time that they name: a mistake.
+fn hurry(attributes: &mut Attributes) {
+    let change = |row: &mut RecordAttributes| row.deliver_at_ms = row.deliver_at_ms.map(|at_ms| at_ms - 700);
+    match attributes {
+        Attributes::None => {}
+        Attributes::Same(row) => change(row),
+        Attributes::Rows(rows) => rows.iter_mut().for_each(change),
+    }
 }
 
 fn settle_all(locked: &mut Locked<'_>, settlements: &[Settlement]) -> Result<Vec<Settled>> {
@@ -299,7 +320,7 @@ impl Broker {
         &self,
         tenant: &TenantCounters,
         log: &mut LockedLog<'_, LogState>,
-        batch: NewBatch,
+        mut batch: NewBatch,
         conditions: Conditions,
         longest: Option<&Result<u32>>,
         rests_on: &mut Seq,
@@ -320,6 +341,12 @@ impl Broker {
         counters.appended_bytes.add(batch.body.len() as u64);
         tenant.appended_records.add(u64::from(batch.count));
         tenant.appended_bytes.add(batch.body.len() as u64);
+        if self.options().faults.has(Fault::DeliveredEarly) {
+            hurry(&mut batch.attributes);
+        }
+        if self.options().faults.has(Fault::WrongOneDropped) {
+            drop_the_wrong_one(log, &batch);
+        }
         append(log, batch, conditions)
     }
 }
@@ -385,15 +412,6 @@ fn interests_nobody(state: &LogState, batch: &NewBatch) -> bool {
     !(0..batch.count).any(|index| works.values().any(|work| work.wants_key(route_key(index))))
 }
 
-/// The first time at which a record of a new batch expires by itself.
-fn first_expiry_ms(attributes: &Attributes) -> Option<i64> {
-    match attributes {
-        Attributes::None => None,
-        Attributes::Same(row) => row.expiry_ms,
-        Attributes::Rows(rows) => rows.iter().filter_map(|row| row.expiry_ms).min(),
-    }
-}
-
 /// Whether a record of a new batch has a time before which it is not delivered.
 fn may_wait(attributes: &Attributes) -> bool {
     match attributes {
@@ -405,6 +423,7 @@ fn may_wait(attributes: &Attributes) -> bool {
 
 /// Has the head of a queue looked at when its records expire.
 fn note_expiry(state: &mut LogState, append_time_ms: i64, expiry_ms: Option<i64>) {
+    state.expires |= expiry_ms.is_some();
     let Some(settings) = state.settings.as_deref().filter(|settings| settings.mode == Mode::Queue) else {
         return;
     };

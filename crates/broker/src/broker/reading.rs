@@ -8,6 +8,7 @@ use store::{Class, Read, SEARCH_LEN, Seek};
 
 use super::Broker;
 use crate::{
+    faults::Fault,
     future::blocking,
     log_state::LogState,
     producer::ProducerView,
@@ -78,7 +79,11 @@ impl Broker {
         let mut records = Vec::new();
         for part in &chunk.batches {
             let batch = &part.batch;
-            if batch.flags.control {
+            let is_skipped = || {
+                let is_unknown = self.formats().of(batch.format).is_err();
+                is_unknown && self.options().faults.has(Fault::UnknownFormatSkipped)
+            };
+            if batch.flags.control || is_skipped() {
                 continue;
             }
             self.formats().read(batch, &mut |index, mut record| {

@@ -156,6 +156,7 @@ impl Broker {
                 log.works.iter_mut().flat_map(|works| works.values_mut()).for_each(|work| work.tell_next());
             });
             partition.follow(&settings);
+            self.look_at_head(partition);
         }
         Ok((stream, seq))
     }
@@ -304,6 +305,7 @@ impl Broker {
                 }
             });
             last = last.max(self.index_route_keys(&partition)?);
+            self.look_at_head(&partition);
             partitions.push(partition);
         }
         stream.attach(partitions.into());

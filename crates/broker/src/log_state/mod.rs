@@ -28,15 +28,17 @@ use self::{
 };
 use crate::{
     codec::{Reader, put_bytes, put_u64},
-    settings::StreamSettings,
+    settings::{Mode, StreamSettings},
     stream::{EpochStart, Partition},
     work::state::{self, WorkState, Works},
 };
 
-/// The second version has a history at its end, the third expiries after that; each is written where there is one.
+/// The second version has a history at its end, the third expiries after that; each is written where there is one. The
+/// fourth has the same, and says that there were records that expire by themselves.
 const SNAPSHOT_VERSION: u8 = 1;
 const SNAPSHOT_VERSION_WITH_HISTORY: u8 = 2;
 const SNAPSHOT_VERSION_WITH_EXPIRIES: u8 = 3;
+const SNAPSHOT_VERSION_THAT_EXPIRES: u8 = 4;
 
 /// Epoch changes remembered per log; an older start is then answered with the oldest that is known.
 const EPOCHS_MAX: usize = 64;
@@ -66,6 +68,8 @@ pub(crate) struct LogState {
     pub partition: Weak<Partition>,
     /// When the head of a queue wants to be looked at: for its time to live, or its length.
     pub head_due_ms: Option<i64>,
+    /// Whether a record was published that expires by itself: a restart then looks at the head of a queue.
+    pub expires: bool,
     /// For when the log was put on the list of what is due.
     pub scheduled_ms: Option<i64>,
     /// The stream's settings; set before anything is published.
@@ -103,6 +107,31 @@ impl LogState {
 
     pub(crate) fn work_names(&self) -> Vec<Arc<str>> {
         self.works.iter().flat_map(|works| works.keys().cloned()).collect()
+    }
+
+    /// Ends the leases and delays of a work cursor whose time has come.
+    pub(crate) fn end_due(&mut self, name: &str, now_ms: i64) {
+        let Some(work) = self.work_mut(name) else { return };
+        let ended = work.cursor.expire(now_ms);
+        if ended.due_count > 0 || !ended.leases.is_empty() {
+            self.came_back(now_ms);
+        }
+    }
+
+    /// Records are ready again that somebody had or that waited, of which some may have expired meanwhile, or be too many
+    /// now that they can be taken: the head of the queue wants to be looked at.
+    pub(crate) fn came_back(&mut self, now_ms: i64) {
+        if self.watches_head() {
+            self.head_due_ms = self.head_due_ms.into_iter().chain([now_ms]).min();
+        }
+    }
+
+    /// Whether time or length may take records off the head of the queue without a publish.
+    pub(crate) fn watches_head(&self) -> bool {
+        self.settings.as_deref().filter(|settings| settings.mode == Mode::Queue).is_some_and(|settings| {
+            let is_limited = settings.length_max.is_some() || settings.bytes_max.is_some();
+            self.expires || settings.ttl_ms.is_some() || (is_limited && settings.dead_letter.is_some())
+        })
     }
 
     /// These records left the log: no cursor is to wait for them.
@@ -229,6 +258,9 @@ impl LogState {
     /// Whether nothing is to be kept of it.
     fn is_idle(&self) -> bool {
         let LogState { epochs, producers, positions, works, dedup, route_keys, history, expiries, .. } = self;
+        if self.expires {
+            return false;
+        }
         let has_none = producers.is_none() && positions.is_none() && works.is_none();
         let keeps_none = history.is_none() && dedup.is_none() && route_keys.is_none() && expiries.is_none();
         epochs.is_empty() && has_none && keeps_none
@@ -273,6 +305,7 @@ impl store::Attached for LogState {
                 }
                 self.note_due(batch.base, batch.count, &batch.attributes);
                 self.note_expiries(batch.base, batch.count, &batch.attributes);
+                self.expires |= Expiries::are_in(&batch.attributes);
                 Ok(())
             }
             Change::Note(note) => self.replay_note(note),
@@ -291,13 +324,14 @@ impl store::Attached for LogState {
     /// ```text
     /// version | epochs: count (epoch, start)* | then, each a length and as
     /// many bytes: producers | positions | works | dedup keys | route keys;
-    /// from version 2 on | history, and in version 3 | expiries
+    /// from version 2 on | history, and from version 3 on | expiries
     /// ```
     fn snapshot(&self, out: &mut Vec<u8>) {
         if self.is_idle() {
             return;
         }
         let version = match (&self.history, &self.expiries) {
+            _ if self.expires => SNAPSHOT_VERSION_THAT_EXPIRES,
             (_, Some(_)) => SNAPSHOT_VERSION_WITH_EXPIRIES,
             (Some(_), None) => SNAPSHOT_VERSION_WITH_HISTORY,
             (None, None) => SNAPSHOT_VERSION,
@@ -333,7 +367,7 @@ impl store::Attached for LogState {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
         match version {
-            SNAPSHOT_VERSION..=SNAPSHOT_VERSION_WITH_EXPIRIES => {}
+            SNAPSHOT_VERSION..=SNAPSHOT_VERSION_THAT_EXPIRES => {}
             other => return Err(Error::corrupt(format!("a log's state has the unknown version {other}"))),
         }
         let epoch = |reader: &mut Reader<'_>| {
@@ -345,6 +379,7 @@ impl store::Attached for LogState {
         self.works = part(reader.slice()?, state::decode)?;
         self.dedup = part(reader.slice()?, Dedup::decode)?;
         self.route_keys = part(reader.slice()?, RouteKeys::decode)?;
+        self.expires = version >= SNAPSHOT_VERSION_THAT_EXPIRES;
         if version >= SNAPSHOT_VERSION_WITH_HISTORY {
             self.history = part(reader.slice()?, History::decode)?;
         }
@@ -359,6 +394,15 @@ impl store::Attached for LogState {
         if let Some(works) = self.works.as_deref_mut() {
             works.values_mut().for_each(|work| work.moved(core));
         }
+    }
+}
+
+/// The first time at which a record of a batch expires by itself, milliseconds since the Unix epoch.
+pub(crate) fn first_expiry_ms(attributes: &Attributes) -> Option<i64> {
+    match attributes {
+        Attributes::None => None,
+        Attributes::Same(row) => row.expiry_ms,
+        Attributes::Rows(rows) => rows.iter().filter_map(|row| row.expiry_ms).min(),
     }
 }
 

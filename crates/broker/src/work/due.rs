@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, Inner},
+    faults::Fault,
     log_state::LogState,
     settings::{Mode, Overflow},
     stream::Partition,
@@ -162,6 +163,21 @@ impl Broker {
         }
     }
 
+    /// Has what time brings looked at on a partition that was just found, or whose settings changed: nothing is known then
+    /// of when its records expire.
+    pub(crate) fn look_at_head(&self, partition: &Partition) {
+        let now_ms = self.env().clock.wall_ms();
+        let is_watched = partition.log().with(|core, state| {
+            if core.records() > 0 {
+                state.came_back(now_ms);
+            }
+            state.watches_head() || state.works.is_some()
+        });
+        if is_watched {
+            self.schedule(partition);
+        }
+    }
+
     /// Has deadlines looked at again at once, after the wall clock was set.
     pub fn clock_was_set(&self) {
         self.inner.due.look();
@@ -189,8 +205,10 @@ impl Broker {
                 if work.held_until_ms.is_some_and(|due_ms| due_ms <= now_ms) {
                     work.held_until_ms = None;
                 }
-                work.cursor.expire(now_ms);
                 work.tell_next();
+            }
+            for name in state.work_names() {
+                state.end_due(&name, now_ms);
             }
             state.head_due_ms.is_some_and(|due_ms| due_ms <= now_ms)
         });
@@ -243,20 +261,14 @@ impl Broker {
         let unseen = is_unseen.then(|| now_ms.saturating_add(UNSEEN_MS));
         let excess = partition.log().with(|core, state| excess(core, state.kept(), &settings));
         let floor = work.with(|_, work| work.cursor.floor())?;
-        if excess > 0 {
-            let oldest = work
-                .with(|core, work| work.cursor.unleased_below(core.durable_end(), excess.min(MOVED_MAX)))?;
-            work.move_blocking(&oldest, Why::Excess)?;
-        }
-        let window = work.read_blocking(floor, HEAD_READ_LEN)?;
-        let expired = work.with(|_, work| window.expired(work, settings.ttl_ms, now_ms))?;
-        if !expired.is_empty() {
-            work.carry(&expired, &window, Why::Expired)?;
-        }
-        let more = window.next_expiry(settings.ttl_ms, now_ms);
-        let still_over =
-            excess > 0 && partition.log().with(|core, state| self::excess(core, state.kept(), &settings)) > 0;
-        let next = if still_over || !expired.is_empty() { Some(now_ms) } else { more };
+        let oldest =
+            work.with(|core, work| work.cursor.unleased_below(core.durable_end(), excess.min(MOVED_MAX)))?;
+        work.move_blocking(&oldest, Why::Excess)?;
+        let (any_expired, more) = work.expire_head(floor, settings.ttl_ms, now_ms)?;
+        // What somebody has cannot be taken: it comes back, or is settled.
+        let still_over = !oldest.is_empty()
+            && partition.log().with(|core, state| self::excess(core, state.kept(), &settings)) > 0;
+        let next = if still_over || any_expired { Some(now_ms) } else { more };
         let due = next.into_iter().chain(unseen);
         partition.log().with(|_, state| state.head_due_ms = state.head_due_ms.into_iter().chain(due).min());
         Ok(())
@@ -280,6 +292,30 @@ fn excess(core: &LogCore, kept: u64, settings: &crate::StreamSettings) -> u64 {
 }
 
 impl Work {
+    /// Takes away what has expired of the first records from `floor` on that nobody has. Whether there were any, and when
+    /// the next of them expires.
+    fn expire_head(&self, floor: Offset, ttl_ms: Option<u64>, now_ms: i64) -> Result<(bool, Option<i64>)> {
+        let faults = self.broker.options().faults;
+        let judged_ms = if faults.has(Fault::ExpiredEarly) { now_ms + 1_000 } else { now_ms };
+        let (mut any, mut more) = (false, None);
+        let (mut from, mut left) = (floor, HEAD_READ_LEN);
+        // A read ends where a file does, and what it has may all be gone.
+        while left > 0 {
+            let window = self.read_blocking(from, left)?;
+            let expired = self.with(|_, work| window.expired(work, ttl_ms, judged_ms))?;
+            if !expired.is_empty() && !faults.has(Fault::ExpiredStays) {
+                self.carry(&expired, &window, Why::Expired)?;
+                any = true;
+            }
+            more = more.into_iter().chain(window.next_expiry(ttl_ms, now_ms)).min();
+            if window.next() <= from {
+                break;
+            }
+            (from, left) = (window.next(), left.saturating_sub(window.len()));
+        }
+        Ok((any, more))
+    }
+
     /// Moves what was delivered as often as allowed.
     fn move_exhausted(&self) -> Result<()> {
         loop {

@@ -42,6 +42,7 @@ pub use cursor::{
 use self::state::{Drops, WorkState};
 use crate::{
     broker::Broker,
+    faults::Fault,
     log_state::LogState,
     settings::Mode,
     stream::{Partition, Stream, closed},
@@ -385,11 +386,10 @@ impl Work {
         let (core, state) = log.parts();
         let work = state.work_mut(&self.name).ok_or_else(gone)?;
         let mut changes = state::changes();
-        work.cursor.seek(to.max(core.start()), &mut changes);
-        work.ahead = None;
-        work.follow(core);
-        work.tell_next();
-        if let Some(entry) = changes.into_entry() {
+        work.seek(to.max(core.start()), core, &mut changes);
+        if let Some(entry) = changes.into_entry()
+            && !self.broker.options().faults.has(Fault::SeekNotLogged)
+        {
             log.note(state::change_note(&self.name, &entry));
         }
         Ok(store.commit(permit, locked))
@@ -431,10 +431,14 @@ impl Work {
     /// [`Work::with`], after leases and delays have ended whose time has come.
     fn with_now<R>(&self, look: impl FnOnce(&WorkState) -> R) -> Result<R> {
         let now_ms = self.broker.env().clock.wall_ms();
-        self.with(|_, work| {
+        self.partition.log().with(|_, state| state.end_due(&self.name, now_ms));
+        let found = self.with(|_, work| {
+            // What became readable meanwhile.
             work.cursor.expire(now_ms);
             look(work)
-        })
+        });
+        self.broker.schedule(&self.partition);
+        found
     }
 
     /// [`Work::counts`], with what was never delivered waiting from `offset` on and nothing else: for a uniform delay, where

@@ -4,10 +4,10 @@ use model::{Error, Offset, Result, Seq};
 use store::{Class, LockedLog};
 
 use super::{
-    Claim, Settled, Settlement, Span, Spans, Verdict, Work, gone,
+    Claim, Count, Settled, Settlement, Span, Spans, Verdict, Work, gone,
     state::{self, Drops},
 };
-use crate::{broker::Broker, log_state::LogState, stream::closed};
+use crate::{broker::Broker, faults::Fault, log_state::LogState, stream::closed};
 
 /// What one settlement takes in the queue beside its runs, and what a run takes, bytes.
 const SETTLEMENT_LEN: usize = 128;
@@ -68,7 +68,8 @@ impl Broker {
         let mut settled = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let mut log = locked.log(settlement.work.partition.log_id())?;
-            settled.push(settle_one(&mut log, settlement, now_ms)?);
+            let forgotten = self.options().faults.has(Fault::AttemptForgotten).then(|| uncounted(settlement));
+            settled.push(settle_one(&mut log, forgotten.as_ref().unwrap_or(settlement), now_ms)?);
         }
         let wait = self.store().commit(permit, locked);
         for (settlement, settled) in settlements.iter().zip(&settled) {
@@ -95,6 +96,15 @@ pub(crate) fn check_open(log: &mut LockedLog<'_, LogState>, settlement: &Settlem
         return Err(closed());
     }
     log.attached().work(&settlement.work.name).map(drop).ok_or_else(gone)
+}
+
+/// The settlement as if a delivery that is over had not happened: a mistake.
+fn uncounted(settlement: &Settlement) -> Settlement {
+    let verdict = match settlement.verdict {
+        Verdict::Release { delay_ms, .. } => Verdict::Release { delay_ms, count: Count::Keep },
+        other => other,
+    };
+    Settlement { verdict, ..settlement.clone() }
 }
 
 /// Applies one settlement that moves no record, with its drops and its note.
@@ -143,8 +153,9 @@ pub(super) fn settle_as(
     work.follow(core);
     if let Claim::Attempt(_) = claim {
         // Whether a delivery is over is a matter of time, not of when somebody looked.
-        work.cursor.expire(now_ms);
+        state.end_due(name, now_ms);
     }
+    let work = state.work_mut(name).ok_or_else(gone)?;
     let mut changes = state::changes();
     let settled = work.cursor.settle(spans, claim, verdict, now_ms, &mut changes);
     let keeps = has_history && fate == Fate::Done && work.drops == Drops::Settled;
@@ -154,6 +165,9 @@ pub(super) fn settle_as(
     // Released records may be for another; settled ones make room below a limit on leases.
     if !settled.done.is_empty() {
         work.tell_next();
+    }
+    if matches!(verdict, cursor::Verdict::Release { .. }) && !settled.done.is_empty() {
+        log.attached().came_back(now_ms);
     }
     if verdict == cursor::Verdict::Settle {
         if keeps {

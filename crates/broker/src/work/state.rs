@@ -62,6 +62,8 @@ pub(crate) struct WorkState {
     delay_ms: Option<u64>,
     /// The record that is the oldest unsettled one, and when it was appended, as far as somebody asked.
     pub oldest: Option<(Offset, i64)>,
+    /// Up to here the cursor knows which records are not there.
+    gaps_end: Offset,
     /// Records that are to wait for a time of their own, and are not readable yet.
     pub upcoming: Vec<(Offset, i64)>,
     /// The records that are being worked, in memory.
@@ -98,6 +100,7 @@ impl WorkState {
             held: None,
             delay_ms: None,
             oldest: None,
+            gaps_end: Offset::ZERO,
             upcoming: Vec::new(),
             window: None,
             ahead: None,
@@ -129,6 +132,30 @@ impl WorkState {
         if core.start() > self.cursor.floor() {
             self.cursor.skip(Span::new(self.cursor.floor(), core.start()));
         }
+        self.pass_gaps(core);
+    }
+
+    /// Takes out what is not there of the records that the cursor was told of since the last time: gaps that a restart
+    /// or a record placed further on left, and after a restart or a seek what was dropped before.
+    fn pass_gaps(&mut self, core: &LogCore) {
+        let end = core.stable_end();
+        let mut at = self.gaps_end.max(self.cursor.floor());
+        while at < end
+            && let Some(gap) = core.first_gap(at..end)
+        {
+            self.cursor.skip(Span::new(gap.start, gap.end));
+            at = gap.end;
+        }
+        self.gaps_end = self.gaps_end.max(end);
+    }
+
+    /// Sets the cursor to `to`.
+    pub(crate) fn seek(&mut self, to: Offset, core: &LogCore, changes: &mut Changes) {
+        self.cursor.seek(to, changes);
+        self.ahead = None;
+        self.gaps_end = to;
+        self.follow(core);
+        self.tell_next();
     }
 
     /// Takes in when records are due that were just appended, so that they count as waiting from the first moment on.
@@ -167,6 +194,15 @@ impl WorkState {
             }
             !is_known
         });
+    }
+
+    /// Tells the cursor of all of them, before a replayed change: what is replayed is durable. A change that says how far
+    /// deliveries went would take those that wait for delivered.
+    fn hold_replayed(&mut self) {
+        if let Some((last, _)) = self.upcoming.last() {
+            self.cursor.note_appended(last.plus(1));
+            self.hold_upcoming();
+        }
     }
 
     /// Arms `watch` for `holder`, or tells it at once.
@@ -335,6 +371,7 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
             let work = works
                 .get_mut(name)
                 .ok_or_else(|| Error::corrupt("a change of a work cursor that is not there"))?;
+            work.hold_replayed();
             work.cursor.apply(&entry)?;
             if work.drops == Drops::Settled
                 && let CursorEntry::Ack(changes) = &entry

@@ -11,6 +11,7 @@ use crate::{
 mod progress;
 mod queues;
 mod redirects;
+mod time;
 
 fn queue_key(name: &str) -> StreamKey {
     StreamKey { kind: Kind::Queue, ..key(name) }

@@ -127,6 +127,11 @@ impl Window {
         self.next
     }
 
+    /// Bytes of its batches' bodies.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.stored.batch.body.len()).sum()
+    }
+
     /// The offset from which on it was read.
     pub(crate) fn from(&self) -> Offset {
         self.from
@@ -155,6 +160,33 @@ impl Window {
         }
     }
 
+    /// [`Window::look`], as far as it is time for the record: what says itself that it is not yet waits, whatever the cursor
+    /// was told of it before (it may have been set back, or made after the publish), and what a uniform delay holds back
+    /// ends the grant; `held_until` then says until when.
+    pub(crate) fn look_in_time(
+        &self,
+        offset: Offset,
+        wants_key: &dyn Fn(Option<&[u8]>) -> bool,
+        delay_ms: u64,
+        now_ms: i64,
+        held_until: &mut Option<i64>,
+    ) -> Look {
+        let found = self.look(offset, wants_key);
+        if !matches!(found, Look::Here { .. }) || (delay_ms == 0 && self.last_deliver_at_ms <= now_ms) {
+            return found;
+        }
+        let Some((part, index)) = self.part_at(offset) else { return found };
+        if let Some(due_ms) = part.row(index).and_then(|row| row.deliver_at_ms).filter(|due| *due > now_ms) {
+            return Look::NotBefore(due_ms);
+        }
+        let due_ms = part.stored.batch.append_time_ms.saturating_add_unsigned(delay_ms);
+        if delay_ms > 0 && due_ms > now_ms {
+            *held_until = Some(due_ms);
+            return Look::Unread;
+        }
+        found
+    }
+
     /// The last record that was published with an ordering key.
     pub(crate) fn last_keyed(&self) -> Option<Offset> {
         self.parts.iter().rev().find_map(|part| {
@@ -166,11 +198,6 @@ impl Window {
             };
             index.map(|index| batch.base.plus(u64::from(index)))
         })
-    }
-
-    /// When the record at `offset` was appended.
-    pub(crate) fn append_time_ms(&self, offset: Offset) -> Option<i64> {
-        self.part_at(offset).map(|(part, _)| part.stored.batch.append_time_ms)
     }
 
     /// The live records with their attributes, in order.

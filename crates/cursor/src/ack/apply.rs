@@ -127,6 +127,7 @@ impl AckCursor {
         self.note_appended(end);
         self.volatile_end = self.volatile_end.max(end.0);
         self.volatile_logged = self.volatile_logged.max(end.0);
+        self.unsure_end = self.unsure_end.max(end.0);
         // All of them first: noting one as delivered forgets that those right after it were seen.
         let mut unseen = Vec::new();
         let mut at = self.fresh;
@@ -146,7 +147,7 @@ impl AckCursor {
         let uncounted: Vec<_> =
             self.history.within(0..end.0).filter(is_uncounted).map(|(range, _)| range).collect();
         for range in uncounted {
-            // What waits for its time was not delivered.
+            // Whether what waits for its time was is a matter of the time: see `expire`.
             let mut at = range.start;
             while let Some(run) = bitmap::next_run(&self.returned, at).filter(|run| run.start < range.end) {
                 at = run.end;

@@ -54,6 +54,9 @@ pub enum Look {
     Gap,
     /// It has to be read first; the grant ends before it.
     Unread,
+    /// It says itself that it is not to be delivered before this time, milliseconds since the Unix epoch, which is yet to
+    /// come: it waits, whatever the cursor was told of it before.
+    NotBefore(i64),
 }
 
 /// Why a grant ended.
@@ -135,6 +138,8 @@ impl Grant {
 enum Tried {
     Granted,
     Skipped,
+    /// It waits until this time.
+    Early(i64),
     Stopped,
 }
 
@@ -159,6 +164,7 @@ impl Granting<'_> {
         self.visited += 1;
         match (self.look)(Offset(offset)) {
             Look::Gap => Tried::Skipped,
+            Look::NotBefore(due_ms) => Tried::Early(due_ms),
             Look::Unread => {
                 self.grant.stop = Stop::Unread(Offset(offset));
                 Tried::Stopped
@@ -250,6 +256,7 @@ impl AckCursor {
             match granting.weigh(offset) {
                 Tried::Granted => self.grant_run(offset..offset + 1, granting),
                 Tried::Skipped => self.settle_range(offset..offset + 1),
+                Tried::Early(due_ms) => self.wait_until(offset, due_ms),
                 Tried::Stopped => return,
             }
         }
@@ -263,8 +270,11 @@ impl AckCursor {
                     continue;
                 }
                 self.grant_run(start..offset, granting);
-                let Tried::Skipped = tried else { return };
-                self.settle_range(offset..offset + 1);
+                match tried {
+                    Tried::Skipped => self.settle_range(offset..offset + 1),
+                    Tried::Early(due_ms) => self.wait_until(offset, due_ms),
+                    Tried::Granted | Tried::Stopped => return,
+                }
                 start = offset + 1;
             }
             self.grant_run(start..run.end, granting);
@@ -293,6 +303,7 @@ impl AckCursor {
             match granting.weigh(offset) {
                 Tried::Granted => self.grant_run(offset..offset + 1, granting),
                 Tried::Skipped => self.settle_range(offset..offset + 1),
+                Tried::Early(due_ms) => self.wait_until(offset, due_ms),
                 Tried::Stopped => break,
             }
         }

@@ -1,17 +1,19 @@
 //! Random operations: what any dialect may ask of the broker.
 
 use broker::{
-    Allowance, Claim, Count, CursorKey, HolderId, LeaseAsk, LeaseKind, Position, ReadLimits, Settled,
-    Settlement, Span, Spans, UserSpec, Verdict,
+    Allowance, Claim, Count, CursorKey, HolderId, LeaseAsk, LeaseKind, Position, Settled, Settlement, Span,
+    Spans, Verdict,
 };
 use model::{Namespace, Offset};
 
 use super::{
-    check::{POSITIONS, id_of},
-    model::{
-        CURSOR_SCRATCH, CURSORS, DELIVERY_LIMIT, EVENTS, Fact, JOBS, KEYED, LEVELS, Lease, SCRATCH, STREAMS,
+    check::POSITIONS,
+    model::{Fact, Lease},
+    run::Run,
+    streams::{
+        CURSOR_NARROW, CURSOR_REPLAY, CURSOR_RING, CURSOR_SCRATCH, CURSORS, EVENTS, KEYED, NARROW, SCRATCH,
+        key, spec,
     },
-    run::{Run, key, spec},
 };
 
 impl Run {
@@ -19,21 +21,29 @@ impl Run {
     pub fn act(&mut self) {
         match self.rng.below(1000) {
             0..150 => self.publish_one(),
-            150..190 => self.publish_racing(),
-            190..230 => self.publish_in_sequence(),
-            230..260 => self.publish_deduplicated(),
-            260..280 => self.publish_placed(),
-            280..400 => self.publish_fan_out(),
-            400..600 => self.lease(),
-            600..820 => self.settle_one(),
-            820..850 => self.commit_position(),
-            850..890 => self.browse(),
-            890..905 => self.drop_from_the_middle(),
-            905..910 => self.make_scratch_again(),
-            910..925 => self.change_names(),
-            925..965 => self.let_time_pass(),
-            965..985 => drop(self.settle()),
-            985..992 => self.release_all(),
+            150..180 => self.publish_racing(),
+            180..210 => self.publish_in_sequence(),
+            210..235 => self.publish_deduplicated(),
+            235..250 => self.publish_placed(),
+            250..350 => self.publish_fan_out(),
+            350..390 => self.publish_routed(),
+            390..600 => self.lease(),
+            600..800 => self.settle_one(),
+            800..820 => self.commit_position(),
+            820..855 => self.browse(),
+            855..875 => self.look_at_a_state(),
+            875..887 => self.drop_from_the_middle(),
+            887..891 => self.make_scratch_again(),
+            891..906 => self.change_names(),
+            906..922 => self.act_for_a_user(),
+            922..930 => self.read_the_unknown(),
+            930..937 => self.seek(),
+            937..940 => self.purge(),
+            940..970 => self.let_time_pass(),
+            970..980 => drop(self.settle()),
+            980..986 => self.release_all(),
+            986..991 => self.take_whatever_is_ready(),
+            991..993 => self.wait_in_turn(),
             _ => self.compare(),
         }
     }
@@ -56,171 +66,58 @@ impl Run {
         Some(Settlement { work, spans, claim: Claim::Holder(HolderId(lease.holder)), verdict })
     }
 
-    fn lease(&mut self) {
-        let cursor = self.rng.index(CURSORS.len());
-        let Ok(Some((work, _))) = self.open_work(cursor) else { return };
-        let kind = match self.rng.below(10) {
-            0 => LeaseKind::Taken,
-            1..=4 => LeaseKind::Volatile,
-            _ => LeaseKind::Recorded,
-        };
-        let holder = self.rng.between(1, 4);
-        let ask = LeaseAsk {
-            holder: HolderId(holder),
-            allowance: Allowance::records(self.rng.between(1, 6)),
-            kind,
-            lease_ms: self.rng.permille(600).then(|| self.rng.between(20, 2_000)),
-        };
-        let asked_ms = self.now_ms();
-        let leased = match self.wait(work.lease(ask)) {
-            None => return,
-            Some(Ok(leased)) => leased,
-            Some(Err(error)) => {
-                if self.broker.as_ref().is_some_and(|broker| broker.failure().is_none()) {
-                    self.broken(format!("a lease failed: {error}"));
-                }
-                return;
-            }
-        };
-        let mut levels = Vec::new();
-        for delivery in &leased.deliveries {
-            let mut ids = std::collections::BTreeMap::new();
-            let Some(broker) = self.broker.clone() else { return };
-            let read = broker.formats().read(&delivery.batch, &mut |index, record| {
-                ids.insert(delivery.batch.base.plus(u64::from(index)).0, id_of(&record));
-                Ok(())
-            });
-            if let Err(error) = read {
-                self.broken(format!("a delivery does not read: {error}"));
-            }
-            for run in &delivery.runs {
-                for offset in run.span.start.0..run.span.end.0 {
-                    let id = ids.get(&offset).copied().flatten();
-                    levels.extend(self.check_grant(cursor, offset, id, run.attempt));
-                    let lease = self.lease_of(cursor, ask, asked_ms, offset, run.attempt, &work);
-                    let fact = match kind {
-                        LeaseKind::Taken => Fact::Settled { cursor, offset },
-                        _ => Fact::Leased { cursor, offset, lease },
-                    };
-                    self.model.note(leased.wait.0, fact);
-                }
-            }
-        }
-        self.report.add_count("records leased", leased.records);
-        if CURSORS[cursor].0 == LEVELS && levels.windows(2).any(|pair| pair[0] < pair[1]) {
-            self.broken(format!("a lower level was delivered before a higher one: {levels:?}"));
-        }
-        if leased.records > 0 && self.rng.permille(400) {
-            self.durable(leased.wait.0);
-        }
-    }
-
-    /// The lease as the cursor lists it: its deadline follows from the time at which it was granted.
-    fn lease_of(
-        &mut self,
-        cursor: usize,
-        ask: LeaseAsk,
-        asked_ms: i64,
-        offset: u64,
-        attempt: u32,
-        work: &broker::Work,
-    ) -> Lease {
-        let recorded = ask.kind == LeaseKind::Recorded;
-        let listed = work.leases(Offset(offset), 1).ok().and_then(|leases| leases.first().copied());
-        let deadline_ms = listed.and_then(|lease| lease.deadline_ms);
-        let by_default = matches!(CURSORS[cursor].0, KEYED | LEVELS).then_some(300);
-        let least = ask.lease_ms.or(by_default).map(|lease_ms| asked_ms.saturating_add_unsigned(lease_ms));
-        if ask.kind != LeaseKind::Taken && deadline_ms < least {
-            self.broken(format!("cursor {cursor}: {offset} is leased until {deadline_ms:?}, not {least:?}"));
-        }
-        Lease { holder: ask.holder.0, deadline_ms, attempt, recorded }
-    }
-
-    /// What must hold of every record that is handed out. Answers its level.
-    fn check_grant(&mut self, cursor: usize, offset: u64, id: Option<u64>, attempt: u32) -> Option<u8> {
-        let stream = CURSORS[cursor].0;
-        let now_ms = self.now_ms();
-        self.model.used[stream] = self.model.used[stream].max(offset + 1);
-        let state = &self.model.now;
-        let of_cursor = &state.cursors[cursor];
-        let Some(rec) = state.records[stream].get(&offset).copied() else {
-            self.broken(format!("cursor {cursor}: {offset} was handed out, and is not there"));
-            return None;
-        };
-        let mut faults = Vec::new();
-        if id != Some(rec.id) {
-            faults.push(format!("holds {id:?} instead of {}", rec.id));
-        }
-        if of_cursor.settled.contains(&offset) || state.gone[stream].contains(&offset) {
-            faults.push("was settled".to_owned());
-        }
-        let is_over = |lease: &Lease| lease.deadline_ms.is_some_and(|at| at <= now_ms);
-        if let Some(lease) = of_cursor.leases.get(&offset).filter(|lease| !is_over(lease)) {
-            faults.push(format!("is in the hands of {}", lease.holder));
-        }
-        if of_cursor.due_ms.get(&offset).is_some_and(|due_ms| *due_ms > now_ms) {
-            faults.push("is delayed".to_owned());
-        }
-        let before = of_cursor.attempts.get(&offset).copied().unwrap_or(0);
-        if attempt <= before {
-            faults.push(format!("is delivery {attempt} after {before}"));
-        }
-        if super::model::WANTED[cursor].is_some_and(|key| key != rec.key) {
-            faults.push("is not what the cursor is for".to_owned());
-        }
-        if stream == KEYED
-            && state.unsettled(cursor).any(|(other, earlier)| other < offset && earlier.key == rec.key)
-        {
-            faults.push("comes before an earlier one of its key".to_owned());
-        }
-        if !rec.volatile && !self.is_durable(rec.seq) {
-            faults.push("is not durable".to_owned());
-        }
-        if stream == JOBS && attempt >= DELIVERY_LIMIT {
-            self.model.exhausted.insert(offset);
-        }
-        if of_cursor.delivered.contains(&offset) {
-            // How far these went is logged with the next settlement, and a delivery that did not count may hide it.
-            let what = if attempt > 1 { "volatile grants remembered" } else { "volatile grants forgotten" };
-            self.report.count(what);
-        }
-        self.report.count("grants checked");
-        if attempt > 1 {
-            self.report.count("grants again");
-        }
-        faults
-            .iter()
-            .for_each(|fault| self.broken(format!("cursor {cursor}: {offset}, handed out, {fault}")));
-        Some(rec.level)
-    }
-
     fn settle_one(&mut self) {
         let cursor = self.rng.index(CURSORS.len());
         let Some((offset, lease)) = self.held(cursor) else { return };
         let now_ms = self.now_ms();
         let deadline_ms = self.rng.permille(700).then(|| now_ms + self.rng.between(50, 2_000) as i64);
+        let deadline_ms = deadline_ms.filter(|_| cursor != CURSOR_RING);
         let (verdict, fact) = match self.rng.below(10) {
-            0 | 1 => {
-                let keep = self.rng.permille(300);
-                let delay_ms = if keep || self.rng.permille(500) { 0 } else { self.rng.between(1, 500) };
-                let count = if keep { Count::Keep } else { Count::Add };
-                let due_ms = now_ms.saturating_add_unsigned(delay_ms);
-                (Verdict::Release { delay_ms, count }, Fact::Released { cursor, offset, due_ms, keep })
-            }
+            0 | 1 => self.released(cursor, offset, lease),
             2 => (Verdict::Reject, Fact::Rejected { cursor, offset }),
             3 => {
                 let lease = Lease { deadline_ms, ..lease };
                 (Verdict::Extend { deadline_ms }, Fact::Leased { cursor, offset, lease })
             }
             4 => {
-                let holder = self.rng.between(1, 4);
-                let lease = Lease { holder, deadline_ms, ..lease };
-                let to = HolderId(holder);
-                let verdict = Verdict::Transfer { holder: to, deadline_ms, count: Count::Keep };
+                let (holder, count) = (self.rng.between(1, 4), self.count());
+                let attempt = match count {
+                    Count::Keep => lease.attempt,
+                    Count::Add => lease.attempt + 1,
+                    Count::Set(attempts) => attempts,
+                };
+                let lease = Lease { holder, deadline_ms, attempt, ..lease };
+                let verdict = Verdict::Transfer { holder: HolderId(holder), deadline_ms, count };
                 (verdict, Fact::Leased { cursor, offset, lease })
             }
             _ => (Verdict::Accept, Fact::Settled { cursor, offset }),
         };
+        self.settle_as(cursor, offset, verdict, fact);
+    }
+
+    fn count(&mut self) -> Count {
+        match self.rng.below(5) {
+            0 | 1 => Count::Keep,
+            2 | 3 => Count::Add,
+            _ => Count::Set(self.rng.below(3) as u32),
+        }
+    }
+
+    fn released(&mut self, cursor: usize, offset: u64, lease: Lease) -> (Verdict, Fact) {
+        let count = self.count();
+        let keep = count == Count::Keep;
+        let delay_ms = if keep || self.rng.permille(500) { 0 } else { self.rng.between(1, 500) };
+        let due_ms = self.now_ms().saturating_add_unsigned(delay_ms);
+        let attempts = match count {
+            Count::Keep => lease.attempt.saturating_sub(1),
+            Count::Add => lease.attempt,
+            Count::Set(attempts) => attempts,
+        };
+        let fact = Fact::Released { cursor, offset, due_ms, attempts };
+        (Verdict::Release { delay_ms, count }, fact)
+    }
+
+    fn settle_as(&mut self, cursor: usize, offset: u64, verdict: Verdict, fact: Fact) {
         let Some(broker) = self.broker.clone() else { return };
         let Some(settlement) = self.settlement(cursor, offset, verdict) else { return };
         match self.wait(broker.settle(vec![settlement])) {
@@ -234,6 +131,10 @@ impl Run {
                 });
                 let done = settled.first().cloned().unwrap_or_default();
                 self.take_settled(cursor, offset, &done, seq.0, fact);
+                if cursor == CURSOR_NARROW && verdict == Verdict::Reject && done.done.contains(Offset(offset))
+                {
+                    self.take_spilled(offset, seq.0);
+                }
                 if self.rng.permille(300) {
                     self.durable(seq.0);
                 }
@@ -248,9 +149,8 @@ impl Run {
     /// What a settlement of one record came to: a holder whose lease is not over is always heard.
     pub fn take_settled(&mut self, cursor: usize, offset: u64, done: &Settled, seq: u64, fact: Fact) {
         let Some(lease) = self.model.now.cursors[cursor].leases.get(&offset).copied() else { return };
-        let is_over = lease.deadline_ms.is_some_and(|at| at <= self.now_ms());
         if !done.done.contains(Offset(offset)) {
-            if !is_over {
+            if !lease.is_over(self.now_ms()) {
                 self.broken(format!("cursor {cursor}: the holder of {offset} was not heard: {done:?}"));
             }
             return self.report.count("settlements too late");
@@ -276,7 +176,62 @@ impl Run {
         let due_ms = self.now_ms();
         let done: Vec<u64> = settled.done.offsets().map(|offset| offset.0).collect();
         for offset in done {
-            self.model.note(seq.0, Fact::Released { cursor, offset, due_ms, keep: false });
+            let lease = self.model.now.cursors[cursor].leases.get(&offset);
+            let attempts = lease.map_or(1, |lease| lease.attempt);
+            let fact = Fact::Released { cursor, offset, due_ms, attempts };
+            self.model.note(seq.0, fact);
+        }
+    }
+
+    /// Everything that is ready can be had, now.
+    fn take_whatever_is_ready(&mut self) {
+        if !self.settle() {
+            return;
+        }
+        let cursor = self.rng.index(CURSORS.len());
+        let mut expected = self.ready(cursor);
+        if CURSORS[cursor].0 == KEYED {
+            // The first of each key, and none whose first is out or waits.
+            let mut keys = std::collections::BTreeSet::new();
+            let firsts: Vec<u64> = self
+                .model
+                .now
+                .unsettled(cursor)
+                .filter(|(_, rec)| keys.insert(rec.key))
+                .map(|(offset, _)| offset)
+                .collect();
+            expected.retain(|offset, _| firsts.contains(offset));
+        }
+        let mut got = Vec::new();
+        for _ in 0..10 {
+            let (holder, allowance) = (HolderId(9), Allowance::records(1_000));
+            let ask = LeaseAsk { holder, allowance, kind: LeaseKind::Recorded, lease_ms: Some(600_000) };
+            let Some(granted) = self.grant(cursor, ask) else { return };
+            if granted.given.is_empty() {
+                break;
+            }
+            got.extend(granted.given);
+        }
+        let now_ms = self.now_ms();
+        let Some(partition) = self.partition(CURSORS[cursor].0) else { return };
+        let left = expected.iter().find(|(offset, rec)| {
+            let is_got = got.iter().any(|(other, _)| other == *offset);
+            !is_got && !rec.is_over(now_ms) && partition.has(Offset(**offset))
+        });
+        if let Some((offset, rec)) = left {
+            self.broken(format!("cursor {cursor}: {offset} ({rec:?}) is ready, and nobody can have it"));
+        }
+        self.report.count("everything ready was taken");
+        self.report.add_count("records that had to be there", expected.len() as u64);
+        for (offset, _) in got {
+            let Some(lease) = self.model.now.cursors[cursor].leases.get(&offset).copied() else { continue };
+            let fact = Fact::Released {
+                cursor,
+                offset,
+                due_ms: self.now_ms(),
+                attempts: lease.attempt.saturating_sub(1),
+            };
+            self.settle_as(cursor, offset, Verdict::Release { delay_ms: 0, count: Count::Keep }, fact);
         }
     }
 
@@ -294,27 +249,37 @@ impl Run {
         }
     }
 
-    /// Looks at records without taking them.
-    fn browse(&mut self) {
-        let stream = self.rng.index(STREAMS.len());
-        let (Some(broker), Some(partition)) = (self.broker.clone(), self.partition(stream)) else { return };
-        let bounds = partition.bounds();
-        let from = Offset(self.rng.between(bounds.start.0, bounds.stable_end.0));
-        let Some(Ok(chunk)) = self.wait(broker.read(&partition, from, ReadLimits::bytes(500))) else {
-            return;
-        };
-        let Ok(records) = broker.records(&chunk) else { return };
-        for (offset, record) in records {
-            self.report.count("records browsed");
-            let known = self.model.now.records[stream].get(&offset.0).copied();
-            self.model.used[stream] = self.model.used[stream].max(offset.0 + 1);
-            let is_known = known.is_some_and(|rec| Some(rec.id) == id_of(&record));
-            if stream != super::model::DEAD && !is_known {
-                self.broken(format!("stream {stream}: {offset} reads {record:?} instead of {known:?}"));
+    /// Sets the cursor on the log to some offset: what lies below is done with, the rest was never delivered.
+    fn seek(&mut self) {
+        let Ok(Some((work, _))) = self.open_work(CURSOR_REPLAY) else { return };
+        let Some(partition) = self.partition(EVENTS) else { return };
+        let to = self.rng.below(partition.bounds().durable_end.0 + 1);
+        if let Ok(seq) = work.seek(Offset(to)) {
+            self.report.count("cursors set");
+            self.model.note(seq.0, Fact::Sought { cursor: CURSOR_REPLAY, to });
+            if self.rng.permille(500) {
+                self.durable(seq.0);
             }
-            if known.is_some_and(|rec| !rec.volatile && !self.is_durable(rec.seq)) {
-                self.broken(format!("stream {stream}: {offset} was read before it was durable"));
+        }
+    }
+
+    /// Takes everything off a queue that is durable.
+    fn purge(&mut self) {
+        let (Some(broker), Some(partition)) = (self.broker.clone(), self.partition(NARROW)) else { return };
+        let Ok(Some((work, _))) = self.open_work(CURSOR_NARROW) else { return };
+        let end = partition.bounds().durable_end.0;
+        match work.purge() {
+            Ok(seq) => {
+                self.report.count("purged");
+                let gone: Vec<u64> = self.model.now.live(NARROW).map(|(offset, _)| offset).collect();
+                for offset in gone.into_iter().filter(|offset| *offset < end) {
+                    self.model.note(seq.0, Fact::Dropped { stream: NARROW, offset });
+                }
             }
+            Err(error) if broker.failure().is_none() && self.world.powered() => {
+                self.broken(format!("a purge failed: {error}"));
+            }
+            Err(_) => {}
         }
     }
 
@@ -345,39 +310,6 @@ impl Run {
         self.scratch = Some(made.id());
         if let Ok(Some((_, seq))) = self.open_work(CURSOR_SCRATCH) {
             self.durable(seq.0);
-        }
-    }
-
-    /// Adds and removes users and routes.
-    fn change_names(&mut self) {
-        let Some(broker) = self.broker.clone() else { return };
-        let number = self.rng.below(4);
-        let (name, namespace) = (format!("user{number}"), Namespace::default());
-        let is_user = self.rng.permille(500);
-        let name = if is_user { name } else { format!("route:address{number}") };
-        // Unknown until it is answered.
-        let before = self.named.remove(&name);
-        let done = match (is_user, before) {
-            (true, Some(true)) => self.wait(broker.users().delete(&name)),
-            (true, _) => self.wait(broker.users().put(&name, UserSpec::default())),
-            (false, _) => {
-                let address = name.replace("route:", "neutral:");
-                let known = broker.routes().into_iter().find(|route| route.from == address);
-                match known {
-                    Some(route) => self.wait(broker.remove_route(route.id)),
-                    None => self
-                        .wait(broker.add_route(&namespace, &address, key(EVENTS), None))
-                        .map(|added| added.map(drop)),
-                }
-            }
-        };
-        if let Some(Ok(())) = done {
-            self.report.count("users and routes changed");
-            let is_there = match is_user {
-                true => before != Some(true),
-                false => broker.routes().iter().any(|route| route.from == name.replace("route:", "neutral:")),
-            };
-            self.named.insert(name, is_there);
         }
     }
 

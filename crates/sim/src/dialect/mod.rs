@@ -9,12 +9,20 @@
 
 mod act;
 mod check;
+mod credit;
+mod grant;
+mod limits;
+mod look;
 #[allow(missing_docs)] // Read by this folder alone; each field says what it is.
 mod model;
+mod moved;
+mod people;
 mod planted;
 mod publish;
 mod run;
 mod runner;
+#[allow(missing_docs)] // The same.
+mod streams;
 
 pub use planted::{MISTAKES, noticed};
 pub use run::{Settings, run};

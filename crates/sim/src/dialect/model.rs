@@ -3,40 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::streams::{CURSOR_SCRATCH, CURSORS, DELIVERY_LIMIT, EVENTS, JOBS, SCRATCH, STREAMS, WANTED};
 use crate::Trace;
-
-/// The streams of the workload, by place.
-pub const STREAMS: [&str; 9] =
-    ["jobs", "keyed", "levels", "tasks", "dead", "events", "interest", "scratch", "mirror"];
-pub const JOBS: usize = 0;
-pub const KEYED: usize = 1;
-pub const LEVELS: usize = 2;
-pub const TASKS: usize = 3;
-pub const DEAD: usize = 4;
-pub const EVENTS: usize = 5;
-pub const INTEREST: usize = 6;
-pub const SCRATCH: usize = 7;
-pub const MIRROR: usize = 8;
-
-/// The work cursors: on which stream, and whether settled records leave it.
-pub const CURSORS: [(usize, bool); 8] = [
-    (JOBS, true),
-    (KEYED, true),
-    (LEVELS, true),
-    (TASKS, true),
-    (SCRATCH, true),
-    (EVENTS, false),
-    (INTEREST, false),
-    (INTEREST, false),
-];
-/// The route key that a cursor is for, where it is for one.
-pub const WANTED: [Option<u8>; 8] = [None, None, None, None, None, None, Some(0), Some(1)];
-pub const CURSOR_SCRATCH: usize = 4;
-
-/// Deliveries of a record of `jobs` before it goes to the dead letters.
-pub const DELIVERY_LIMIT: u32 = 3;
-/// Records that `scratch` takes.
-pub const SCRATCH_MAX: u64 = 40;
 
 /// A record as it was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +16,26 @@ pub struct Rec {
     /// Ordering key, route key and priority level.
     pub key: u8,
     pub level: u8,
+    /// When it stops being deliverable, by itself, and with its stream's time to live.
+    pub expiry_ms: Option<i64>,
+    pub expires_ms: Option<i64>,
+    /// Not deliverable before.
+    pub deliver_at_ms: Option<i64>,
+}
+
+impl Rec {
+    /// Bytes of its body.
+    pub fn len(&self) -> u64 {
+        u64::from(self.id.checked_ilog10().unwrap_or(0)) + 1
+    }
+
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        self.expires_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    pub fn is_early(&self, now_ms: i64) -> bool {
+        self.deliver_at_ms.is_some_and(|at| at > now_ms)
+    }
 }
 
 /// Who has a record.
@@ -57,6 +45,12 @@ pub struct Lease {
     pub deadline_ms: Option<i64>,
     pub attempt: u32,
     pub recorded: bool,
+}
+
+impl Lease {
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        self.deadline_ms.is_some_and(|at| at <= now_ms)
+    }
 }
 
 /// What a producer did last.
@@ -95,12 +89,23 @@ pub enum Fact {
         offset: u64,
         lease: Lease,
     },
-    /// Delivered in vain: it counts for nothing (`keep`), or for one.
+    /// Delivered in vain: then so many deliveries count.
     Released {
         cursor: usize,
         offset: u64,
         due_ms: i64,
-        keep: bool,
+        attempts: u32,
+    },
+    /// So many deliveries were counted by something that nobody logged, which a checkpoint may have.
+    Counted {
+        cursor: usize,
+        offset: u64,
+        attempts: u32,
+    },
+    /// The cursor was set to an offset.
+    Sought {
+        cursor: usize,
+        to: u64,
     },
     /// It was out by a volatile lease when something later of its cursor was logged.
     Delivered {
@@ -119,6 +124,8 @@ pub enum Fact {
 
 #[derive(Clone, Debug, Default)]
 pub struct CursorState {
+    /// Everything below counts as settled.
+    pub floor: u64,
     pub settled: BTreeSet<u64>,
     pub leases: BTreeMap<u64, Lease>,
     /// Deliveries that must be counted.
@@ -126,6 +133,19 @@ pub struct CursorState {
     pub due_ms: BTreeMap<u64, i64>,
     /// Delivered before the last restart under a lease that nobody logged.
     pub delivered: BTreeSet<u64>,
+}
+
+impl CursorState {
+    pub fn is_settled(&self, offset: u64) -> bool {
+        offset < self.floor || self.settled.contains(&offset)
+    }
+
+    /// Whether the record may be delivered as far as the cursor goes.
+    pub fn is_ready(&self, offset: u64, rec: &Rec, now_ms: i64) -> bool {
+        let is_out = self.leases.get(&offset).is_some_and(|lease| !lease.is_over(now_ms));
+        let waits = self.due_ms.get(&offset).is_some_and(|due_ms| *due_ms > now_ms);
+        !is_out && !waits && !rec.is_early(now_ms) && !rec.is_over(now_ms)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -136,8 +156,8 @@ pub struct State {
     pub cursors: [CursorState; CURSORS.len()],
     pub producers: BTreeMap<u8, Produced>,
     pub dedup: BTreeMap<u8, u64>,
-    /// Offsets of `jobs` that were rejected.
-    pub rejected: BTreeSet<u64>,
+    /// Records that were rejected, by stream and offset.
+    pub rejected: BTreeSet<(usize, u64)>,
     pub positions: BTreeMap<usize, u64>,
     pub key_last: BTreeMap<u8, u64>,
 }
@@ -155,9 +175,7 @@ impl State {
             Fact::Dedup { key, base } => drop(self.dedup.insert(key, base)),
             Fact::Settled { cursor, offset } => self.settle(cursor, offset),
             Fact::Rejected { cursor, offset } => {
-                if CURSORS[cursor].0 == JOBS {
-                    self.rejected.insert(offset);
-                }
+                self.rejected.insert((CURSORS[cursor].0, offset));
                 self.settle(cursor, offset);
             }
             Fact::Leased { cursor, offset, lease } => {
@@ -166,12 +184,19 @@ impl State {
                 state.attempts.insert(offset, lease.attempt);
                 state.due_ms.remove(&offset);
             }
-            Fact::Released { cursor, offset, due_ms, keep } => {
+            Fact::Released { cursor, offset, due_ms, attempts } => {
                 let state = &mut self.cursors[cursor];
-                let out = state.leases.remove(&offset).map(|lease| lease.attempt);
-                let attempts = state.attempts.entry(offset).or_default();
-                *attempts = out.unwrap_or(*attempts).saturating_sub(u32::from(keep));
+                state.leases.remove(&offset);
+                state.attempts.insert(offset, attempts);
                 state.due_ms.insert(offset, due_ms);
+            }
+            Fact::Counted { cursor, offset, attempts } => {
+                if let Some(known) = self.cursors[cursor].attempts.get_mut(&offset) {
+                    *known = attempts.min(*known);
+                }
+            }
+            Fact::Sought { cursor, to } => {
+                self.cursors[cursor] = CursorState { floor: to, ..CursorState::default() };
             }
             Fact::Delivered { cursor, offset } => {
                 self.cursors[cursor].delivered.insert(offset);
@@ -209,10 +234,11 @@ impl State {
 
     /// The records that a cursor still has to do with.
     pub fn unsettled(&self, cursor: usize) -> impl Iterator<Item = (u64, Rec)> {
-        let settled = &self.cursors[cursor].settled;
+        let state = &self.cursors[cursor];
         let wanted = WANTED[cursor];
-        self.live(CURSORS[cursor].0)
-            .filter(move |(offset, rec)| !settled.contains(offset) && wanted.is_none_or(|key| key == rec.key))
+        self.live(CURSORS[cursor].0).filter(move |(offset, rec)| {
+            !state.is_settled(*offset) && wanted.is_none_or(|key| key == rec.key)
+        })
     }
 }
 
@@ -229,6 +255,12 @@ pub struct Model {
     pub used: [u64; STREAMS.len()],
     /// Offsets of `jobs` that were once delivered as often as allowed: they may have gone to the dead letters.
     pub exhausted: BTreeSet<u64>,
+    /// By cursor: up to where records were ever given under a lease that nobody logged.
+    pub volatile_end: [u64; CURSORS.len()],
+    /// The same at the last restart: the deliveries of what lies below are counted exactly only from when it is handed out
+    /// again.
+    blur_end: [u64; CURSORS.len()],
+    seen: [BTreeSet<u64>; CURSORS.len()],
     /// Where every change is written down.
     pub trace: Trace,
 }
@@ -242,19 +274,45 @@ impl Model {
     pub fn note(&mut self, seq: u64, fact: Fact) {
         self.trace.line(format_args!("unit {seq}: {fact:?}"));
         self.staged = self.staged.max(seq);
-        let lasts = match fact {
+        if let Fact::Leased { cursor, offset, lease } = fact
+            && CURSORS[cursor].0 == JOBS
+            && lease.attempt >= DELIVERY_LIMIT
+        {
+            self.exhausted.insert(offset);
+        }
+        let told = match fact {
             // What a volatile lease comes to is not told before the next that is logged.
-            Fact::Released { cursor, offset, keep, .. } => {
-                keep || self.now.cursors[cursor].leases.get(&offset).is_none_or(|lease| lease.recorded)
+            Fact::Released { cursor, offset, attempts, .. } if !self.is_recorded(cursor, offset) => {
+                Some(Fact::Counted { cursor, offset, attempts })
             }
-            Fact::Leased { lease, .. } => lease.recorded,
-            Fact::Appended { rec, .. } => !rec.volatile,
-            _ => true,
+            Fact::Leased { cursor, offset, lease } if !lease.recorded => {
+                Some(Fact::Counted { cursor, offset, attempts: lease.attempt })
+            }
+            Fact::Appended { rec, .. } if rec.volatile => None,
+            fact => Some(fact),
         };
         self.now.apply(fact);
-        if lasts {
-            self.journal.push((seq, fact));
+        if let Fact::Sought { cursor, .. } = fact {
+            self.blur_end[cursor] = 0;
         }
+        self.journal.extend(told.map(|told| (seq, told)));
+    }
+
+    fn is_recorded(&self, cursor: usize, offset: u64) -> bool {
+        self.now.cursors[cursor].leases.get(&offset).is_none_or(|lease| lease.recorded)
+    }
+
+    /// A record was handed out: from now on its deliveries are known.
+    pub fn handed_out(&mut self, cursor: usize, offset: u64, is_volatile: bool) {
+        self.seen[cursor].insert(offset);
+        if is_volatile {
+            self.volatile_end[cursor] = self.volatile_end[cursor].max(offset + 1);
+        }
+    }
+
+    /// Whether the deliveries of the record are known exactly.
+    pub fn is_exact(&self, cursor: usize, offset: u64) -> bool {
+        offset >= self.blur_end[cursor] || self.seen[cursor].contains(&offset)
     }
 
     /// A start found `last` as the last unit. Answers how many durable changes it brought back.
@@ -264,6 +322,8 @@ impl Model {
         self.journal.iter().for_each(|(_, fact)| self.now.apply(*fact));
         self.staged = last;
         self.acknowledged = last;
+        self.blur_end = self.volatile_end;
+        self.seen = Default::default();
         self.journal.len() as u64
     }
 
@@ -275,6 +335,8 @@ impl Model {
             | Fact::Rejected { cursor, .. }
             | Fact::Leased { cursor, .. }
             | Fact::Released { cursor, .. }
+            | Fact::Counted { cursor, .. }
+            | Fact::Sought { cursor, .. }
             | Fact::Delivered { cursor, .. } => cursor != CURSOR_SCRATCH,
             _ => true,
         });
@@ -282,5 +344,8 @@ impl Model {
         self.now.gone[SCRATCH].clear();
         self.now.cursors[CURSOR_SCRATCH] = CursorState::default();
         self.used[SCRATCH] = 0;
+        self.volatile_end[CURSOR_SCRATCH] = 0;
+        self.blur_end[CURSOR_SCRATCH] = 0;
+        self.seen[CURSOR_SCRATCH].clear();
     }
 }

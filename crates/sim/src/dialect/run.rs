@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
 use broker::{
-    Broker, BrokerOptions, Facets, KeySharing, Mode, Order, Overflow, Partition, QUEUE_WORK, StreamSettings,
-    StreamSpec, Work, WorkSpec, faults::Faults, plain::Plain,
+    Broker, BrokerOptions, Mode, Partition, Permission, StreamSettings, StreamSpec, faults::Faults,
+    plain::Plain,
 };
 use env::Clock;
-use model::{Formats, Kind, Namespace, Result, Seq, StreamId, StreamKey};
+use model::{Formats, PartitionIndex, Result, Seq, StreamId};
 
-use super::model::{
-    CURSORS, DEAD, DELIVERY_LIMIT, EVENTS, INTEREST, JOBS, KEYED, LEVELS, MIRROR, Model, SCRATCH,
-    SCRATCH_MAX, STREAMS,
+use super::{
+    credit::Shared,
+    model::Model,
+    streams::{CURSORS, EVENTS, SCRATCH, STREAMS, key, over_events, spec},
 };
 use crate::{Crash, Rates, Rng, SimWorld, Trace, Unanswered, storage::Report};
 
@@ -51,6 +52,10 @@ pub(super) struct Run {
     pub deleted: Option<StreamId>,
     /// The users and routes that must be there or must not; what was not answered is not in it.
     pub named: BTreeMap<String, bool>,
+    /// What the users may do that must be there.
+    pub people: BTreeMap<String, Vec<Permission>>,
+    /// What the sessions of this boot share.
+    pub shared: Shared,
     rates: Rates,
     crash_permille: u32,
 }
@@ -101,6 +106,8 @@ impl Run {
             scratch: None,
             deleted: None,
             named: BTreeMap::new(),
+            people: BTreeMap::new(),
+            shared: Shared::new(),
             rates,
             crash_permille,
         }
@@ -152,6 +159,7 @@ impl Run {
         });
         self.world.crash(crash);
         self.broker = None;
+        self.shared = Shared::new();
     }
 
     /// A healthy disk, a last crash, a last look.
@@ -215,7 +223,7 @@ impl Run {
                 self.wait(broker.create_stream(key(stream), spec(stream))).transpose()?;
             }
         }
-        let over = StreamKey { kind: Kind::Queue, ..key(EVENTS) };
+        let over = over_events();
         if broker.stream(&over).is_none() {
             let settings =
                 StreamSettings { over: Some(key(EVENTS)), mode: Mode::Queue, ..Default::default() };
@@ -238,31 +246,10 @@ impl Run {
         Ok(())
     }
 
-    /// The handle of a work cursor.
-    pub fn open_work(&self, cursor: usize) -> Result<Option<(Work, Seq)>> {
-        let Some(broker) = &self.broker else { return Ok(None) };
-        let Some(partition) = self.partition(CURSORS[cursor].0) else { return Ok(None) };
-        let keyed = |order| WorkSpec { order, ..WorkSpec::default() };
-        let filter = |text: &str| WorkSpec { filter: vec![text.to_owned()], ..WorkSpec::default() };
-        let opened = match cursor {
-            1 => broker.open_work(&partition, QUEUE_WORK, keyed(Order::Keyed(KeySharing::One))),
-            2 => broker.open_work(&partition, QUEUE_WORK, keyed(Order::Priority)),
-            5 => {
-                let over = StreamKey { kind: Kind::Queue, ..key(EVENTS) };
-                let Some(stream) = broker.stream(&over) else { return Ok(None) };
-                broker.stream_work(&stream, model::PartitionIndex(0))
-            }
-            6 => broker.open_work(&partition, "first", filter("0.*")),
-            7 => broker.open_work(&partition, "second", filter("1.*")),
-            _ => broker.queue_work(&partition),
-        };
-        opened.map(Some)
-    }
-
     /// The log of a stream.
     pub fn partition(&self, stream: usize) -> Option<Arc<Partition>> {
-        let stream = self.broker.as_ref()?.stream(&key(stream))?;
-        stream.partitions().first().cloned()
+        let (_, partition) = STREAMS[stream];
+        self.broker.as_ref()?.stream(&key(stream))?.partition(PartitionIndex(partition)).cloned()
     }
 
     /// Polls `future` while the machine goes on; `None` when the power went.
@@ -315,12 +302,6 @@ impl Run {
     }
 }
 
-/// The name of a stream.
-pub(super) fn key(stream: usize) -> StreamKey {
-    let kind = if matches!(stream, EVENTS | INTEREST | MIRROR) { Kind::Log } else { Kind::Queue };
-    StreamKey { kind, ..StreamKey::log(&Namespace::default(), STREAMS[stream]) }
-}
-
 fn options(settings: &Settings) -> BrokerOptions {
     BrokerOptions {
         memory_budget_len: 64 << 20,
@@ -330,28 +311,4 @@ fn options(settings: &Settings) -> BrokerOptions {
         faults: settings.planted,
         ..BrokerOptions::default()
     }
-}
-
-/// What a stream is made with.
-pub(super) fn spec(stream: usize) -> StreamSpec {
-    let mode = match stream {
-        EVENTS | MIRROR => Mode::Log,
-        INTEREST => Mode::Interest,
-        _ => Mode::Queue,
-    };
-    let mut settings = StreamSettings { mode, dedup_window_ms: 1 << 40, ..StreamSettings::default() };
-    match stream {
-        JOBS => {
-            settings.dead_letter = Some(broker::DeadLetter { target: key(DEAD), route_key: None });
-            settings.delivery_limit = Some(DELIVERY_LIMIT);
-        }
-        EVENTS => settings.index_route_keys = true,
-        SCRATCH => {
-            settings.length_max = Some(SCRATCH_MAX);
-            settings.overflow = Overflow::Refuse;
-        }
-        KEYED | LEVELS => settings.lease_ms = Some(300),
-        _ => {}
-    }
-    StreamSpec { settings, facets: Facets::default(), ..StreamSpec::with_partitions(1) }
 }

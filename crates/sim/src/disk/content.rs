@@ -35,6 +35,8 @@ pub struct Content {
     proven_end: u64,
     /// Bits that are wrong and were not written over since: position and bit.
     rotten: Vec<(usize, u8)>,
+    /// Bytes as they should be where a write went astray and nothing was written over since, with their position.
+    astray: Vec<(usize, Vec<u8>)>,
 }
 
 impl Content {
@@ -102,6 +104,7 @@ impl Content {
         }
         self.written_end = self.written_end.max(range.end as u64);
         self.rotten.retain(|(at, _)| !range.contains(at));
+        self.astray.retain(|(at, bytes)| range.end <= *at || at + bytes.len() <= range.start);
         self.live[range].copy_from_slice(bytes);
     }
 
@@ -115,6 +118,7 @@ impl Content {
             self.dirty.retain(|sector| sector * SECTOR_LEN < len);
             self.lost.retain(|sector| sector * SECTOR_LEN < len);
             self.rotten.retain(|(at, _)| *at < len);
+            self.astray.retain(|(at, bytes)| at + bytes.len() <= len);
             self.written_end = self.written_end.min(len as u64);
             self.synced_end = self.synced_end.min(len as u64);
             self.proven_end = self.proven_end.min(len as u64);
@@ -204,11 +208,33 @@ impl Content {
         }
     }
 
-    /// Flips back what rotted and was not written over since; says whether there was anything.
+    /// What lies in `len` bytes at `from` was written to `to` instead, some time ago: there it is, and at `from` is what
+    /// was there before, which is taken to be nothing. On the device and in the cache.
+    pub fn misdirect(&mut self, from: u64, to: u64, len: usize) {
+        let (Some(from), Some(to)) = (range(from, len), range(to, len)) else { return };
+        let Some(bytes) = self.live.get(from.clone()).map(<[u8]>::to_vec) else { return };
+        let Some(covered) = self.live.get(to.clone()).map(<[u8]>::to_vec) else { return };
+        self.put(to.start, &bytes);
+        self.put(from.start, &vec![0; len]);
+        self.astray.push((from.start, bytes));
+        self.astray.push((to.start, covered));
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        for copy in [&mut self.live, &mut self.stable] {
+            if let Some(place) = copy.get_mut(at..at + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Flips back what rotted, and puts back what went astray, where nothing was written over since; says whether there
+    /// was anything.
     pub fn heal(&mut self) -> bool {
-        let rotten = std::mem::take(&mut self.rotten);
+        let (rotten, astray) = (std::mem::take(&mut self.rotten), std::mem::take(&mut self.astray));
         rotten.iter().for_each(|(at, bit)| self.flip(*at, *bit));
-        !rotten.is_empty()
+        astray.iter().for_each(|(at, bytes)| self.put(*at, bytes));
+        !rotten.is_empty() || !astray.is_empty()
     }
 
     fn flip(&mut self, at: usize, bit: u8) {

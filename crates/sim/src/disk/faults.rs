@@ -29,6 +29,8 @@ pub enum Fault {
     SlowSync,
     /// Stored bits changed by themselves.
     BitRot,
+    /// A write landed at another place of its file.
+    Misdirected,
     /// The power went in the middle of a disk operation.
     PowerCut,
     /// A sync reported success and did nothing. Planted: a disk that lies defeats every engine.

@@ -216,7 +216,38 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Repairs every bit that rotted and was not written over since.
+    /// A write of `len` bytes that was meant for `from` had landed at `to` of the same file; see [`SimDisk::heal`]. Fair
+    /// where bits may rot.
+    pub fn misdirect(&self, path: &Path, from: u64, to: u64, len: usize) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if let Some(Node::File(number)) = state.names.find(path)?
+            && let Some(inode) = state.inodes.get_mut(&number)
+        {
+            inode.content.misdirect(from, to, len);
+            state.fired.count(Fault::Misdirected);
+            let path = path.display();
+            state.trace.line(format_args!("disk: {len} bytes for {from} of {path} went to {to}"));
+        }
+        Ok(())
+    }
+
+    /// A disk of its own that holds now what this one does, and has no faults.
+    pub fn copy(&self, rng: Rng, clock: SimClock, trace: Trace) -> SimDisk {
+        let copy = SimDisk::new(rng, clock, trace, u64::MAX);
+        {
+            let state = self.state.lock();
+            let mut other = copy.state.lock();
+            other.names = state.names.clone();
+            other.next_inode = state.next_inode;
+            let inodes = state.inodes.iter();
+            other.inodes = inodes
+                .map(|(number, inode)| (*number, Inode { content: inode.content.clone(), handles: 0 }))
+                .collect();
+        }
+        copy
+    }
+
+    /// Repairs every bit that rotted and was not written over since, and every write that went astray.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         let healed = state.inodes.values_mut().filter_map(|inode| inode.content.heal().then_some(())).count();

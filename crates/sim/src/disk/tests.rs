@@ -259,3 +259,32 @@ fn a_lying_disk_loses_what_it_claimed_to_have_synced() {
     });
     assert!(lost);
 }
+
+#[test]
+fn a_write_that_went_astray_is_where_it_landed_until_it_is_healed_or_written_over() {
+    let sector = SECTOR_LEN as u64;
+    let disk = disk(1);
+    let file = durable(&disk, 4);
+    write(&file, &[2; SECTOR_LEN], 0);
+    file.sync().unwrap();
+    disk.misdirect(Path::new("/a"), 0, 2 * sector, SECTOR_LEN).unwrap();
+    disk.crash(Crash::Power);
+    let file = reopened(&disk);
+    let firsts = |file: &Arc<dyn File>| [0, 1, 2, 3].map(|n| read(file, n * sector, 1)[0]);
+    assert_eq!(firsts(&file), [0, 1, 2, 1]);
+    write(&file, &[3; SECTOR_LEN], 2 * sector);
+    file.sync().unwrap();
+    disk.heal();
+    assert_eq!(firsts(&file), [2, 1, 3, 1]);
+    assert_eq!(disk.fired().of(Fault::Misdirected), 1);
+}
+
+#[test]
+fn a_copy_of_a_disk_is_a_disk_of_its_own() {
+    let disk = disk(1);
+    let file = durable(&disk, 1);
+    let copy = disk.copy(Rng::new(2), SimClock::new(), Trace::default());
+    write(&file, &[2; SECTOR_LEN], 0);
+    let copied = copy.files().open(Path::new("/a"), Open::Read).unwrap();
+    assert_eq!((read(&copied, 0, 1), read(&file, 0, 1)), (vec![1], vec![2]));
+}

@@ -316,7 +316,7 @@ impl Run {
     fn open_twice(&mut self) {
         let env = self.world.env();
         let second =
-            self.knobs.open(env, Run::dir(), Arc::new(HeardCatalog::default()), self.settings.planted);
+            self.knobs.open(env, Run::dir(), Arc::new(HeardCatalog::default()), self.settings.planted, false);
         match second {
             _ if !self.world.powered() => {}
             Err(e) if e.kind() == ErrorKind::Unavailable && e.text().contains("in use by") => {

@@ -8,7 +8,7 @@ use super::{
     run::{Engine, Run},
     state::HeardCatalog,
 };
-use crate::{Crash, Rates};
+use crate::{Crash, Rates, Rottable, SECTOR_LEN};
 
 impl Run {
     /// Ends the boot.
@@ -57,7 +57,7 @@ impl Run {
         self.world.disk.set_rates(rates);
         let catalog = Arc::new(HeardCatalog::default());
         let env = self.world.env();
-        let opened = self.knobs.open(env, Run::dir(), catalog.clone(), self.settings.planted);
+        let opened = self.knobs.open(env, Run::dir(), catalog.clone(), self.settings.planted, false);
         if !self.world.powered() {
             drop(opened);
             self.crash(Crash::Power);
@@ -84,6 +84,12 @@ impl Run {
     fn refused_start(&mut self, e: &model::Error) {
         match e.kind() {
             ErrorKind::Corrupt if self.rotten => {
+                self.note("start refused: corrupt");
+                self.repair_a_copy();
+                self.heal();
+            }
+            // A wrong digit reads as the format of another version.
+            ErrorKind::Invalid if self.rotten && self.is_format_wrong => {
                 self.note("start refused: corrupt");
                 self.heal();
             }
@@ -246,7 +252,11 @@ impl Run {
         if !self.knobs.rot || self.rotten {
             return;
         }
-        let places = self.world.disk.rottable(Run::dir(), whole);
+        let mut places = self.world.disk.rottable(Run::dir(), whole);
+        if self.rng.permille(400) {
+            // Where most of what matters is.
+            places.retain(|place| place.path.starts_with(Run::dir().join("wal")));
+        }
         if places.is_empty() {
             return;
         }
@@ -256,10 +266,35 @@ impl Run {
         } else {
             self.rng.below(place.below)
         };
+        self.is_format_wrong = place.path.ends_with("FORMAT");
+        if self.rng.permille(300) {
+            return self.misdirect(&place);
+        }
         let bit = self.rng.below(8) as u8;
         if self.world.disk.rot(&place.path, at, bit).is_ok() {
             self.note("rot");
             self.rotten = true;
+            self.wrong_at = Some((place.path, at));
+        }
+    }
+
+    /// A write within the place landed elsewhere in it.
+    fn misdirect(&mut self, place: &Rottable) {
+        let sectors = place.below / SECTOR_LEN as u64;
+        if sectors < 2 {
+            return;
+        }
+        let count = self.rng.between(1, 3).min(sectors / 2);
+        let from = self.rng.below(sectors - count + 1);
+        let to = self.rng.below(sectors - count + 1);
+        if from.abs_diff(to) < count {
+            return;
+        }
+        let (sector_len, len) = (SECTOR_LEN as u64, count as usize * SECTOR_LEN);
+        if self.world.disk.misdirect(&place.path, from * sector_len, to * sector_len, len).is_ok() {
+            self.note("misdirected write");
+            self.rotten = true;
+            self.wrong_at = None;
         }
     }
 

@@ -7,6 +7,7 @@ mod crash;
 mod model;
 mod planted;
 mod read;
+mod repair;
 mod report;
 mod run;
 mod runner;

@@ -203,6 +203,8 @@ impl State {
 pub struct Model {
     /// As the last start left it.
     base: State,
+    /// Every unit that a start brought back, without volatile records.
+    past: Vec<(u64, Vec<(u64, Op)>)>,
     /// Since then: the position that each waits for, which is 0 or an earlier unit's where nothing but volatile records
     /// was staged.
     units: Vec<(u64, Vec<(u64, Op)>)>,
@@ -269,12 +271,27 @@ impl Model {
             if seq <= last {
                 ops.retain(|(_, op)| !matches!(op, Op::Append(batch) if batch.volatile));
                 self.base.apply(seq, &ops);
+                self.past.push((seq, ops));
             }
         }
         self.staged = last;
         (self.acknowledged, self.shown) = (last, last);
         self.now = self.base.clone();
         &mut self.base
+    }
+
+    /// What there is after a start whose last unit is `last`, of those changes that `counts` takes.
+    pub fn folded(&self, last: u64, counts: impl Fn(u64, &Op) -> bool) -> State {
+        let mut state = State::default();
+        for (seq, ops) in self.past.iter().chain(&self.units).filter(|(seq, _)| *seq <= last) {
+            let mut ops = ops.clone();
+            ops.retain(|(_, op)| {
+                let is_volatile = matches!(op, Op::Append(batch) if batch.volatile);
+                !is_volatile && counts(*seq, op)
+            });
+            state.apply(*seq, &ops);
+        }
+        state
     }
 
     /// After a restart, the engine may go on further up: the offsets between are a gap.

@@ -17,7 +17,7 @@ pub struct Mistake {
 const HONEST: Planted = Planted { skip_sync: None, skip_dir_sync: false };
 
 /// Every mistake that has to be noticed.
-pub const MISTAKES: [Mistake; 8] = [
+pub const MISTAKES: [Mistake; 10] = [
     Mistake { name: "sync-skipped", disk: Planted { skip_sync: Some("/wal/"), ..HONEST }, engine: None },
     Mistake { name: "dir-sync-forgotten", disk: Planted { skip_dir_sync: true, ..HONEST }, engine: None },
     Mistake { name: "ack-early", disk: HONEST, engine: Some(Fault::AckEarly) },
@@ -26,6 +26,8 @@ pub const MISTAKES: [Mistake; 8] = [
     Mistake { name: "checkpoint-unsynced", disk: HONEST, engine: Some(Fault::CheckpointUnsynced) },
     Mistake { name: "recycle-pinned", disk: HONEST, engine: Some(Fault::RecyclePinned) },
     Mistake { name: "offset-reused", disk: HONEST, engine: Some(Fault::ReuseOffset) },
+    Mistake { name: "repair-silent", disk: HONEST, engine: Some(Fault::RepairSilent) },
+    Mistake { name: "repair-reuses-offsets", disk: HONEST, engine: Some(Fault::RepairReusesOffsets) },
 ];
 
 impl Mistake {
@@ -100,6 +102,16 @@ mod tests {
     #[test]
     fn a_recycled_file_under_a_reader_is_noticed() {
         must_be_noticed("recycle-pinned");
+    }
+
+    #[test]
+    fn a_repair_that_does_not_say_what_is_lost_is_noticed() {
+        must_be_noticed("repair-silent");
+    }
+
+    #[test]
+    fn a_repair_that_gives_out_offsets_of_lost_records_is_noticed() {
+        must_be_noticed("repair-reuses-offsets");
     }
 
     #[test]

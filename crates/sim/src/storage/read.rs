@@ -346,7 +346,7 @@ impl Run {
 }
 
 /// How a batch differs from what was written, if it does.
-fn difference(known: &ModelBatch, found: &model::Batch) -> Option<String> {
+pub(super) fn difference(known: &ModelBatch, found: &model::Batch) -> Option<String> {
     if found.count != known.count {
         return Some(format!("{} records instead of {}", found.count, known.count));
     }

@@ -47,6 +47,12 @@ pub(super) struct Run {
     pub next_id: u64,
     /// A bit that is wrong on the disk right now.
     pub rotten: bool,
+    /// Which one, if it is one.
+    pub wrong_at: Option<(std::path::PathBuf, u64)>,
+    /// Whether it is in the file that says which format the rest has: nobody can guess that.
+    pub is_format_wrong: bool,
+    /// Durable positions that were seen: each is the end of a frame.
+    pub frame_ends: std::collections::BTreeSet<u64>,
     /// Until the operation with this number, the disk is nearly full.
     pub full_until: Option<u64>,
 }
@@ -88,6 +94,9 @@ impl Run {
             log_ids: Vec::new(),
             next_id: 1,
             rotten: false,
+            wrong_at: None,
+            is_format_wrong: false,
+            frame_ends: Default::default(),
             full_until: None,
         }
     }
@@ -145,6 +154,7 @@ impl Run {
             self.broken(format!("the durable position went back to {durable}"));
         }
         self.model.acknowledge(durable);
+        self.frame_ends.insert(durable);
         if let Some(wronged) = self.world.disk.wronged() {
             return self.broken(wronged);
         }

@@ -57,7 +57,7 @@ fn guarded(seed: u64, play: &(impl Fn(u64) -> Report + std::panic::RefUnwindSafe
 }
 
 /// How often each fault must have fired in a thousand seeds of a thousand operations: about a quarter of what it does.
-const FAULTS: [(Fault, u64); 13] = [
+const FAULTS: [(Fault, u64); 14] = [
     (Fault::SectorLost, 700),
     (Fault::SectorKept, 700),
     (Fault::SectorTorn, 50),
@@ -69,12 +69,13 @@ const FAULTS: [(Fault, u64); 13] = [
     (Fault::DiskFull, 4_000),
     (Fault::ReadFailed, 300),
     (Fault::SlowSync, 700),
-    (Fault::BitRot, 250),
+    (Fault::BitRot, 180),
+    (Fault::Misdirected, 50),
     (Fault::PowerCut, 1_200),
 ];
 
 /// The same for what was done and which branches were taken.
-const DONE: [(&str, u64); 20] = [
+const DONE: [(&str, u64); 25] = [
     ("acknowledged records checked", 1_200_000),
     ("records checked by reads", 4_000_000),
     ("records compared", 3_000_000),
@@ -86,11 +87,16 @@ const DONE: [(&str, u64); 20] = [
     ("crash: power cut in an operation", 1_200),
     ("crash: process killed", 800),
     ("start: from a checkpoint", 2_800),
-    ("start: from an older checkpoint", 10),
+    ("start: from an older checkpoint", 7),
     ("start: cut a torn tail", 40),
     ("start: ranges set aside", 50),
     ("start: skipped reserved offsets", 2_500),
     ("start refused: corrupt", 30),
+    ("repaired on a copy", 20),
+    ("repair: exactly one frame lost", 5),
+    ("repair: units lost", 8),
+    ("repair: records compared", 10_000),
+    ("repair: offsets checked", 100),
     ("start refused: disk", 60),
     ("refused: disk at its floor", 1_000),
     ("refused: queue full", 500),

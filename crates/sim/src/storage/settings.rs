@@ -120,7 +120,7 @@ impl Knobs {
             mixed_permille: rng.pick(&[0, 100, 400]),
             body_len_max: rng.pick(&[4_000, 40_000, 200_000]),
             full_disk: rng.permille(250),
-            rot: rng.permille(350),
+            rot: rng.permille(500),
             rates,
             options,
             wal,
@@ -133,8 +133,13 @@ impl Knobs {
         dir: &Path,
         catalog: Arc<dyn Catalog>,
         planted: store::faults::Faults,
+        is_repair: bool,
     ) -> Result<(Store<Heard>, Recovery)> {
         let options = StoreOptions { faults: planted, ..self.options };
-        Store::open(env, dir, options, |wal| self.wal.apply(wal), catalog)
+        let tune = |wal: &mut WalOptions| {
+            self.wal.apply(wal);
+            wal.tolerate_damage = is_repair;
+        };
+        Store::open(env, dir, options, tune, catalog)
     }
 }

@@ -137,6 +137,10 @@ impl LogCore {
         self.live.volatile_len()
     }
 
+    pub(super) fn live_set(&self) -> &LiveSet {
+        &self.live
+    }
+
     /// Whether a record is stored (or staged) at `offset` and not dropped.
     pub fn is_live(&self, offset: Offset) -> bool {
         offset >= self.start && self.live.is_live(offset)
@@ -403,12 +407,16 @@ impl LogCore {
         }
     }
 
-    /// After the whole replay: goes on above everything that may have been given to records now lost. Says whether
-    /// offsets were skipped.
-    pub(crate) fn finish_replay(&mut self, ignore_reserve: bool) -> bool {
-        let skipped = self.reserved_end > self.end && !ignore_reserve;
+    /// After the whole replay: goes on above everything that may have been given to records now lost, also to those of
+    /// units that a repair gave up. Says whether offsets were skipped.
+    pub(crate) fn finish_replay(&mut self, ignore_reserve: bool, is_repair: bool) -> bool {
+        let mut skipped = self.reserved_end > self.end && !ignore_reserve;
         if skipped {
             self.end = self.reserved_end;
+        }
+        if is_repair && self.end.0 <= limits::OFFSET_MAX - OFFSETS_LOST_MAX {
+            self.end = self.end.plus(OFFSETS_LOST_MAX);
+            skipped = true;
         }
         self.reserved_end = self.end;
         self.start = self.start.min(self.end);
@@ -416,6 +424,9 @@ impl LogCore {
         skipped
     }
 }
+
+/// Offsets that a log may have given out in units that a repair gave up, generously: what they held is not known.
+const OFFSETS_LOST_MAX: u64 = 1 << 32;
 
 /// Which records of a batch are gone.
 pub(crate) enum Gone {

@@ -2,6 +2,7 @@
 
 mod ages;
 mod core;
+mod gaps;
 pub(crate) mod live;
 
 #[cfg(test)]

@@ -215,3 +215,26 @@ fn an_idle_log_takes_less_than_a_kibibyte() {
     println!("an idle log: {per_log} bytes");
     assert!(per_log < 600, "{per_log}");
 }
+
+#[test]
+fn gaps_are_what_was_never_stored_or_is_dropped_and_runs_come_whole() {
+    let world = eager();
+    let log = world.create(Durability::Fsync);
+    world.append(&log, 10, b"abc");
+    world.change(&log, |log| log.advance(Offset(15)));
+    world.append(&log, 5, b"abc");
+    world.settle();
+    world.change(&log, |log| log.drop_offsets(vec![range(0, 1), range(3, 5), range(8, 10)]));
+    world.settle();
+    let gaps = |from: u64, to: u64| {
+        let (mut found, mut at) = (Vec::new(), Offset(from));
+        while let Some(gap) = log.with(|core, _| core.first_gap(at..Offset(to))) {
+            at = gap.end;
+            found.push((gap.start.0, gap.end.0));
+        }
+        found
+    };
+    assert_eq!(gaps(0, 20), [(0, 1), (3, 5), (8, 10), (10, 15)]);
+    assert_eq!(gaps(4, 9), [(4, 5), (8, 9)]);
+    assert_eq!(gaps(15, 100), []);
+}

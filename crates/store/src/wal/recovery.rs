@@ -236,7 +236,9 @@ impl Walk<'_> {
             None => Due::after(&proof.header, proof.crc),
         };
         self.ends[file] = Some((self.files[file].len, self.last()));
-        self.lost.push(Lost { place, first, last: self.last(), logs });
+        if !self.options.faults.has(Fault::RepairSilent) {
+            self.lost.push(Lost { place, first, last: self.last(), logs });
+        }
         Ok(intact)
     }
 

@@ -316,6 +316,40 @@ fn a_full_stream_may_send_what_it_refuses_to_its_dead_letters() {
 }
 
 #[test]
+fn what_is_deflected_keeps_its_own_attributes_and_neither_expires_nor_waits() {
+    let rig = Rig::new();
+    let dead = queue_of(&rig, "dead", StreamSettings::default());
+    let dead_letter =
+        Some(DeadLetter { target: crate::testing::key("dead"), route_key: Some("too-much".into()) });
+    let settings = StreamSettings {
+        length_max: Some(1),
+        overflow: Overflow::Deflect,
+        dead_letter,
+        ..StreamSettings::default()
+    };
+    let full = queue_of(&rig, "full", settings);
+    let row = |key: &'static str| RecordAttributes {
+        ordering_key: Some(key.into()),
+        expiry_ms: Some(START_MS + 1),
+        deliver_at_ms: Some(START_MS + 1_000),
+        ..RecordAttributes::default()
+    };
+    let attributes = Attributes::Rows([row("a"), row("b")].into());
+    let published = Append::new(&full, NewBatch { attributes, ..batch(&["x", "y"]) });
+    assert_eq!(reason(&rig.publish(published)), RefusalReason::Full);
+    let chunk = wait(rig.broker.read(&dead, Offset(0), crate::ReadLimits::bytes(1_000))).unwrap();
+    let found = &chunk.batches[0].batch.attributes;
+    for (index, key) in [(0, "a"), (1, "b")] {
+        let expected = RecordAttributes {
+            ordering_key: Some(key.into()),
+            route_key: Some("too-much".into()),
+            ..RecordAttributes::default()
+        };
+        assert_eq!(found.of(index), Some(&expected));
+    }
+}
+
+#[test]
 fn a_publisher_of_records_in_memory_waits_until_there_is_room_again() {
     let rig = Rig::with(crate::BrokerOptions { memory_budget_len: 8 << 20, ..Default::default() });
     let settings = StreamSettings { durability: crate::Durability::Memory, ..StreamSettings::default() };

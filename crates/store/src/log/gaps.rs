@@ -1,0 +1,62 @@
+//! Where a log has nothing: offsets that were never stored, went with a crash, or are dropped.
+
+use std::ops::Range;
+
+use model::Offset;
+use roaring::RoaringTreemap;
+
+use super::{core::LogCore, live::LiveSet};
+
+impl LogCore {
+    /// The first run of offsets within `range` at which no record is. For what is durable: staged records count as not
+    /// there. Costs what lies between, by extents and runs, not by offsets.
+    pub fn first_gap(&self, range: Range<Offset>) -> Option<Range<Offset>> {
+        let range = range.start.0..range.end.0.min(self.durable_end().0);
+        if range.start < self.start().0.min(range.end) {
+            return Some(Offset(range.start)..Offset(self.start().0.min(range.end)));
+        }
+        first_gap(self.live_set(), range).map(|gap| Offset(gap.start)..Offset(gap.end))
+    }
+}
+
+fn first_gap(live: &LiveSet, range: Range<u64>) -> Option<Range<u64>> {
+    let mut at = range.start;
+    while at < range.end {
+        let Some(item) = item_from(live, at) else { return Some(at..range.end) };
+        if item.start > at {
+            return Some(at..item.start.min(range.end));
+        }
+        let end = item.end.min(range.end);
+        if let Some(run) = next_run(live.dropped(), at).filter(|run| run.start < end) {
+            return Some(run.start..run.end.min(end));
+        }
+        at = end;
+    }
+    None
+}
+
+/// The first item that ends after `at`.
+fn item_from(live: &LiveSet, at: u64) -> Option<Range<u64>> {
+    let extent = live.extents().get(live.extent_from(Offset(at))).map(|extent| extent.base.0..extent.end().0);
+    let volatile = live.volatile_from(Offset(at)).next().map(|held| held.batch.base.0..held.batch.end().0);
+    extent.into_iter().chain(volatile).min_by_key(|item| item.start)
+}
+
+/// The first run of dropped offsets at or after `at`. A run that crosses a multiple of 2^32 comes in two.
+fn next_run(dropped: &RoaringTreemap, at: u64) -> Option<Range<u64>> {
+    if dropped.is_empty() {
+        return None;
+    }
+    let high = (at >> 32) as u32;
+    for (key, bitmap) in dropped.bitmaps().filter(|(key, _)| *key >= high) {
+        let mut offsets = bitmap.iter();
+        if key == high {
+            offsets.advance_to(at as u32);
+        }
+        if let Some(run) = offsets.next_range() {
+            let base = u64::from(key) << 32;
+            return Some(base + u64::from(*run.start())..base + u64::from(*run.end()) + 1);
+        }
+    }
+    None
+}
