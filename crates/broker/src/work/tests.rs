@@ -408,19 +408,6 @@ fn a_filter_passes_over_what_it_does_not_match() {
 }
 
 #[test]
-fn a_record_with_its_own_time_is_not_delivered_before() {
-    let rig = Rig::new();
-    let partition = queue(&rig, "jobs");
-    let rows = [Some(START_MS + 100), None].map(|at| row(|row| row.deliver_at_ms = at));
-    rig.publish(Append::new(&partition, attributed(rows.into())));
-    let work = work(&rig, &partition);
-    // The first read tells the cursor of the record's time, and gives the other one.
-    assert_eq!(offsets(&rig, &work, ask(1, 10, LeaseKind::Volatile)), [1]);
-    rig.advance(100);
-    assert_eq!(lease(&rig, &work, ask(1, 10, LeaseKind::Volatile)), [(0, 1)]);
-}
-
-#[test]
 fn a_uniform_delay_holds_every_record_back_for_its_time() {
     let rig = Rig::new();
     let partition = queue_with(&rig, "jobs", StreamSettings { delay_ms: 100, ..StreamSettings::default() });

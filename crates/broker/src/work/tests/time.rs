@@ -166,3 +166,16 @@ fn a_full_queue_whose_records_are_out_sends_them_away_when_they_are_back() {
     until(|| has_moved(2));
     assert_eq!(rig.read(&partition, 0).unwrap(), [(1, "b".into()), (3, "d".into())]);
 }
+
+#[test]
+fn a_record_with_its_own_time_is_not_delivered_before() {
+    let rig = Rig::new();
+    let partition = queue(&rig, "jobs");
+    let rows = [Some(START_MS + 100), None].map(|at| row(|row| row.deliver_at_ms = at));
+    rig.publish(Append::new(&partition, attributed(rows.into())));
+    let work = work(&rig, &partition);
+    // The first read tells the cursor of the record's time, and gives the other one.
+    assert_eq!(offsets(&rig, &work, ask(1, 10, LeaseKind::Volatile)), [1]);
+    rig.advance(100);
+    assert_eq!(lease(&rig, &work, ask(1, 10, LeaseKind::Volatile)), [(0, 1)]);
+}
