@@ -11,6 +11,9 @@ use crate::{Failure, process::Usage};
 /// Messages and groups that the others are compared with.
 const SHORT: usize = 10_000;
 
+/// Messages of each group.
+const PER_GROUP: usize = 3;
+
 /// Connections that fill a queue.
 const FILLERS: usize = 16;
 
@@ -21,7 +24,7 @@ pub(crate) struct Args {
     /// Messages in the deep queue, standard.
     #[arg(long, default_value_t = 1_000_000)]
     pub backlog: usize,
-    /// Groups of the FIFO queue, two messages in each.
+    /// Groups of the FIFO queue, three messages in each.
     #[arg(long, default_value_t = 100_000)]
     pub groups: usize,
     /// Bytes of each message's body.
@@ -38,9 +41,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let queue = format!("{name}-{count}");
         worked(args, &queue, count, None, &format!("backlog of {count} messages"))?;
     }
-    for groups in [SHORT.min(args.groups / 10), args.groups] {
+    for groups in [SHORT, args.groups] {
         let queue = format!("{name}-{groups}.fifo");
-        worked(args, &queue, args.groups * 2, Some(groups), &format!("{groups} FIFO groups"))?;
+        worked(args, &queue, groups * PER_GROUP, Some(groups), &format!("{groups} FIFO groups"))?;
     }
     Ok(())
 }

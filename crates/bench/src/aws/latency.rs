@@ -25,10 +25,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 5_000)]
     pub rate: u64,
     /// Connections that send.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 64)]
     pub senders: usize,
     /// Connections that receive.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 16)]
     pub receivers: usize,
     /// How long, seconds.
     #[arg(long, default_value_t = 10)]
