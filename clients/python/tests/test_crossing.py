@@ -75,3 +75,23 @@ def test_a_route_from_a_kafka_topic_into_a_queue():
         delete(jobs, message)
     assert counts(jobs) == (0, 0, 0)
     assert len(kafkajs("read", topic, "20")) == 20
+
+
+@shows("a queue with a memory: what was deleted is made available again, here or elsewhere")
+def test_a_queue_with_a_memory():
+    name, other = unique("remembers"), unique("elsewhere")
+    jobs = sqs().create_queue(QueueName=name, tags={"wiremill:history": "3d"})["QueueUrl"]
+    elsewhere = sqs().create_queue(QueueName=other)["QueueUrl"]
+    for body in ("a", "b"):
+        sqs().send_message(QueueUrl=jobs, MessageBody=body)
+    for message in take(jobs, 2, VisibilityTimeout=600):
+        delete(jobs, message)
+    assert receive(jobs) == [] and counts(jobs) == (0, 0, 0)
+    wiremill("queue", "replay", name, "--from", "2d")
+    again = take(jobs, 2, VisibilityTimeout=600)
+    assert sorted(message["Body"] for message in again) == ["a", "b"]
+    for message in again:
+        delete(jobs, message)
+    wiremill("queue", "replay", name, "--from", "2d", "--to", other)
+    assert sorted(message["Body"] for message in take(elsewhere, 2)) == ["a", "b"]
+    assert receive(jobs) == []

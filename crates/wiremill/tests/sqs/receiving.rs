@@ -32,6 +32,44 @@ fn a_message_for_a_connection_that_is_gone_goes_to_the_next_as_if_never_received
     }
 }
 
+/// CPU time of the server, clock ticks of 10 ms.
+fn cpu_ticks(node: &Node) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.server.child.id())).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn receives_that_wait_cost_no_cpu_and_are_all_woken() {
+    let node = Node::start();
+    let mut client = node.client();
+    let mut waiting = Vec::new();
+    for queue in 0..8 {
+        client.create(&format!("q{queue}"), json!({}));
+        for _ in 0..8 {
+            let mut receive = node.client();
+            let body = json!({ "QueueUrl": format!("q{queue}"), "WaitTimeSeconds": 20 });
+            assert!(receive.send("ReceiveMessage", &body));
+            waiting.push(receive);
+        }
+    }
+    // What a start leaves to be done later may take a second or two of these.
+    let is_idle = |_| {
+        let before = cpu_ticks(&node);
+        std::thread::sleep(Duration::from_secs(1));
+        cpu_ticks(&node) - before <= 2
+    };
+    assert!((0..10).any(is_idle), "64 waiting receives keep the processor busy");
+    let woken = Instant::now();
+    for queue in 0..8 {
+        client.ask("DeleteQueue", json!({ "QueueUrl": format!("q{queue}") }));
+    }
+    for receive in &mut waiting {
+        assert!(receive.receive().is_some());
+    }
+    assert!(woken.elapsed() < Duration::from_secs(8), "{:?}", woken.elapsed());
+}
+
 #[test]
 fn messages_are_looked_at_without_being_received() {
     use std::io::{Read, Write};
