@@ -47,8 +47,8 @@ impl LatestQueue {
         let latest = self.0.lock();
         let Latest { url: known, caller, generation, queue } = latest.as_ref()?;
         let is_same = known == url
-            && Arc::ptr_eq(caller, &ctx.caller)
-            && *generation == ctx.broker().catalog_generation();
+            && *generation == ctx.broker().catalog_generation()
+            && (Arc::ptr_eq(caller, &ctx.caller) || looks_alike(caller, &ctx.caller));
         is_same.then(|| queue.clone())
     }
 
@@ -56,6 +56,15 @@ impl LatestQueue {
         let (url, caller, queue) = (url.to_owned(), ctx.caller.clone(), queue.clone());
         *self.0.lock() = Some(Latest { url, caller, generation, queue });
     }
+}
+
+/// Whether a URL means the same to both: callers whose signatures are checked are made anew for each request. What each
+/// may do is asked all the same.
+fn looks_alike(one: &Caller, other: &Caller) -> bool {
+    one.namespace == other.namespace
+        && one.account == other.account
+        && one.region == other.region
+        && one.principal.name == other.principal.name
 }
 
 impl Queue {
