@@ -14,6 +14,9 @@ async function connected (body) {
   }
 }
 
+// A consumer whose queue is deleted is given nothing, to tell it that it was cancelled.
+const each = handle => message => { if (message) handle(message) }
+
 const json = value => Buffer.from(JSON.stringify(value))
 const persistent = { persistent: true, contentType: 'application/json' }
 
@@ -25,7 +28,7 @@ shows('amqplib', 'an order service on a topic exchange: each queue gets its regi
   await ch.bindQueue(queue, exchange, 'order.*.us')
   await ch.bindQueue(queue, exchange, 'payment.*.us')
   const [processed, failed] = [[], []]
-  await ch.consume(queue, message => {
+  await ch.consume(queue, each(message => {
     const order = JSON.parse(message.content.toString())
     if (order.n % 10 === 5) {
       failed.push(order.n)
@@ -33,7 +36,7 @@ shows('amqplib', 'an order service on a topic exchange: each queue gets its regi
     }
     processed.push(message.fields.routingKey)
     ch.ack(message)
-  })
+  }))
   for (let n = 0; n < 20; n++) {
     ch.publish(exchange, 'order.created.us', json({ n }), persistent)
     ch.publish(exchange, 'order.created.eu', json({ n }), persistent)
@@ -66,7 +69,7 @@ shows('amqplib', 'a queue with a dead-letter exchange, key and time to live: wha
   assert.equal(JSON.parse(first.content.toString()).n, 1)
   ch.nack(first, false, false)
   const letters = []
-  await ch.consume(dead, message => { letters.push(message); ch.ack(message) })
+  await ch.consume(dead, each(message => { letters.push(message); ch.ack(message) }))
   await eventually('both are dead letters', () => letters.length === 2)
   const [rejected, expired] = letters
   assert.deepEqual(letters.map(letter => JSON.parse(letter.content.toString()).n), [1, 2])
@@ -89,14 +92,14 @@ shows('amqplib', 'a retry ladder through a delay queue: three attempts, then par
   await ch.assertQueue(work, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: delay })
   await ch.assertQueue(delay, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: work, messageTtl: 100 })
   const attempts = []
-  await ch.consume(work, message => {
+  await ch.consume(work, each(message => {
     const deaths = message.properties.headers['x-death'] ?? []
     const count = deaths.find(death => death.queue === work)?.count ?? 0
     attempts.push(count)
     if (count < 2) return ch.nack(message, false, false)
     ch.sendToQueue(parked, message.content, persistent)
     ch.ack(message)
-  })
+  }))
   ch.sendToQueue(work, json({ n: 1 }), persistent)
   await eventually('the message is parked', async () => (await ch.checkQueue(parked)).messageCount === 1)
   assert.deepEqual(attempts, [0, 1, 2])
@@ -130,7 +133,7 @@ shows('amqplib', 'notifications with confirms, a limit that rejects, dead letter
   assert.deepEqual([confirmed.length, rejected], [500, 100])
   await ch.prefetch(50)
   const [seen, failed] = [[], []]
-  await ch.consume(queue, message => {
+  await ch.consume(queue, each(message => {
     const { n } = JSON.parse(message.content.toString())
     if (n % 100 === 7) {
       failed.push(n)
@@ -138,7 +141,7 @@ shows('amqplib', 'notifications with confirms, a limit that rejects, dead letter
     }
     seen.push(n)
     ch.ack(message)
-  })
+  }))
   await eventually('everything confirmed is handled', () => seen.length + failed.length === confirmed.length)
   assert.deepEqual([...seen, ...failed].sort((a, b) => a - b), confirmed.sort((a, b) => a - b))
   await eventually('the failures are dead letters', async () => (await ch.checkQueue(dead)).messageCount === failed.length)
@@ -153,7 +156,7 @@ shows('amqplib', 'higher priorities come first from a backlog', () => connected(
   for (let n = 0; n < 100; n++) ch.sendToQueue(queue, json({ n }), { ...persistent, priority: n % 5 })
   await ch.waitForConfirms()
   const order = []
-  await ch.consume(queue, message => { order.push(message.properties.priority ?? 0); ch.ack(message) })
+  await ch.consume(queue, each(message => { order.push(message.properties.priority ?? 0); ch.ack(message) }))
   await eventually('all came', () => order.length === 100)
   assert.deepEqual(order, [...order].sort((a, b) => b - a))
   await ch.deleteQueue(queue)
@@ -164,7 +167,7 @@ shows('amqplib', 'a single active consumer hands over when it leaves', () => con
   const ch = await connection.createChannel()
   await ch.assertQueue(queue, { durable: true, arguments: { 'x-single-active-consumer': true } })
   const seen = { one: [], two: [] }
-  const consume = tag => ch.consume(queue, message => { seen[tag].push(message.content.toString()); ch.ack(message) }, { consumerTag: tag })
+  const consume = tag => ch.consume(queue, each(message => { seen[tag].push(message.content.toString()); ch.ack(message) }), { consumerTag: tag })
   await consume('one')
   await consume('two')
   for (let n = 0; n < 10; n++) ch.sendToQueue(queue, Buffer.from(`${n}`))

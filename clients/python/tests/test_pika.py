@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import socket
 import threading
 
 import pika
@@ -112,7 +113,7 @@ def test_broken_connection():
         method, _, _ = next(ch.consume(queue))
         assert not method.redelivered
         # Not closed as one should: the socket is gone.
-        ch.connection._impl._transport.abort()
+        ch.connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
         with pytest.raises(pika.exceptions.AMQPError):
             ch.connection.process_data_events(PATIENCE_S)
     with channel() as ch:
