@@ -207,7 +207,9 @@ fn stream(account: &Account, name: &str) -> std::result::Result<Arc<Bound>, ApiE
     account.stream(name).ok_or_else(ApiError::stream_not_found)
 }
 
-/// A request that takes no body.
+/// A request that takes no body; an object without fields is none.
 fn expect_empty(body: &[u8]) -> std::result::Result<(), ApiError> {
-    if body.is_empty() { Ok(()) } else { Err(ApiError::not_empty()) }
+    let is_empty_object =
+        || serde_json::from_slice::<Map<String, Value>>(body).is_ok_and(|map| map.is_empty());
+    if body.is_empty() || is_empty_object() { Ok(()) } else { Err(ApiError::not_empty()) }
 }

@@ -88,7 +88,7 @@ async fn a_pull_consumer_is_served_and_acknowledged() {
     let again = asker.got().await;
     assert!(again.reply.starts_with("$JS.ACK.S.c.2.2.3."), "{}", again.reply);
     asker.ack(&again, "+TERM no use").await;
-    let info = asker.api("CONSUMER.INFO.S.c", Value::Null).await;
+    let info = asker.api("CONSUMER.INFO.S.c", json!({})).await;
     assert_eq!(info["ack_floor"]["stream_seq"], 2, "{info}");
     assert_eq!((&info["num_ack_pending"], &info["num_pending"]), (&json!(0), &json!(1)));
     assert_eq!(asker.api("STREAM.INFO.S", Value::Null).await["state"]["consumer_count"], 1);
