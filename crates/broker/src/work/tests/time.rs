@@ -164,7 +164,7 @@ fn a_full_queue_whose_records_are_out_sends_them_away_when_they_are_back() {
     settle(&rig, &cursor, &[0], Verdict::Release { delay_ms: 0, count: Count::Add });
     rig.append(&partition, &["d"]);
     until(|| has_moved(2));
-    assert_eq!(rig.read(&partition, 0).unwrap(), [(1, "b".into()), (3, "d".into())]);
+    assert_eq!(rig.read(&partition, 1).unwrap(), [(1, "b".into()), (3, "d".into())]);
 }
 
 #[test]
