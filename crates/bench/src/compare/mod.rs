@@ -149,7 +149,8 @@ fn deadlines(args: &Args) -> Result<(), Failure> {
             record_len: 1024,
             rate: 2_000,
             seconds: 60,
-            maximum_seconds: 10,
+            // Long enough that what is written has begun to be moved to segments.
+            maximum_seconds: 30,
             deadline_ms: 20,
         };
         warm_up(&load.target)?;
