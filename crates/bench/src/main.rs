@@ -16,6 +16,7 @@ mod compare;
 mod histogram;
 mod kafka;
 mod log_files;
+mod nats;
 mod process;
 
 use clap::{Parser, Subcommand};
@@ -54,6 +55,8 @@ enum Command {
     AwsStorm(aws::storm::Args),
     /// Wiremill, ElasticMQ and moto in turn, same machine, same generator; medians.
     Aws(aws::compare::Args),
+    /// Wiremill and nats-server in turn, same machine, same generator; medians.
+    Nats(nats::compare::Args),
     /// A reader that catches up from the disk while a producer goes on: how fast it is, and what it costs the producer.
     CatchUp(compare::catch_up::Args),
     /// Log files grown, reserved, zero-filled and recycled: what a sync into each costs.
@@ -75,6 +78,7 @@ fn main() -> Result<(), Failure> {
         Command::AwsBacklog(args) => aws::backlog::run(&args),
         Command::AwsStorm(args) => aws::storm::run(&args),
         Command::Aws(args) => aws::compare::run(&args),
+        Command::Nats(args) => nats::compare::run(&args),
         Command::CatchUp(args) => compare::catch_up::run(&args),
         Command::LogFiles(args) => log_files::run(&args),
         Command::Footprint(args) => compare::footprint::run(&args),

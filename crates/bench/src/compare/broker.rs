@@ -113,6 +113,26 @@ pub(crate) fn elasticmq(dir: PathBuf, port: u16) -> Result<Running, Failure> {
     start("ElasticMQ", command, dir, port)
 }
 
+/// What nats-server is built from.
+const NATS_SERVER: &str = "github.com/nats-io/nats-server/v2@v2.14.5";
+
+/// nats-server through the Go module proxy, with JetStream. It syncs every two minutes unless `synced`.
+pub(crate) fn nats_server(dir: PathBuf, port: u16, synced: bool) -> Result<Running, Failure> {
+    let programs = root().join("target/bench/nats");
+    if !programs.join("nats-server").exists() {
+        let installed = Command::new("go").args(["install", NATS_SERVER]).env("GOBIN", &programs).status()?;
+        if !installed.success() {
+            return Err("nats-server cannot be built".into());
+        }
+    }
+    let settings = dir.join("nats.conf");
+    let sync = if synced { "sync_interval: always" } else { "" };
+    fs::write(&settings, format!("jetstream {{ store_dir: \"{}\"\n{sync} }}\n", dir.display()))?;
+    let mut command = Command::new(programs.join("nats-server"));
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"]).arg(&settings);
+    start(if synced { "nats-server, synced" } else { "nats-server" }, command, dir, port)
+}
+
 /// moto's server from PyPI, in an environment of its own: it keeps messages in memory.
 pub(crate) fn moto(dir: PathBuf, port: u16) -> Result<Running, Failure> {
     let environment = root().join("target/bench/moto");

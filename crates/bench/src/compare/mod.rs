@@ -3,7 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod catch_up;
 pub(crate) mod footprint;
-mod medians;
+pub(crate) mod medians;
 mod tools;
 
 use std::thread;

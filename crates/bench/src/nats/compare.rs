@@ -1,0 +1,150 @@
+//! Wiremill and nats-server in turn.
+
+use clap::Args as ClapArgs;
+
+use super::{Target, consume, fan, request, store};
+use crate::{
+    Failure,
+    compare::{
+        broker::{self, Running},
+        medians::Medians,
+    },
+};
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct Args {
+    /// Interleaved rounds; medians are over these.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Leave the original out.
+    #[arg(long)]
+    alone: bool,
+    /// Parts to run: fan, request, store; all without.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// Publishers, subscribers and the name of a shape.
+const SHAPES: [(usize, usize, &str); 4] =
+    [(1, 0, "publish only"), (1, 1, "1 to 1"), (1, 10, "1 to 10"), (10, 10, "10 to 10")];
+
+/// Messages of one fetch, and acknowledgements of publishes that are waited for at a time.
+const FETCH: usize = 500;
+const WINDOW: usize = 500;
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let wanted = |part: &str| args.only.is_empty() || args.only.iter().any(|only| only == part);
+    if wanted("fan") {
+        for (publishers, subscribers, name) in SHAPES {
+            for message_len in [16, 128, 1024] {
+                println!("## {name}, {message_len} B");
+                fan(args, publishers, subscribers, message_len)?;
+            }
+        }
+    }
+    if wanted("request") {
+        requests(args)?;
+    }
+    if wanted("store") {
+        stores(args)?;
+    }
+    Ok(())
+}
+
+fn fan(args: &Args, publishers: usize, subscribers: usize, message_len: usize) -> Result<(), Failure> {
+    let mut medians =
+        Medians::new(&["published/s", "delivered/s", "CPU s per million published", "peak MiB"]);
+    for _ in 0..args.rounds {
+        for start in servers(args, false) {
+            let running = start()?;
+            let target = target(&running);
+            let load = fan::Load { target, publishers, subscribers, message_len, seconds: args.seconds };
+            let report = fan::run(&load)?;
+            println!("{:>22} {report}", running.name);
+            medians.add(
+                running.name,
+                &[report.published_per_s, report.delivered_per_s, report.cpu_s_per_million, report.peak_mib],
+            );
+        }
+    }
+    println!("{}", medians.table());
+    Ok(())
+}
+
+fn requests(args: &Args) -> Result<(), Failure> {
+    println!("## request and reply, 16 B, one at a time");
+    let mut medians = Medians::new(&["requests/s", "p50 us", "p99 us", "p99.9 us", "CPU s per million"]);
+    for _ in 0..args.rounds {
+        for start in servers(args, false) {
+            let running = start()?;
+            let report = request::run(&target(&running), 16, args.seconds)?;
+            let [p50, p99, p999] = report.latencies_us.map(f64::from);
+            let figures = [report.requests_per_s, p50, p99, p999, report.cpu_s_per_million];
+            println!("{:>22} {figures:.1?}", running.name);
+            medians.add(running.name, &figures);
+        }
+    }
+    println!("{}", medians.table());
+    Ok(())
+}
+
+fn stores(args: &Args) -> Result<(), Failure> {
+    for (window, name) in [(1, "one at a time"), (WINDOW, "500 in flight")] {
+        println!("## JetStream, 1 KiB, {name}; then fetched by 500 and acknowledged");
+        let mut medians = Medians::new(&[
+            "stored/s",
+            "p50 us",
+            "p99 us",
+            "p99.9 us",
+            "CPU s per million",
+            "peak MiB",
+            "consumed/s",
+            "consume CPU s per million",
+        ]);
+        for _ in 0..args.rounds {
+            for start in servers(args, true) {
+                let running = start()?;
+                let target = target(&running);
+                let stored = store::run(&target, 1024, window, args.seconds)?;
+                let consumed = consume::run(&target, FETCH, stored.stored, args.seconds)?;
+                let [p50, p99, p999] = stored.latencies_us.map(f64::from);
+                let figures = [
+                    stored.stored_per_s,
+                    p50,
+                    p99,
+                    p999,
+                    stored.cpu_s_per_million,
+                    stored.peak_mib,
+                    consumed.consumed_per_s,
+                    consumed.cpu_s_per_million,
+                ];
+                println!("{:>22} {figures:.1?}", running.name);
+                medians.add(running.name, &figures);
+            }
+        }
+        println!("{}", medians.table());
+    }
+    Ok(())
+}
+
+type Start = Box<dyn FnOnce() -> Result<Running, Failure>>;
+
+/// The servers to measure, each started when its turn comes; with the original that syncs every message if asked for.
+fn servers(args: &Args, synced_too: bool) -> Vec<Start> {
+    let mut starts: Vec<Start> =
+        vec![Box::new(|| broker::wiremill_on("nats", broker::scratch("wiremill")?, 19_422))];
+    if !args.alone {
+        starts.push(Box::new(|| broker::nats_server(broker::scratch("nats-server")?, 19_522, false)));
+    }
+    if !args.alone && synced_too {
+        starts.push(Box::new(|| broker::nats_server(broker::scratch("nats-synced")?, 19_622, true)));
+    }
+    starts
+}
+
+fn target(running: &Running) -> Target {
+    Target { addr: running.addr.clone(), pid: Some(running.pid()) }
+}
