@@ -390,7 +390,9 @@ impl Session {
                     }
                 }
                 Work::Acks(all) => {
-                    let wait = ack::settle(&self.server.broker, self.intake.account(), &all).await;
+                    let settled = ack::settle(&self.server.broker, self.intake.account(), &all).await;
+                    // Who asked for an answer and gets none says it again.
+                    let Ok(wait) = settled else { continue };
                     let all: Vec<_> = all
                         .into_iter()
                         .filter_map(|one| one.reply)

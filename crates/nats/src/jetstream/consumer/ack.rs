@@ -132,9 +132,10 @@ fn delay_ms(text: &[u8]) -> u64 {
     u64::try_from(ns).unwrap_or(0).div_ceil(1_000_000)
 }
 
-/// Takes acknowledgements in one unit. The sequence to wait for before they are answered.
-pub(crate) async fn settle(broker: &Broker, account: &Account, acks: &[Ack]) -> Seq {
-    let mut buried = Seq(0);
+/// Takes acknowledgements in one unit. The sequence to wait for before they are answered; an error says that one of them
+/// may not be kept, so that none is to be answered.
+pub(crate) async fn settle(broker: &Broker, account: &Account, acks: &[Ack]) -> Result<Seq> {
+    let (mut wait, mut failed) = (Seq(0), None);
     let mut groups: Vec<Settlement> = Vec::new();
     let now_ms = broker.env().clock.wall_ms();
     for ack in acks {
@@ -142,11 +143,11 @@ pub(crate) async fn settle(broker: &Broker, account: &Account, acks: &[Ack]) -> 
         let Some(work) = &ack.consumer.work else { continue };
         ack.advise(account);
         if ack.word == Word::Never && ack.consumer.config().dead_letter().is_some() {
-            let done = ack.consumer.bury(account, (ack.offset, ack.attempt), None, Why::GivenUp).await;
-            match done {
-                Ok(wait) => buried = buried.max(wait),
+            match ack.consumer.bury(account, (ack.offset, ack.attempt), None, Why::GivenUp).await {
+                Ok(buried) => wait = wait.max(buried),
                 Err(error) => {
-                    tracing::warn!(stream = ack.consumer.stream, %error, "a message was not given up")
+                    tracing::warn!(stream = ack.consumer.stream, %error, "a message was not given up");
+                    failed = Some(error);
                 }
             }
             continue;
@@ -156,19 +157,20 @@ pub(crate) async fn settle(broker: &Broker, account: &Account, acks: &[Ack]) -> 
         }
     }
     if groups.is_empty() {
-        return broker.catalog_staged().max(buried);
-    }
-    match settle_all(broker, groups.clone()).await {
-        Ok(wait) => wait.max(buried),
-        Err(_) => {
-            // One of them is gone: the others go on.
-            let mut wait = buried;
-            for group in groups {
-                wait = wait.max(settle_all(broker, vec![group]).await.unwrap_or(Seq(0)));
+        wait = wait.max(broker.catalog_staged());
+    } else if let Ok(settled) = settle_all(broker, groups.clone()).await {
+        wait = wait.max(settled);
+    } else {
+        // One of the consumers is gone: the others go on.
+        for group in groups {
+            match settle_all(broker, vec![group]).await {
+                Ok(settled) => wait = wait.max(settled),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Closed) => {}
+                Err(error) => failed = Some(error),
             }
-            wait
         }
     }
+    failed.map_or(Ok(wait), Err)
 }
 
 async fn settle_all(broker: &Broker, groups: Vec<Settlement>) -> Result<Seq> {
