@@ -31,7 +31,8 @@ fn numbers(count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn a_pull_consumer_works_a_stream_off() {
-    let _shows = shows("NATS", CLIENT, "a durable pull consumer gets messages in order and acknowledges them");
+    let _shows =
+        shows("NATS", CLIENT, "a durable pull consumer gets messages in order and acknowledges them");
     let (js, stream, name) = stream().await;
     put(&js, &format!("{name}.a"), 10).await;
     let config = consumer::pull::Config { durable_name: Some("worker".to_owned()), ..Default::default() };
