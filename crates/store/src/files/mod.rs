@@ -87,7 +87,11 @@ impl DataFiles {
             // The handle may be from when the file was shorter.
             Err(error) if error.kind() == ErrorKind::Invalid => {
                 self.close(file);
-                self.open(file)?.read(at, len)
+                // What lies behind the end of its file is damage like any other: the rest is served.
+                self.open(file)?.read(at, len).map_err(|error| match error.kind() {
+                    ErrorKind::Invalid => Error::corrupt(error.to_string()),
+                    _ => error,
+                })
             }
             read => read,
         }
