@@ -52,7 +52,8 @@ impl Consumer {
         room.min(u64::from(self.lessee.queue.ready()).div_ceil(consumers).max(1))
     }
 
-    fn subscribe(&self) -> model::Result<()> {
+    /// Takes its place among the queue's consumers: before its client is told, as the order of them may count.
+    pub(crate) fn subscribe(&self) -> model::Result<()> {
         let holder = self.lessee.holder;
         self.lessee.queue.work.join(Subscription {
             holder,
@@ -61,7 +62,7 @@ impl Consumer {
         })
     }
 
-    /// Delivers until it is stopped or its queue is gone.
+    /// Delivers, once it has subscribed, until it is stopped or its queue is gone.
     pub(crate) async fn run(self: Arc<Self>, broker: Broker, deliveries: Arc<Deliveries>) {
         let work = &self.lessee.queue.work;
         match self.deliver_all(&broker, &deliveries).await {
@@ -83,14 +84,13 @@ impl Consumer {
         let work = &self.lessee.queue.work;
         let watch = Watch::new();
         let mut reading = Reading::default();
-        self.subscribe()?;
         let mut is_told = false;
         loop {
             let woken = self.lessee.wake.notified();
             let Some(room) = self.room(deliveries) else { return Ok(()) };
             if room == 0 {
-                if std::mem::take(&mut is_told) {
-                    // It was its turn, and it cannot take: somebody else's, then.
+                if std::mem::take(&mut is_told) && !self.lessee.queue.arguments.single_active_consumer {
+                    // It was its turn, and it cannot take: somebody else's, then. A single active one stays that.
                     work.leave(self.lessee.holder)?;
                     self.subscribe()?;
                 }

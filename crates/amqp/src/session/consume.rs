@@ -75,6 +75,10 @@ impl Session {
             prefetch: (prefetch > 0).then_some(prefetch.into()),
             priority,
         });
+        if let Err(error) = consumer.subscribe() {
+            self.left(&consumer);
+            return Err(error.into());
+        }
         if !asked.nowait {
             put_method(&mut self.out, number, Method::BasicConsumeOk { consumer_tag: &tag });
         }
