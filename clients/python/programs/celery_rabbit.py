@@ -1,54 +1,18 @@
 """A Celery application with Celery's default broker, RabbitMQ; what the tasks did is told in files."""
 
 import os
-import pathlib
-import time
 
 from celery import Celery
 
-FOLDER = pathlib.Path(os.environ["TASKS_FOLDER"])
+from celery_jobs import SETTINGS, flaky, later, outlived, tell
 
 app = Celery("tasks", broker=f"amqp://guest:guest@{os.environ['WIREMILL_AMQP']}//", backend="rpc://")
-app.conf.update(
-    task_default_queue=os.environ["TASKS_QUEUE"],
-    task_queue_max_priority=5,
-    broker_connection_retry_on_startup=True,
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
-    worker_prefetch_multiplier=1,
-    worker_hijack_root_logger=False,
-)
-
-
-def tell(name: str, line: str) -> None:
-    with open(FOLDER / name, "a", encoding="utf-8") as file:
-        file.write(line + "\n")
+app.conf.update(task_default_queue=os.environ["TASKS_QUEUE"], task_queue_max_priority=5, **SETTINGS)
 
 
 @app.task
 def add(x, y):
     return x + y
-
-
-@app.task(bind=True, max_retries=3)
-def flaky(self, name):
-    tell(name, f"attempt {self.request.retries}")
-    if self.request.retries < 2:
-        raise self.retry(countdown=0)
-
-
-@app.task(bind=True)
-def outlived(self, name):
-    """Stays in hand the first time, until its worker is killed."""
-    first = not (FOLDER / name).exists()
-    tell(name, "redelivered" if self.request.delivery_info.get("redelivered") else "delivered")
-    if first:
-        time.sleep(600)
-
-
-@app.task
-def later(name, sent):
-    tell(name, str(time.time() - sent))
 
 
 @app.task

@@ -1,59 +1,23 @@
 """A Celery worker on SQS: a process of its own, tasks that fail, workers that are killed."""
 
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-
 import pytest
 
+from celerykit import Site, kill
 from kit import PATIENCE_S, eventually, need, unique
 from sqskit import counts, sqs
-
-PROGRAMS = pathlib.Path(__file__).parent.parent / "programs"
 
 
 def shows(capability):
     return pytest.mark.shows("celery", capability, protocol="SQS")
 
 
-class Site:
-    """One application: its queues' prefix, the folder its tasks tell in, its workers."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.folder, self.workers = folder, []
-        self.environment = {
-            **os.environ, "TASKS_FOLDER": str(folder), "TASKS_PREFIX": unique("celery") + "-",
-            "WIREMILL_AWS": need("WIREMILL_AWS"),
-        }
-
-    def run(self, *arguments):
-        """Something of the application in a process of its own, as a web server that sends tasks is."""
-        return subprocess.run([sys.executable, *arguments], cwd=PROGRAMS, env=self.environment, check=True, timeout=PATIENCE_S)
-
-    def send(self, calls: str):
-        self.run("-c", f"import time; from celery_tasks import *; {calls}")
-
-    def worker(self):
-        with open(self.folder / "worker.log", "a", encoding="utf-8") as log:
-            self.workers.append(subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "--concurrency", "2",
-                 "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"],
-                cwd=PROGRAMS, env=self.environment, stdout=log, stderr=log, start_new_session=True,
-            ))
-        return self.workers[-1]
-
-    def told(self, name: str) -> list:
-        path = self.folder / name
-        return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-
-    def awaits(self, name: str, lines: list):
-        try:
-            eventually(f"{name} is {lines}", lambda: self.told(name) == lines)
-        except BaseException:
-            print(self.told(name), (self.folder / "worker.log").read_text(encoding="utf-8"))
-            raise
+class QueueSite(Site):
+    def __init__(self, folder):
+        environment = {"TASKS_PREFIX": unique("celery") + "-", "WIREMILL_AWS": need("WIREMILL_AWS")}
+        super().__init__(
+            "celery_tasks", folder, environment,
+            "--concurrency", "2", "--without-gossip", "--without-mingle", "--without-heartbeat",
+        )
 
     def queue(self) -> str:
         (url,) = sqs().list_queues(QueueNamePrefix=self.environment["TASKS_PREFIX"])["QueueUrls"]
@@ -63,19 +27,11 @@ class Site:
         eventually("every task is acknowledged", lambda: counts(self.queue()) == (0, 0, 0))
 
 
-def kill(worker):
-    """The worker and its pool, as a machine that goes away takes them."""
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
-
-
 @pytest.fixture
 def site(tmp_path):
-    site = Site(tmp_path)
+    site = QueueSite(tmp_path)
     yield site
-    for worker in site.workers:
-        if worker.poll() is None:
-            kill(worker)
+    site.end()
 
 
 @shows("a worker runs tasks, again those that ask for a retry, and acknowledges each when it is done")

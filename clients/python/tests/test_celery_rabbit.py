@@ -1,68 +1,19 @@
 """A Celery worker with Celery's default broker URL: a process of its own, with gossip, mingle and remote control."""
 
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-
 import pytest
 
-from kit import PATIENCE_S, eventually, need, unique
-
-PROGRAMS = pathlib.Path(__file__).parent.parent / "programs"
+from celerykit import Site, kill
+from kit import eventually, need, unique
 
 
 def shows(capability):
     return pytest.mark.shows("celery", capability, protocol="AMQP")
 
 
-class Site:
-    """One application: its queue, the folder its tasks tell in, its workers."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.folder, self.workers = folder, []
-        self.environment = {
-            **os.environ, "TASKS_FOLDER": str(folder), "TASKS_QUEUE": unique("celery"), "WIREMILL_AMQP": need("WIREMILL_AMQP"),
-        }
-
-    def send(self, calls: str) -> str:
-        """Something of the application in a process of its own, as a web server that sends tasks is."""
-        done = subprocess.run(
-            [sys.executable, "-c", f"import time; from celery_rabbit import *; {calls}"], cwd=PROGRAMS, env=self.environment,
-            check=True, timeout=PATIENCE_S, capture_output=True, text=True,
-        )
-        return done.stdout
-
-    def worker(self):
-        with open(self.folder / "worker.log", "a", encoding="utf-8") as log:
-            self.workers.append(subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "celery_rabbit", "worker", "--concurrency", "1", "--loglevel", "INFO"],
-                cwd=PROGRAMS, env=self.environment, stdout=log, stderr=log, start_new_session=True,
-            ))
-        return self.workers[-1]
-
-    def told(self, name: str) -> list:
-        path = self.folder / name
-        return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-
-    def awaits(self, name: str, lines: list):
-        try:
-            eventually(f"{name} is {lines}", lambda: self.told(name) == lines)
-        except BaseException:
-            print(self.told(name), (self.folder / "worker.log").read_text(encoding="utf-8"))
-            raise
-
-    def end(self):
-        for worker in self.workers:
-            if worker.poll() is None:
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait(PATIENCE_S)
-
-
 @pytest.fixture
 def site(tmp_path):
-    site = Site(tmp_path)
+    environment = {"TASKS_QUEUE": unique("celery"), "WIREMILL_AMQP": need("WIREMILL_AMQP")}
+    site = Site("celery_rabbit", tmp_path, environment, "--concurrency", "1")
     yield site
     site.end()
 
@@ -90,6 +41,6 @@ def test_killed_worker(site):
     first = site.worker()
     site.send("outlived.delay('outlived')")
     site.awaits("outlived", ["delivered"])
-    os.killpg(first.pid, signal.SIGKILL)
+    kill(first)
     site.worker()
     site.awaits("outlived", ["delivered", "redelivered"])
