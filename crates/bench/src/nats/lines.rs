@@ -4,11 +4,21 @@ use std::io::Read;
 
 use crate::Failure;
 
+/// Bytes of one read.
+const READ_LEN: usize = 256 << 10;
+
 /// Bytes that came, and how far they were looked at.
-#[derive(Default)]
 pub(crate) struct Lines {
     bytes: Vec<u8>,
     at: usize,
+    /// What is read into: cleared once, and not for every answer.
+    part: Box<[u8]>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Lines { bytes: Vec::new(), at: 0, part: vec![0; READ_LEN].into() }
+    }
 }
 
 /// One message. Other lines (INFO, PING, PONG, +OK) are passed over.
@@ -26,10 +36,8 @@ impl Lines {
     pub(crate) fn fill(&mut self, stream: &mut impl Read) -> Result<(), Failure> {
         self.bytes.drain(..self.at);
         self.at = 0;
-        let have = self.bytes.len();
-        self.bytes.resize(have + (256 << 10), 0);
-        let len = stream.read(&mut self.bytes[have..])?;
-        self.bytes.truncate(have + len);
+        let len = stream.read(&mut self.part)?;
+        self.bytes.extend_from_slice(&self.part[..len]);
         if len == 0 { Err("the server hung up".into()) } else { Ok(()) }
     }
 
