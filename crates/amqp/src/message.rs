@@ -325,23 +325,12 @@ pub(crate) fn with_headers(properties: &Properties<'_>, headers: &[u8], keeps_ex
 
 #[cfg(test)]
 mod tests {
-    use model::{Attributes, BatchFlags, Offset};
+    use model::Offset;
 
     use super::*;
 
     fn batch(count: u32, body: Bytes) -> Batch {
-        Batch {
-            base: Offset(5),
-            count,
-            append_time_ms: 9,
-            max_event_time_ms: None,
-            format: FORMAT,
-            flags: BatchFlags::default(),
-            producer: None,
-            origin: None,
-            attributes: Attributes::None,
-            body,
-        }
+        Batch::bare(FORMAT, Offset(5), count, 9, body)
     }
 
     fn stored(count: u32) -> Bytes {

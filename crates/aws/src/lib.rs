@@ -41,7 +41,6 @@ mod sqs;
 mod sts;
 #[cfg(test)]
 mod testing;
-mod uuid;
 
 pub use context::{AccountId, Caller, Context};
 pub use error::{AwsError, Fault};

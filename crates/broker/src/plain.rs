@@ -245,7 +245,7 @@ fn read_value(reader: &mut Reader<'_>, depth: u32) -> Result<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use model::{Attributes, BatchFlags, Offset};
+    use model::Offset;
 
     use super::*;
 
@@ -282,18 +282,7 @@ mod tests {
     }
 
     fn batch(count: u32, body: Bytes) -> Batch {
-        Batch {
-            base: Offset(5),
-            count,
-            append_time_ms: 1,
-            max_event_time_ms: None,
-            format: PLAIN,
-            flags: BatchFlags::default(),
-            producer: None,
-            origin: None,
-            attributes: Attributes::None,
-            body,
-        }
+        Batch::bare(PLAIN, Offset(5), count, 1, body)
     }
 
     fn all(batch: &Batch) -> Result<Vec<(u32, Record)>> {

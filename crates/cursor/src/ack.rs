@@ -22,7 +22,7 @@ mod tests;
 
 use std::ops::Range;
 
-use model::Offset;
+use model::{Offset, bitmap};
 use roaring::RoaringTreemap;
 
 pub use expire::Expired;
@@ -31,7 +31,6 @@ pub use lease::{Ask, Grant, GrantRun, LeaseKind, Look, Stop};
 pub use settle::{Changes, Claim, Settled, Verdict};
 
 use crate::{
-    bitmap,
     entry::HolderId,
     range_map::{RangeMap, Timed},
     spans::{Span, Spans},

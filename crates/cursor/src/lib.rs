@@ -36,7 +36,6 @@
 #![forbid(unsafe_code)]
 
 mod ack;
-mod bitmap;
 mod codec;
 mod credit;
 mod deadlines;

@@ -38,6 +38,24 @@ pub enum Attributes {
 }
 
 impl Attributes {
+    /// The rows that were given: one that all records share, or one per record.
+    pub fn rows(&self) -> &[RecordAttributes] {
+        match self {
+            Attributes::None => &[],
+            Attributes::Same(row) => std::slice::from_ref(row),
+            Attributes::Rows(rows) => rows,
+        }
+    }
+
+    /// [`Attributes::rows`], to be changed.
+    pub fn rows_mut(&mut self) -> &mut [RecordAttributes] {
+        match self {
+            Attributes::None => &mut [],
+            Attributes::Same(row) => std::slice::from_mut(row),
+            Attributes::Rows(rows) => rows,
+        }
+    }
+
     /// The row of the record at `index` within its batch, if attributes were given.
     pub fn of(&self, index: u32) -> Option<&RecordAttributes> {
         match self {

@@ -67,6 +67,22 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch that says nothing of its records but their format and bytes.
+    pub fn bare(format: FormatTag, base: Offset, count: u32, append_time_ms: i64, body: Bytes) -> Self {
+        Batch {
+            base,
+            count,
+            append_time_ms,
+            max_event_time_ms: None,
+            format,
+            flags: BatchFlags::default(),
+            producer: None,
+            origin: None,
+            attributes: Attributes::None,
+            body,
+        }
+    }
+
     /// The offset after its last record.
     pub fn end(&self) -> Offset {
         self.base.plus(u64::from(self.count))

@@ -10,6 +10,7 @@
 
 mod attributes;
 mod batch;
+pub mod bitmap;
 mod error;
 mod format;
 mod ids;

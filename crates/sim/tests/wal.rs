@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use env::Signal;
-use model::{Attributes, Batch, BatchFlags, ErrorKind, FormatTag, LogId, Offset, OwnerEpoch, Seq};
+use model::{Batch, ErrorKind, FormatTag, LogId, Offset, OwnerEpoch, Seq};
 use sim::{Crash, Fault, Fired, Rates, Rng, SimWorld, Trace, Turn};
 use store::{
     Change, Entry, Unit,
@@ -155,18 +155,7 @@ impl Run {
                 let len = self.rng.pick(&[0, 10, 100, 3000, 20_000]);
                 let mut body = vec![0; len];
                 self.rng.fill(&mut body);
-                let batch = Batch {
-                    base: Offset(self.offset),
-                    count: 1,
-                    append_time_ms: 1_790_000_000_000,
-                    max_event_time_ms: None,
-                    format: FormatTag(1),
-                    flags: BatchFlags::default(),
-                    producer: None,
-                    origin: None,
-                    attributes: Attributes::None,
-                    body: body.into(),
-                };
+                let batch = Batch::bare(FormatTag(1), Offset(self.offset), 1, 1_790_000_000_000, body.into());
                 Change::Data { batch, stamp: None }
             }
         };

@@ -4,7 +4,7 @@
 //! shared chunks without copying them), [`FrameBuffer`] (cuts length-prefixed frames out of a byte stream) and
 //! [`compact::Reader`] (numbers and texts as the crates that store something write them). An [`Outbox`] is the bounded way
 //! out to one peer that many sessions write to.
-//! [`time`] is the calendar that each dialect's form of a time is written from.
+//! [`time`] is the calendar that each dialect's form of a time is written from, [`uuid`] how random bits are shown.
 //!
 //! *Invariants.* Nothing here panics on any input, and nothing allocates what a peer's number asks for: lengths are
 //! checked against the bytes that are there, list counts against those and against budgets for the whole message, and
@@ -19,7 +19,10 @@ mod error;
 mod frame;
 mod outbox;
 mod reader;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
+pub mod uuid;
 mod varint;
 mod writer;
 

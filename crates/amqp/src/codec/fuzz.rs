@@ -1,5 +1,7 @@
 //! Random bytes, from seeds: nothing panics, what arrives in pieces is what arrives whole, and what reads writes back.
 
+use wire::testing::Rng;
+
 use super::{
     ContentHeader, Method, ProtocolHeader, Table, method::ALL, next_frame, protocol_header, put_method,
 };
@@ -8,66 +10,51 @@ use super::{
 const SEEDS: u64 = 4_000;
 const FRAME_MAX: usize = 4_096;
 
-struct Rng(u64);
+fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+    // Small numbers often, so that lengths inside fit now and then.
+    (0..len).map(|_| if rng.below(3) == 0 { rng.next() as u8 } else { rng.below(6) as u8 }).collect()
+}
 
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
+/// The payload of some method, its arguments at random.
+fn method(rng: &mut Rng) -> Vec<u8> {
+    let (class, index) = ALL[rng.below(ALL.len())];
+    let len = rng.below(60);
+    [&class.to_be_bytes()[..], &index.to_be_bytes(), &bytes(rng, len)].concat()
+}
 
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+fn table(rng: &mut Rng) -> Vec<u8> {
+    let mut fields = Vec::new();
+    for _ in 0..rng.below(4) {
+        fields.extend_from_slice(&[1, b'a' + rng.below(3) as u8]);
+        fields.push(b"VtbBsuIilLfdDSxTAF?"[rng.below(19)]);
+        let len = rng.below(12);
+        fields.extend_from_slice(&bytes(rng, len));
     }
+    [&(fields.len() as u32).to_be_bytes()[..], &fields].concat()
+}
 
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        // Small numbers often, so that lengths inside fit now and then.
-        (0..len).map(|_| if self.below(3) == 0 { self.next() as u8 } else { self.below(6) as u8 }).collect()
+fn stream(rng: &mut Rng) -> Vec<u8> {
+    let mut out = Vec::new();
+    for _ in 0..rng.below(6) {
+        let payload = match rng.below(3) {
+            0 => method(rng),
+            1 => [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5][..], &bytes(rng, 20)].concat(),
+            _ => {
+                let len = rng.below(40);
+                bytes(rng, len)
+            }
+        };
+        out.push([1, 2, 3, 8, 1, 2, 3, 9][rng.below(8)]);
+        out.extend_from_slice(&[0, rng.below(3) as u8]);
+        out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        out.extend_from_slice(&payload);
+        out.push(if rng.below(40) == 0 { 0 } else { 0xce });
     }
-
-    /// The payload of some method, its arguments at random.
-    fn method(&mut self) -> Vec<u8> {
-        let (class, index) = ALL[self.below(ALL.len())];
-        let len = self.below(60);
-        [&class.to_be_bytes()[..], &index.to_be_bytes(), &self.bytes(len)].concat()
+    if rng.below(4) == 0 {
+        let len = rng.below(30);
+        out.extend_from_slice(&bytes(rng, len));
     }
-
-    fn table(&mut self) -> Vec<u8> {
-        let mut fields = Vec::new();
-        for _ in 0..self.below(4) {
-            fields.extend_from_slice(&[1, b'a' + self.below(3) as u8]);
-            fields.push(b"VtbBsuIilLfdDSxTAF?"[self.below(19)]);
-            let len = self.below(12);
-            fields.extend_from_slice(&self.bytes(len));
-        }
-        [&(fields.len() as u32).to_be_bytes()[..], &fields].concat()
-    }
-
-    fn stream(&mut self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for _ in 0..self.below(6) {
-            let payload = match self.below(3) {
-                0 => self.method(),
-                1 => [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5][..], &self.bytes(20)].concat(),
-                _ => {
-                    let len = self.below(40);
-                    self.bytes(len)
-                }
-            };
-            out.push([1, 2, 3, 8, 1, 2, 3, 9][self.below(8)]);
-            out.extend_from_slice(&[0, self.below(3) as u8]);
-            out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-            out.extend_from_slice(&payload);
-            out.push(if self.below(40) == 0 { 0 } else { 0xce });
-        }
-        if self.below(4) == 0 {
-            let len = self.below(30);
-            out.extend_from_slice(&self.bytes(len));
-        }
-        out
-    }
+    out
 }
 
 /// Everything that is found in a stream that arrives in the given pieces, as text.
@@ -102,8 +89,8 @@ fn operations<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Vec<String> {
 #[test]
 fn any_split_of_any_stream_gives_the_same_operations() {
     for seed in 0..SEEDS {
-        let mut rng = Rng(seed);
-        let stream = rng.stream();
+        let mut rng = Rng::new(seed);
+        let stream = stream(&mut rng);
         let whole = operations([&stream[..]].into_iter());
         let size = 1 + rng.below(9);
         assert_eq!(operations(stream.chunks(size)), whole, "seed {seed}, pieces of {size}");
@@ -114,7 +101,7 @@ fn any_split_of_any_stream_gives_the_same_operations() {
 fn what_reads_as_a_method_writes_back_to_the_same_meaning() {
     let mut read = 0;
     for seed in 0..SEEDS * 5 {
-        let payload = Rng(seed).method();
+        let payload = method(&mut Rng::new(seed));
         let Ok(method) = Method::read(&payload) else { continue };
         read += 1;
         let mut out = Vec::new();
@@ -128,7 +115,7 @@ fn what_reads_as_a_method_writes_back_to_the_same_meaning() {
 #[test]
 fn random_tables_read_or_are_refused() {
     for seed in 0..SEEDS * 5 {
-        let bytes = Rng(seed).table();
+        let bytes = table(&mut Rng::new(seed));
         if let Ok(table) = Table::read(&mut wire::Reader::new(&bytes)) {
             let raw: usize = table.raw_fields().map(|(_, field)| field.len()).sum();
             assert_eq!(raw, table.bytes().len(), "seed {seed}");
@@ -140,7 +127,7 @@ fn random_tables_read_or_are_refused() {
 #[test]
 fn random_first_bytes_are_one_protocol_or_another() {
     for seed in 0..SEEDS {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let mut bytes = b"AMQP\x00\x00\x09\x01".to_vec();
         let at = rng.below(8);
         bytes[at] = rng.next() as u8;

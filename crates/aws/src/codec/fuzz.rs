@@ -1,28 +1,15 @@
 //! Random requests, from seeds, in both protocols: none panics, and what reads as JSON elsewhere reads here.
 
+use wire::testing::Rng;
+
 use super::{NODES_MAX, Node, Wire, json, query};
 use crate::shapes::{Input, Operation};
 
 /// Seeds of an ordinary run; `cargo xtask fuzz` asks for more.
 const SEEDS: u64 = 3_000;
 
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
+fn one<'a>(rng: &mut Rng, of: &[&'a str]) -> &'a str {
+    of[rng.below(of.len())]
 }
 
 const NAMES: &[&str] = &[
@@ -64,14 +51,14 @@ const SCALARS: &[&str] = &[
 
 fn json_text(rng: &mut Rng, depth: usize) -> String {
     match rng.below(if depth == 0 { 1 } else { 4 }) {
-        0 | 1 => rng.one(SCALARS).to_owned(),
+        0 | 1 => one(rng, SCALARS).to_owned(),
         2 => {
             let items: Vec<String> = (0..rng.below(4)).map(|_| json_text(rng, depth - 1)).collect();
             format!("[{}]", items.join(","))
         }
         _ => {
             let members: Vec<String> = (0..rng.below(5))
-                .map(|_| format!("\"{}\" : {}", rng.one(NAMES), json_text(rng, depth - 1)))
+                .map(|_| format!("\"{}\" : {}", one(rng, NAMES), json_text(rng, depth - 1)))
                 .collect();
             format!("{{{}}}", members.join(", "))
         }
@@ -107,11 +94,11 @@ const PARTS: &[&str] = &[
 fn form_text(rng: &mut Rng) -> String {
     let pairs: Vec<String> = (0..rng.below(12))
         .map(|_| {
-            let parts: Vec<&str> = (0..=rng.below(5)).map(|_| rng.one(PARTS)).collect();
+            let parts: Vec<&str> = (0..=rng.below(5)).map(|_| one(rng, PARTS)).collect();
             format!(
                 "{}={}",
                 parts.join("."),
-                rng.one(&["1", "x", "", "%C3%A9", "%ff", "a+b", "AAEC", "=", "99999999999"])
+                one(rng, &["1", "x", "", "%C3%A9", "%ff", "a+b", "AAEC", "=", "99999999999"])
             )
         })
         .collect();
@@ -168,7 +155,7 @@ fn form_body(rng: &mut Rng, body: &[u8]) {
 fn fuzz_bodies_of_both_protocols_are_refused_or_read_and_never_panic() {
     let seeds = std::env::var("WIREMILL_FUZZ_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
     for seed in 0..seeds {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let text = json_text(&mut rng, 5);
         let body = damaged(&mut rng, text);
         json_body(&mut rng, &body);

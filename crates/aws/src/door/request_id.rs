@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::uuid;
+use wire::uuid;
 
 /// Makes ids.
 pub(crate) struct RequestIds {

@@ -99,18 +99,7 @@ mod tests {
     use crate::sqs::message::find;
 
     fn batch(body: Bytes, count: u32) -> Batch {
-        Batch {
-            base: Offset(0),
-            count,
-            append_time_ms: 9,
-            max_event_time_ms: None,
-            format: FORMAT,
-            flags: Default::default(),
-            producer: None,
-            origin: None,
-            attributes: Default::default(),
-            body,
-        }
+        Batch::bare(FORMAT, Offset(0), count, 9, body)
     }
 
     fn records(batch: &Batch) -> Vec<(u32, Record)> {

@@ -3,7 +3,7 @@
 use model::{LogId, Offset, Origin};
 use sha2::{Digest, Sha256};
 
-use crate::uuid;
+use wire::uuid;
 
 /// The first of all sequence numbers: they have twenty digits, and rise within a queue.
 const SEQUENCE_BASE: u64 = 10_000_000_000_000_000_000;

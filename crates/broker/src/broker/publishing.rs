@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use model::{Attributes, Error, RecordAttributes, Result, Seq};
+use model::{Attributes, Error, Result, Seq};
 use store::{Class, Durability, LockedLog};
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     log_state::{
         LogState,
         dedup::{Dedup, DedupKey},
-        first_expiry_ms,
+        first_expiry_ms, may_wait,
     },
     publish::{
         Append, Conditions, Extent, Follower, NewBatch, Outcome, PublishUnit, Published, Refusal,
@@ -248,29 +248,20 @@ fn is_volatile(append: &Append) -> bool {
 fn deflected(batch: &NewBatch, dead_letter: &DeadLetter) -> NewBatch {
     let mut copy = NewBatch { producer: None, replaces: Replaces::Nothing, ..batch.clone() };
     let route_key = dead_letter.route_key.as_deref().map(|key| Bytes::copy_from_slice(key.as_bytes()));
-    let change = |row: &mut RecordAttributes| {
+    if copy.attributes == Attributes::None && route_key.is_some() {
+        copy.attributes = Attributes::Same(Box::default());
+    }
+    for row in copy.attributes.rows_mut() {
         (row.expiry_ms, row.deliver_at_ms) = (None, None);
         row.route_key = route_key.clone().or_else(|| row.route_key.take());
-    };
-    match &mut copy.attributes {
-        Attributes::None if route_key.is_some() => {
-            let row = RecordAttributes { route_key, ..RecordAttributes::default() };
-            copy.attributes = Attributes::Same(Box::new(row));
-        }
-        Attributes::None => {}
-        Attributes::Same(row) => change(row),
-        Attributes::Rows(rows) => rows.iter_mut().for_each(change),
     }
     copy
 }
 
 /// Has records delivered before the time that they name: a mistake.
 fn hurry(attributes: &mut Attributes) {
-    let change = |row: &mut RecordAttributes| row.deliver_at_ms = row.deliver_at_ms.map(|at_ms| at_ms - 700);
-    match attributes {
-        Attributes::None => {}
-        Attributes::Same(row) => change(row),
-        Attributes::Rows(rows) => rows.iter_mut().for_each(change),
+    for row in attributes.rows_mut() {
+        row.deliver_at_ms = row.deliver_at_ms.map(|at_ms| at_ms - 700);
     }
 }
 
@@ -410,15 +401,6 @@ fn interests_nobody(state: &LogState, batch: &NewBatch) -> bool {
     }
     let route_key = |index| batch.attributes.of(index).and_then(|row| row.route_key.as_deref());
     !(0..batch.count).any(|index| works.values().any(|work| work.wants_key(route_key(index))))
-}
-
-/// Whether a record of a new batch has a time before which it is not delivered.
-fn may_wait(attributes: &Attributes) -> bool {
-    match attributes {
-        Attributes::None => false,
-        Attributes::Same(row) => row.deliver_at_ms.is_some(),
-        Attributes::Rows(rows) => rows.iter().any(|row| row.deliver_at_ms.is_some()),
-    }
 }
 
 /// Has the head of a queue looked at when its records expire.

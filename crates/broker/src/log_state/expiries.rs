@@ -29,11 +29,7 @@ impl Expiries {
 
     /// Whether one of these has a time of its own.
     pub(crate) fn are_in(attributes: &Attributes) -> bool {
-        match attributes {
-            Attributes::None => false,
-            Attributes::Same(row) => row.expiry_ms.is_some(),
-            Attributes::Rows(rows) => rows.iter().any(|row| row.expiry_ms.is_some()),
-        }
+        attributes.rows().iter().any(|row| row.expiry_ms.is_some())
     }
 
     /// When the first of them expires, milliseconds since the Unix epoch.

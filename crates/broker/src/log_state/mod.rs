@@ -173,12 +173,9 @@ impl LogState {
 
     /// Records with a time of their own were appended.
     pub(crate) fn note_due(&mut self, base: Offset, count: u32, attributes: &Attributes) {
-        let has_due = match attributes {
-            Attributes::None => false,
-            Attributes::Same(row) => row.deliver_at_ms.is_some(),
-            Attributes::Rows(rows) => rows.iter().any(|row| row.deliver_at_ms.is_some()),
-        };
-        if has_due && let Some(works) = self.works.as_deref_mut() {
+        if may_wait(attributes)
+            && let Some(works) = self.works.as_deref_mut()
+        {
             works.values_mut().for_each(|work| work.note_due(base, count, attributes));
         }
     }
@@ -399,11 +396,12 @@ impl store::Attached for LogState {
 
 /// The first time at which a record of a batch expires by itself, milliseconds since the Unix epoch.
 pub(crate) fn first_expiry_ms(attributes: &Attributes) -> Option<i64> {
-    match attributes {
-        Attributes::None => None,
-        Attributes::Same(row) => row.expiry_ms,
-        Attributes::Rows(rows) => rows.iter().filter_map(|row| row.expiry_ms).min(),
-    }
+    attributes.rows().iter().filter_map(|row| row.expiry_ms).min()
+}
+
+/// Whether a record of a batch has a time before which it is not delivered.
+pub(crate) fn may_wait(attributes: &Attributes) -> bool {
+    attributes.rows().iter().any(|row| row.deliver_at_ms.is_some())
 }
 
 /// Writes a part with its length, or an empty one.

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use model::{Offset, Result, Seq};
-use route::{Pattern, Syntax};
 use store::Class;
 
 use super::{OPEN_LEN, Work, gone, state};
@@ -37,8 +36,7 @@ impl Work {
     /// Makes the cursor one for records whose route key matches one of `filter` (empty = all). What it passed over stays
     /// passed over. Wait for the sequence. [`model::ErrorKind::Invalid`] for a filter that does not read.
     pub fn set_filter(&self, filter: Vec<String>) -> Result<Seq> {
-        let patterns = filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ALL));
-        let patterns: Box<[Pattern]> = patterns.collect::<Result<_>>()?;
+        let patterns = state::patterns_of(&filter)?;
         let store = self.broker.store();
         let len = OPEN_LEN + self.name.len() + filter.iter().map(String::len).sum::<usize>();
         let permit = store.reserve(len, Class::Drain)?;

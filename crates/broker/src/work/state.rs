@@ -87,9 +87,8 @@ impl WorkState {
     }
 
     fn with_cursor(spec: WorkSpec, drops: Drops, cursor: AckCursor) -> Result<Self> {
-        let patterns = spec.filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ALL));
         Ok(WorkState {
-            filter: patterns.collect::<Result<_>>()?,
+            filter: patterns_of(&spec.filter)?,
             subscriptions: Subscriptions::new(spec.sharing),
             spec,
             drops,
@@ -347,6 +346,11 @@ pub(crate) fn close_note(name: &str) -> Bytes {
     out.into()
 }
 
+/// A cursor's filter, read. [`model::ErrorKind::Invalid`] when it does not.
+pub(crate) fn patterns_of(filter: &[String]) -> Result<Box<[Pattern]>> {
+    filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ALL)).collect()
+}
+
 pub(crate) fn filter_note(name: &str, filter: &[String]) -> Bytes {
     let mut out = vec![NOTE_FILTER];
     put_bytes(&mut out, name.as_bytes());
@@ -389,8 +393,7 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
             let work = works
                 .get_mut(name)
                 .ok_or_else(|| Error::corrupt("a filter of a work cursor that is not there"))?;
-            let patterns = filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ALL));
-            let patterns: Box<[Pattern]> = patterns.collect::<Result<_>>()?;
+            let patterns = patterns_of(&filter)?;
             work.set_filter(filter, patterns);
         }
         _ => {

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use model::{Error, Offset, Result};
+use model::{Error, Offset, Result, bitmap};
 
 use super::{AckCursor, History, Lease, Verdict};
 use crate::{
-    bitmap,
     entry::{AckChange, Count, CursorEntry, HolderId},
     spans::Spans,
 };

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use model::Offset;
+use model::{Offset, bitmap};
 
 use super::{AckCursor, Changes, Exhaust, History, Lease};
 use crate::{
-    bitmap,
     credit::{Allowance, Oversize},
     entry::{AckChange, Count, HolderId},
     spans::{Mask, Span, Spans},

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use roaring::RoaringTreemap;
 
-use crate::bitmap;
+use model::bitmap;
 
 #[derive(Clone, Debug, Default)]
 struct Level {

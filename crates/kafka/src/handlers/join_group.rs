@@ -43,7 +43,7 @@ fn join_of(ctx: &Ctx, request: &JoinGroupRequest<'_>) -> Join {
     Join {
         member_id: request.member_id.to_owned(),
         instance_id: request.group_instance_id.map(str::to_owned),
-        new_member_id: format!("{prefix}-{}", uuid_text(unique)),
+        new_member_id: format!("{prefix}-{}", wire::uuid::text(unique)),
         client: ctx.client.clone(),
         session_timeout_ms,
         // Version 0 has no rebalance time-out of its own (KIP-62).
@@ -62,13 +62,6 @@ fn join_of(ctx: &Ctx, request: &JoinGroupRequest<'_>) -> Join {
         may_skip_assignment: ctx.version >= 9,
         reason: shortened(request.reason.unwrap_or_default()),
     }
-}
-
-/// 128 bits as people write a UUID; version and variant bits set as for a random one (RFC 9562 §5.4).
-fn uuid_text(bits: u128) -> String {
-    let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 fn answer(ctx: &Ctx, joined: Joined) -> JoinGroupResponse<'static> {
@@ -123,16 +116,5 @@ pub(crate) async fn sync_group(ctx: &Ctx, request: SyncGroupRequest<'_>) -> Sync
             ..Default::default()
         },
         Err(refusal) => SyncGroupResponse { error_code: errors::of_group(refusal), ..Default::default() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn member_ids_end_in_a_random_uuid() {
-        assert_eq!(uuid_text(0), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(uuid_text(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
     }
 }

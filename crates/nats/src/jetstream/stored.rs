@@ -167,23 +167,12 @@ impl Format for NatsFormat {
 
 #[cfg(test)]
 mod tests {
-    use model::{Attributes, BatchFlags, Header, HeaderValue, Offset};
+    use model::{Header, HeaderValue, Offset};
 
     use super::*;
 
     fn batch(count: u32, body: Bytes) -> Batch {
-        Batch {
-            base: Offset(5),
-            count,
-            append_time_ms: 9,
-            max_event_time_ms: None,
-            format: FORMAT,
-            flags: BatchFlags::default(),
-            producer: None,
-            origin: None,
-            attributes: Attributes::None,
-            body,
-        }
+        Batch::bare(FORMAT, Offset(5), count, 9, body)
     }
 
     fn all(batch: &Batch) -> Result<Vec<(u32, Record)>> {

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use env::Signal;
-use model::{Attributes, Batch, BatchFlags, ErrorKind, FormatTag, LogId, Offset, OwnerEpoch, Result, Seq};
+use model::{Batch, ErrorKind, FormatTag, LogId, Offset, OwnerEpoch, Result, Seq};
 
 use crate::{
     entry::{Change, Entry, Unit},
@@ -70,18 +70,7 @@ pub fn wal_suite(rig: &dyn WalRig) {
 
 /// A batch of `count` records at `base` with `body`.
 pub(crate) fn batch(base: u64, count: u32, body: impl Into<Bytes>) -> Batch {
-    Batch {
-        base: Offset(base),
-        count,
-        append_time_ms: 1_790_000_000_000 + base as i64,
-        max_event_time_ms: None,
-        format: FormatTag(1),
-        flags: BatchFlags::default(),
-        producer: None,
-        origin: None,
-        attributes: Attributes::None,
-        body: body.into(),
-    }
+    Batch::bare(FormatTag(1), Offset(base), count, 1_790_000_000_000 + base as i64, body.into())
 }
 
 pub(crate) fn entry(log: u64, change: Change) -> Entry {

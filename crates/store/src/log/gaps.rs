@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use model::Offset;
-use roaring::RoaringTreemap;
+use model::{Offset, bitmap::next_run};
 
 use super::{core::LogCore, live::LiveSet};
 
@@ -40,23 +39,4 @@ fn item_from(live: &LiveSet, at: u64) -> Option<Range<u64>> {
     let extent = live.extents().get(live.extent_from(Offset(at))).map(|extent| extent.base.0..extent.end().0);
     let volatile = live.volatile_from(Offset(at)).next().map(|held| held.batch.base.0..held.batch.end().0);
     extent.into_iter().chain(volatile).min_by_key(|item| item.start)
-}
-
-/// The first run of dropped offsets at or after `at`. A run that crosses a multiple of 2^32 comes in two.
-fn next_run(dropped: &RoaringTreemap, at: u64) -> Option<Range<u64>> {
-    if dropped.is_empty() {
-        return None;
-    }
-    let high = (at >> 32) as u32;
-    for (key, bitmap) in dropped.bitmaps().filter(|(key, _)| *key >= high) {
-        let mut offsets = bitmap.iter();
-        if key == high {
-            offsets.advance_to(at as u32);
-        }
-        if let Some(run) = offsets.next_range() {
-            let base = u64::from(key) << 32;
-            return Some(base + u64::from(*run.start())..base + u64::from(*run.end()) + 1);
-        }
-    }
-    None
 }

@@ -31,6 +31,8 @@ static ZEROS: Zeros = Zeros([0; 1 << 20]);
 #[repr(align(4096))]
 struct Zeros([u8; 1 << 20]);
 
+const _: () = assert!(align_of::<Zeros>() == env::DIRECT_ALIGN_LEN);
+
 /// How long a file of `len` bytes lasts where nobody is in haste, nanoseconds.
 pub(super) fn patience_ns(len: u64) -> u64 {
     len.saturating_mul(1_000_000_000 / HASTE_LEN_PER_S)

@@ -219,11 +219,7 @@ fn attributes_len(attributes: &Attributes) -> usize {
         let keys = [&row.route_key, &row.record_key, &row.ordering_key, &row.external_id];
         48 + keys.into_iter().flatten().map(Bytes::len).sum::<usize>()
     };
-    match attributes {
-        Attributes::None => 0,
-        Attributes::Same(row) => row_len(row),
-        Attributes::Rows(rows) => rows.iter().map(row_len).sum(),
-    }
+    attributes.rows().iter().map(row_len).sum()
 }
 
 fn data_crc(log: LogId, kind: u8, bytes: &[u8]) -> u32 {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use model::{Attributes, Batch, BatchFlags, Offset};
+use model::{Batch, Offset};
 
 use super::Run;
 use crate::{
@@ -47,18 +47,13 @@ impl Lasts {
     ) {
         let Some(mapping) = &run.bound.republish else { return };
         let headers_only = run.bound.config.republish.as_ref().is_some_and(|of| of.headers_only);
-        let batch = Batch {
+        let batch = Batch::bare(
+            FORMAT,
             base,
-            count: u32::try_from(run.rows.len()).unwrap_or(u32::MAX),
-            append_time_ms: now_ms,
-            max_event_time_ms: None,
-            format: FORMAT,
-            flags: BatchFlags::default(),
-            producer: None,
-            origin: None,
-            attributes: Attributes::None,
-            body: body.clone(),
-        };
+            u32::try_from(run.rows.len()).unwrap_or(u32::MAX),
+            now_ms,
+            body.clone(),
+        );
         let log = run.bound.partition.log_id().0;
         let read = split(&batch, |index, _, stored| {
             let seq = base.0 + u64::from(index) + 1;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use roaring::RoaringTreemap;
 
 /// The first run of members at or after `at`. A run that crosses a multiple of 2^32 comes in two.
-pub(crate) fn next_run(set: &RoaringTreemap, at: u64) -> Option<Range<u64>> {
+pub fn next_run(set: &RoaringTreemap, at: u64) -> Option<Range<u64>> {
     let high = (at >> 32) as u32;
     for (key, bitmap) in set.bitmaps() {
         if key < high {
@@ -24,7 +24,7 @@ pub(crate) fn next_run(set: &RoaringTreemap, at: u64) -> Option<Range<u64>> {
 }
 
 /// The first run within `range` of which no offset is a member.
-pub(crate) fn next_gap(set: &RoaringTreemap, range: Range<u64>) -> Option<Range<u64>> {
+pub fn next_gap(set: &RoaringTreemap, range: Range<u64>) -> Option<Range<u64>> {
     let mut at = range.start;
     while at < range.end {
         match next_run(set, at) {
@@ -37,7 +37,7 @@ pub(crate) fn next_gap(set: &RoaringTreemap, range: Range<u64>) -> Option<Range<
 }
 
 /// Removes a range, at no cost when there is nothing to remove.
-pub(crate) fn remove(set: &mut RoaringTreemap, range: Range<u64>) {
+pub fn remove(set: &mut RoaringTreemap, range: Range<u64>) {
     if !set.is_empty() {
         set.remove_range(range);
     }

@@ -1,7 +1,7 @@
 //! UUIDs as text.
 
 /// Random bits as a UUID of version 4 (RFC 9562 §5.4).
-pub(crate) fn text(bits: u128) -> String {
+pub fn text(bits: u128) -> String {
     const VERSION: u128 = 0xf << 76;
     const VARIANT: u128 = 0b11 << 62;
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
