@@ -28,7 +28,7 @@ export async function eventually (what, holds, limitMs = 60_000) {
 }
 
 // What each client speaks: the section of the page that its results go to.
-const PROTOCOLS = { kafkajs: 'Kafka', '@aws-sdk/client-sqs': 'SQS', 'sqs-consumer': 'SQS', '@nats-io/transport-node': 'NATS', '@nats-io/jetstream': 'NATS', '@nats-io/kv': 'NATS', '@nats-io/obj': 'NATS', amqplib: 'AMQP' }
+const PROTOCOLS = { kafkajs: 'Kafka', '@aws-sdk/client-sqs': 'SQS', 'sqs-consumer': 'SQS', '@nats-io/transport-node': 'NATS', '@nats-io/jetstream': 'NATS', '@nats-io/kv': 'NATS', '@nats-io/obj': 'NATS', nats: 'NATS', amqplib: 'AMQP' }
 
 const lock = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta.url), 'utf8'))
 

@@ -4,7 +4,7 @@ import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/
 import { Kvm } from '@nats-io/kv'
 import { Objm } from '@nats-io/obj'
 import { connect } from '@nats-io/transport-node'
-import { need, shows as showsWith, unique } from '../lib/kit.js'
+import { eventually, need, shows as showsWith, unique } from '../lib/kit.js'
 
 const shows = (capability, body) => showsWith('@nats-io/jetstream', capability, body)
 const numbers = count => Array.from({ length: count }, (_, n) => String(n))
@@ -108,4 +108,34 @@ shows('an object store keeps objects in chunks', () => withStream(async ({ js })
   assert.deepEqual(await store.getBlob('big'), body)
   await store.delete('big')
   assert.equal(await store.getBlob('big'), null)
+}))
+
+shows('values of a bucket with a TTL are gone when it is over', () => withStream(async ({ js }) => {
+  const kv = await new Kvm(js).create(unique('bucket'), { ttl: 1_500 })
+  const began = Date.now()
+  await kv.put('session', 'open')
+  const entry = await kv.get('session')
+  assert(entry || Date.now() - began >= 1_500, 'it is gone too early')
+  await eventually('it is gone', async () => (await kv.get('session')) === null)
+  assert(Date.now() - began >= 1_500, 'it was gone too early')
+  await kv.create('session', 'open again')
+}))
+
+shows('a watcher of an object store sees the present objects, then every change', () => withStream(async ({ js }) => {
+  const store = await new Objm(js).create(unique('objects'))
+  await store.putBlob({ name: 'a' }, new Uint8Array(1))
+  const watcher = await store.watch({ includeHistory: true })
+  const seen = []
+  const watching = (async () => {
+    for await (const info of watcher) {
+      seen.push(`${info.name} ${info.size} ${info.deleted}`)
+      if (seen.length === 4) break
+    }
+  })()
+  await eventually('the present one is seen', () => seen.length === 1)
+  await store.putBlob({ name: 'a' }, new Uint8Array(2))
+  await store.putBlob({ name: 'b' }, new Uint8Array(3))
+  await store.delete('a')
+  await watching
+  assert.deepEqual(seen, ['a 1 false', 'a 2 false', 'b 3 false', 'a 0 true'])
 }))
