@@ -2,6 +2,7 @@ package kit
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,20 +25,38 @@ type Broker struct {
 // StartBroker starts the binary on an empty directory, with extra arguments after the usual ones.
 func StartBroker(t testing.TB, extra ...string) *Broker {
 	t.Helper()
-	b := &Broker{t: t, folder: t.TempDir(), extra: extra, Kafka: "127.0.0.1:0", AMQP: "127.0.0.1:0", AWS: "127.0.0.1:0", NATS: "127.0.0.1:0", Admin: "127.0.0.1:0"}
+	b := NewBroker(t, extra...)
 	b.Start()
+	return b
+}
+
+// NewBroker is one that is not started, with an empty directory.
+func NewBroker(t testing.TB, extra ...string) *Broker {
+	t.Helper()
+	b := &Broker{t: t, folder: t.TempDir(), extra: extra, Kafka: "127.0.0.1:0", AMQP: "127.0.0.1:0", AWS: "127.0.0.1:0", NATS: "127.0.0.1:0", Admin: "127.0.0.1:0"}
 	t.Cleanup(b.Kill)
 	return b
+}
+
+// Data is its data directory.
+func (b *Broker) Data() string {
+	return filepath.Join(b.folder, "data")
 }
 
 // Start runs the binary and returns when it is ready.
 func (b *Broker) Start() {
 	b.t.Helper()
+	Check(b.t, b.TryStart(), "start the broker")
+}
+
+// TryStart runs the binary and returns when it is ready, or with what it said when it does not start.
+func (b *Broker) TryStart() error {
+	b.t.Helper()
 	ready := filepath.Join(b.folder, "ready.json")
 	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
 		b.t.Fatalf("ready file: %v", err)
 	}
-	args := []string{"serve", "--data-dir", filepath.Join(b.folder, "data"), "--ready-file", ready,
+	args := []string{"serve", "--data-dir", b.Data(), "--ready-file", ready,
 		"--listen", "kafka=" + b.Kafka, "--listen", "amqp=" + b.AMQP, "--listen", "aws=" + b.AWS, "--listen", "nats=" + b.NATS, "--listen", "admin=" + b.Admin,
 		"--kafka-initial-rebalance-delay-ms", "0"}
 	for _, name := range []string{"redis", "pulsar", "registry", "rabbitmq-admin", "pulsar-admin"} {
@@ -51,16 +70,16 @@ func (b *Broker) Start() {
 	Check(b.t, b.process.Start(), "start the broker")
 	b.exited = make(chan error, 1)
 	go func(process *exec.Cmd, exited chan<- error) { exited <- process.Wait() }(b.process, b.exited)
-	b.awaitReady(ready)
+	return b.awaitReady(ready)
 }
 
-func (b *Broker) awaitReady(ready string) {
+func (b *Broker) awaitReady(ready string) error {
 	b.t.Helper()
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		select {
 		case err := <-b.exited:
 			b.process = nil
-			b.t.Fatalf("the broker ended before it was ready: %v\n%s", err, b.Log())
+			return fmt.Errorf("the broker ended before it was ready: %w\n%s", err, b.Log())
 		default:
 		}
 		text, err := os.ReadFile(ready)
@@ -71,9 +90,9 @@ func (b *Broker) awaitReady(ready string) {
 		Check(b.t, json.Unmarshal(text, &addresses), "read the ready file")
 		b.Kafka, b.AMQP, b.AWS = addresses["kafka"], addresses["amqp"], addresses["aws"]
 		b.NATS, b.Admin = addresses["nats"], addresses["admin"]
-		return
+		return nil
 	}
-	b.t.Fatalf("the broker was not ready after %s\n%s", Patience, b.Log())
+	return fmt.Errorf("the broker was not ready after %s\n%s", Patience, b.Log())
 }
 
 // Kill ends the process at once, as a power cut ends it; a broker that is down already stays down.
