@@ -102,6 +102,7 @@ var (
 	SQS     = Client{"aws-sdk-go-v2", "github.com/aws/aws-sdk-go-v2/service/sqs", "SQS"}
 	NATSGo  = Client{"nats.go", "github.com/nats-io/nats.go", "NATS"}
 	AMQP091 = Client{"amqp091-go", "github.com/rabbitmq/amqp091-go", "AMQP"}
+	NATSCLI = Client{"natscli", "github.com/nats-io/natscli", "NATS"}
 )
 
 // Shows promises that this test demonstrates the capability with the client, and writes how it ended.
@@ -120,15 +121,17 @@ func Shows(t *testing.T, client Client, capability string) {
 }
 
 // moduleVersion reads the pinned version from go.mod: a test binary carries no build information. Every
-// package of tests lies one folder below it.
+// package of tests lies one folder below it. The command line has a module of its own.
 func moduleVersion(t *testing.T, module string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "go.mod"))
-	Check(t, err, "read go.mod")
-	for line := range strings.Lines(string(text)) {
-		words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
-		if len(words) >= 2 && words[0] == module {
-			return strings.TrimPrefix(words[1], "v")
+	for _, folder := range []string{"..", filepath.Join("..", "natscli")} {
+		text, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+		Check(t, err, "read go.mod")
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+			if len(words) >= 2 && words[0] == module {
+				return strings.TrimPrefix(words[1], "v")
+			}
 		}
 	}
 	t.Fatalf("%s is not in go.mod", module)

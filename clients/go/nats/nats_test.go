@@ -2,6 +2,9 @@
 package nats_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
 	"strconv"
 	"sync"
 	"testing"
@@ -94,4 +97,19 @@ func numbers(from, to int) []string {
 		texts = append(texts, strconv.Itoa(n))
 	}
 	return texts
+}
+
+// subscribed waits until the broker has count subscriptions, of all its clients.
+func subscribed(t testing.TB, broker *kit.Broker, count int) {
+	t.Helper()
+	kit.Eventually(t, fmt.Sprintf("there are %d subscriptions", count), func() bool {
+		answer, err := http.Get("http://" + broker.Admin + "/subsz")
+		kit.Check(t, err, "ask for /subsz")
+		defer answer.Body.Close()
+		var page struct {
+			Count int `json:"num_subscriptions"`
+		}
+		kit.Check(t, json.NewDecoder(answer.Body).Decode(&page), "read /subsz")
+		return page.Count >= count
+	})
 }
