@@ -51,7 +51,7 @@ pub fn build(shared: &Shared<'_>) -> Result<BTreeMap<ListenerName, Arc<dyn Diale
     all.insert(ListenerName::Kafka, Arc::new(Kafka { server: kafka_server(shared) }));
     all.insert(ListenerName::Aws, Arc::new(Aws { server: aws_server(&shared.broker, shared.settings) }));
     all.insert(ListenerName::Amqp, amqp::dialect(shared));
-    all.insert(ListenerName::Nats, nats::dialect(nats));
+    all.insert(ListenerName::Nats, nats::dialect(nats, shared.settings.nats_tls_first));
     Ok(all)
 }
 

@@ -1,15 +1,22 @@
 //! NATS on its listener.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::Shared;
-use crate::listeners::{Connection, Dialect, Greeting, Io, Serving};
+use crate::{
+    listeners::{Connection, Dialect, Greeting, Io, Serving},
+    settings::TlsFirst,
+};
 
 struct Nats {
     server: Arc<nats::Server>,
+    tls_first: TlsFirst,
 }
+
+/// How long `auto` waits for the handshake, as the original does.
+const TLS_FIRST_LIMIT: Duration = Duration::from_millis(50);
 
 /// How much of the memory budget may wait for clients: a quarter.
 const PENDING_SHARE: u64 = 4;
@@ -27,14 +34,21 @@ pub(super) fn server(shared: &Shared<'_>) -> Arc<nats::Server> {
 }
 
 /// The dialect.
-pub(super) fn dialect(server: Arc<nats::Server>) -> Arc<dyn Dialect> {
-    Arc::new(Nats { server })
+pub(super) fn dialect(server: Arc<nats::Server>, tls_first: TlsFirst) -> Arc<dyn Dialect> {
+    Arc::new(Nats { server, tls_first })
 }
 
 impl Dialect for Nats {
     fn greeting(&self, connection: &Connection) -> Option<Greeting> {
+        if self.tls_first == TlsFirst::Always {
+            return None;
+        }
         let (number, line) = self.server.greeting(&info_of(connection, true));
         Some(Greeting { bytes: line.into_bytes(), number })
+    }
+
+    fn greets_after(&self) -> Duration {
+        if self.tls_first == TlsFirst::Auto { TLS_FIRST_LIMIT } else { Duration::ZERO }
     }
 
     fn serve(&self, io: Io, connection: Connection, shutdown: watch::Receiver<bool>) -> Serving {

@@ -95,6 +95,11 @@ fn start(
     });
 }
 
+/// Whether the client sends something within `limit`.
+async fn begins_within(stream: &TcpStream, limit: Duration) -> bool {
+    !limit.is_zero() && matches!(timeout(limit, stream.peek(&mut [0])).await, Ok(Ok(1)))
+}
+
 async fn open(
     acceptor: &Acceptor,
     mut stream: TcpStream,
@@ -105,7 +110,8 @@ async fn open(
     let advertised = acceptor.advertised.clone();
     let mut connection = Connection { peer, local, advertised, greeted: None };
     let Some(tls) = &acceptor.tls else { return Ok((Io::Plain(stream), connection)) };
-    if let Some(greeting) = acceptor.dialect.greeting(&connection) {
+    let has_begun = begins_within(&stream, acceptor.dialect.greets_after()).await;
+    if !has_begun && let Some(greeting) = acceptor.dialect.greeting(&connection) {
         stream.write_all(&greeting.bytes).await.map_err(|e| e.to_string())?;
         connection.greeted = Some(greeting.number);
     }

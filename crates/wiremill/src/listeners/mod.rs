@@ -9,7 +9,7 @@ mod io;
 mod name;
 pub mod tls;
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -49,6 +49,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// What is said on a TLS listener before the handshake; most protocols begin with the handshake itself.
     fn greeting(&self, _connection: &Connection) -> Option<Greeting> {
         None
+    }
+
+    /// How long a client on a TLS listener has to begin the handshake before it is greeted in the clear; one that began
+    /// is not greeted.
+    fn greets_after(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Takes over one connection.

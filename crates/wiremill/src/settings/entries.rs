@@ -307,6 +307,12 @@ pub const ENTRIES: &[Entry] = &[
         "64MiB",
         "Bytes that may wait for one NATS client before it is cut off as a slow consumer, as `max_pending`.",
     ),
+    entry(
+        "nats_tls_first",
+        Form::Choice(&["never", "auto", "always"]),
+        "never",
+        "Where the NATS listener has TLS: whether the handshake comes before the server's first line, as `handshake_first`; `auto` sends the line to a client that does not begin the handshake within 50 ms.",
+    ),
     hidden(entry(
         "test_sync_delay_ms",
         Form::Number { min: 0, max: 60_000, unit: "ms" },

@@ -15,7 +15,7 @@ pub use page::render as reference_page;
 pub use queues::Queue;
 pub use raw::{Raw, flags};
 pub use suggest::nearest;
-pub use validated::{Advertised, AwsAuth, Listen, LogFormat, Replicas, Settings, TlsFiles};
+pub use validated::{Advertised, AwsAuth, Listen, LogFormat, Replicas, Settings, TlsFiles, TlsFirst};
 
 /// Why the settings cannot be used: one sentence for whoever typed them.
 #[derive(Debug, PartialEq, Eq)]

@@ -64,6 +64,17 @@ pub enum Replicas {
     Accept,
 }
 
+/// Whether TLS begins before the first line of a protocol that has one in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFirst {
+    /// After it.
+    Never,
+    /// Before it, if the client begins at once.
+    Auto,
+    /// Before it.
+    Always,
+}
+
 /// Whether AWS signatures are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AwsAuth {
@@ -152,6 +163,8 @@ pub struct Settings {
     pub nats_max_payload: usize,
     /// Bytes that may wait for one NATS client.
     pub nats_max_pending: usize,
+    /// Whether TLS begins before the first line of NATS.
+    pub nats_tls_first: TlsFirst,
     /// Milliseconds added to each sync.
     pub test_sync_delay_ms: u64,
     /// What was given but looks like a slip.
@@ -197,6 +210,11 @@ impl Settings {
             amqp_vhosts: parse::words(&read.text("amqp_vhosts")?),
             nats_max_payload: read.number("nats_max_payload")?,
             nats_max_pending: read.number("nats_max_pending")?,
+            nats_tls_first: match read.text("nats_tls_first")?.as_str() {
+                "always" => TlsFirst::Always,
+                "auto" => TlsFirst::Auto,
+                _ => TlsFirst::Never,
+            },
             single_node_replicas: if read.text("single_node_replicas")? == "accept" {
                 Replicas::Accept
             } else {
