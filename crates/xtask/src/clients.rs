@@ -32,14 +32,28 @@ const SUITES: [Suite; 5] = [
         runner: Runner::Cargo,
         // librdkafka is C, and is built with make.
         needs: &[&["cargo", "--version"], &["cc", "--version"], &["make", "--version"]],
-        setup: &[&["cargo", "fmt", "--check"], &["cargo", "test", "--locked", "--no-run"]],
-        runs: &[&["cargo", "test", "--locked", "--no-fail-fast"]],
+        setup: &[
+            &["cargo", "fmt", "--check"],
+            &["cargo", "test", "--locked", "--no-run"],
+            // The tests that ship inside async-nats' package. They are formatted otherwise: only ours are looked at.
+            &["rustfmt", "--check", "async_nats/src/main.rs", "async_nats/nats-server/src/lib.rs"],
+            &["cargo", "run", "--locked", "--manifest-path", "async_nats/Cargo.toml", "--", "lay"],
+        ],
+        runs: &[
+            &["cargo", "test", "--locked", "--no-fail-fast"],
+            &["cargo", "run", "--locked", "--manifest-path", "async_nats/Cargo.toml", "--", "run"],
+        ],
     },
     Suite {
         name: "go",
         runner: Runner::Go,
         needs: &[&["go", "version"]],
-        setup: &[&["go", "mod", "download"], &["go", "vet", "./..."]],
+        setup: &[
+            &["go", "mod", "download"],
+            // The `nats` command line, from a module of its own.
+            &["go", "build", "-C", "natscli", "-o", "../.bin/nats", "github.com/nats-io/natscli/nats"],
+            &["go", "vet", "./..."],
+        ],
         runs: &[&["go", "test", "-v", "-count=1", "-parallel=12", "-timeout=7m", "./..."]],
     },
     Suite {
