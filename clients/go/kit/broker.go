@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -140,4 +141,19 @@ func (b *Broker) Log() string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+// MemoryPeak is the most memory that the process has held, bytes.
+func (b *Broker) MemoryPeak() int {
+	b.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.process.Process.Pid))
+	Check(b.t, err, "read the state of the process")
+	for line := range strings.Lines(string(text)) {
+		var kib int
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			return kib << 10
+		}
+	}
+	b.t.Fatalf("no VmHWM in\n%s", text)
+	return 0
 }

@@ -139,3 +139,17 @@ shows('a watcher of an object store sees the present objects, then every change'
   await watching
   assert.deepEqual(seen, ['a 1 false', 'a 2 false', 'b 3 false', 'a 0 true'])
 }))
+
+shows('a key with a TTL of its own is gone when it is over, and a watcher is told by a marker', () => withStream(async ({ js }) => {
+  const kv = await new Kvm(js).create(unique('bucket'), { markerTTL: 60_000 })
+  const watcher = await kv.watch()
+  await kv.create('short', '1', '1s')
+  await kv.create('long', '2')
+  const seen = []
+  for await (const entry of watcher) {
+    seen.push(`${entry.key} ${entry.operation}`)
+    if (seen.length === 3) break
+  }
+  assert.deepEqual(seen, ['short PUT', 'long PUT', 'short PURGE'])
+  assert.equal((await kv.get('long')).string(), '2')
+}))

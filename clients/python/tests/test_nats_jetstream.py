@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import time
 
 import nats
 import nats.js.errors
@@ -165,3 +166,44 @@ async def test_consumers(js, name):
     assert await js.delete_consumer(name, "a")
     with pytest.raises(nats.js.errors.NotFoundError):
         await js.consumer_info(name, "a")
+
+
+@with_stream
+@shows("values of a bucket with a TTL are gone when it is over")
+async def test_key_value_ttl(js, name):
+    kv = await js.create_key_value(bucket=unique("bucket"), ttl=1.5)
+    began = time.monotonic()
+    await kv.put("session", b"open")
+
+    async def is_there():
+        try:
+            await kv.get("session")
+            return True
+        except nats.js.errors.KeyNotFoundError:
+            return False
+
+    assert await is_there() or time.monotonic() - began >= 1.5
+    async with asyncio.timeout(PATIENCE_S):
+        while await is_there():
+            await asyncio.sleep(0.02)
+    assert time.monotonic() - began >= 1.5
+    await kv.create("session", b"open again")
+
+
+@with_stream
+@shows("a watcher of an object store sees the present objects, then every change")
+async def test_object_store_watch(js, name):
+    store = await js.create_object_store(bucket=unique("objects"))
+    await store.put("a", b"1")
+    watcher = await store.watch()
+
+    async def seen():
+        info = await watcher.updates(timeout=PATIENCE_S)
+        return info and (info.name, info.size, bool(info.deleted))
+
+    assert [await seen(), await seen()] == [("a", 1, False), None]
+    await store.put("a", b"22")
+    await store.put("b", b"333")
+    await store.delete("a")
+    assert [await seen(), await seen(), await seen()] == [("a", 2, False), ("b", 3, False), ("a", 0, True)]
+    await watcher.stop()
