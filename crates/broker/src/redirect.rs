@@ -9,6 +9,10 @@ use crate::{NewBatch, Partition, Stream, StreamSettings};
 /// Names, among a stream's extras, the dialect that takes its dead letters: the only one that the broker reads.
 pub const DEAD_LETTERS: &str = "dead-letters";
 
+/// Names, among a stream's extras, the dialect that leaves something in place of the last record of a route key when that
+/// expires: for its age, or because its own time is over. Needs the stream's index of route keys.
+pub const SUCCESSORS: &str = "successors";
+
 /// Why a record goes to the dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LetterReason {
@@ -41,6 +45,13 @@ pub trait DeadLetters: Send + Sync {
     /// Where a record goes, as it is stored there; nowhere: it is gone. All of it happens in the unit that takes the
     /// record away. No lock is held. An error leaves the record where it is.
     fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>>;
+}
+
+/// A dialect that leaves something in place of expired records; see [`crate::Broker::register_successors`].
+pub trait Successors: Send + Sync {
+    /// What is stored in place of a record, under the same `route_key`, in the unit that takes the record away; nothing:
+    /// it is gone. No lock is held. An error leaves the record where it is.
+    fn successor(&self, letter: &Letter<'_>, route_key: &[u8], now_ms: i64) -> Result<Option<NewBatch>>;
 }
 
 impl StreamSettings {

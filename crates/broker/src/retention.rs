@@ -111,7 +111,7 @@ impl Broker {
             });
             if to > start {
                 self.inner.counters.retention_trims.add(1);
-                if let Err(error) = self.stage_trim(partition, to) {
+                if let Err(error) = self.expire_below(partition, to, now_ms) {
                     tracing::warn!(stream = %stream.key(), %error, "retention could not trim a partition");
                 }
             }

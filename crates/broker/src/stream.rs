@@ -260,6 +260,11 @@ impl Partition {
         })
     }
 
+    /// How many route keys `pattern` matches. Takes time with their number.
+    pub fn count_route_keys(&self, pattern: &Pattern) -> usize {
+        self.log.with(|_, state| state.route_keys.iter().flat_map(|keys| keys.matching(pattern)).count())
+    }
+
     /// The first record at or after `from` under a route key that `pattern` matches. Staged records count.
     pub fn next_under(&self, pattern: &Pattern, from: Offset) -> Option<Offset> {
         self.log.with(|_, state| {

@@ -101,3 +101,27 @@ impl WatchRef {
         self.inner.ptr_eq(&other.inner)
     }
 }
+
+/// Watches that are told together, once each.
+#[derive(Default)]
+pub(crate) struct Watches {
+    all: Vec<WatchRef>,
+    sweep_at: usize,
+}
+
+/// Watches among which those that are gone are looked for at first.
+const SWEEP_MIN: usize = 64;
+
+impl Watches {
+    pub(crate) fn add(&mut self, watch: &Watch) {
+        if self.all.len() >= self.sweep_at {
+            self.all.retain(WatchRef::is_live);
+            self.sweep_at = SWEEP_MIN.max(self.all.len() * 2);
+        }
+        self.all.push(watch.reference());
+    }
+
+    pub(crate) fn tell(&mut self) {
+        self.all.drain(..).for_each(|one| one.tell());
+    }
+}

@@ -172,6 +172,8 @@ pub struct Outstanding {
     pub count: u64,
     /// Those among them that were delivered more than once.
     pub redelivered: u64,
+    /// Those among them that wait for the end of time.
+    pub parked: u64,
 }
 
 /// The state machine. See the [crate] for how it is driven.
@@ -374,7 +376,8 @@ impl AckCursor {
         let waiting = self.history.iter().filter(|(_, history)| history.attempts > 1);
         let redelivered = leased.map(|(range, _)| len(&range)).sum::<u64>()
             + waiting.map(|(range, _)| len(&range)).sum::<u64>();
-        Outstanding { count, redelivered }
+        let parked = self.delayed.iter().filter(|(_, delay)| delay.0 == i64::MAX);
+        Outstanding { count, redelivered, parked: parked.map(|(range, _)| len(&range)).sum() }
     }
 
     /// How many runs of records wait for a time of their own: what they cost.

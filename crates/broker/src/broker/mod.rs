@@ -2,6 +2,7 @@
 
 mod conditions;
 mod documents;
+mod expiring;
 mod lagging;
 mod open;
 mod overflow;
@@ -34,11 +35,12 @@ use crate::{
     membership::Membership,
     metrics::{CounterView, Counters},
     options::BrokerOptions,
-    redirect::DeadLetters,
+    redirect::{DeadLetters, Successors},
     retention::RetentionHandle,
     routing::RouteBook,
     tenant::{TenantView, Tenants},
     user::{PasswordCache, Users},
+    watch::Watches,
     work::{due::DueHandle, moves::MoveBook},
 };
 
@@ -59,6 +61,8 @@ pub(crate) struct Inner {
     pub cursors: Mutex<CursorIndex>,
     pub memberships: RwLock<Vec<Arc<dyn Membership>>>,
     pub redirects: RwLock<HashMap<&'static str, Arc<dyn DeadLetters>>>,
+    pub successors: RwLock<HashMap<&'static str, Arc<dyn Successors>>>,
+    pub user_watchers: Mutex<Watches>,
     pub producer_ids: ProducerIds,
     pub passwords: PasswordCache,
     pub retention: RetentionHandle,
@@ -174,6 +178,12 @@ impl Broker {
     /// does, they stay where they are.
     pub fn register_dead_letters(&self, dialect: &'static str, by: Arc<dyn DeadLetters>) {
         self.inner.redirects.write().insert(dialect, by);
+    }
+
+    /// Registers who says what is left in place of expired records of streams that name `dialect` under
+    /// [`crate::SUCCESSORS`]. Until somebody does, nothing is.
+    pub fn register_successors(&self, dialect: &'static str, by: Arc<dyn Successors>) {
+        self.inner.successors.write().insert(dialect, by);
     }
 
     /// Registers a dialect's book of members for [`Broker::memberships`].

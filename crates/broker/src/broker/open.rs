@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::Path, sync::Arc};
 
 use env::Env;
-use model::{Formats, LogId, PartitionIndex, Result};
+use model::{Formats, LogId, Offset, PartitionIndex, Result};
 use store::{Class, Durability};
 
 use super::{Broker, Inner};
@@ -51,6 +51,8 @@ impl Broker {
             cursors: Default::default(),
             memberships: Default::default(),
             redirects: Default::default(),
+            successors: Default::default(),
+            user_watchers: Default::default(),
             producer_ids: Default::default(),
             passwords: Default::default(),
             retention: Default::default(),
@@ -93,7 +95,7 @@ impl Broker {
             let missing = stream.logs().iter().filter(|log| self.store().log(**log).is_none()).count();
             let permits =
                 (0..missing).map(|_| self.store().reserve(0, Class::Drain)).collect::<Result<_>>()?;
-            self.make_logs(&mut state, stream.id(), permits, &[])?;
+            self.make_logs(&mut state, stream.id(), (permits, Offset::ZERO), &[])?;
         }
         let doomed: Vec<LogId> = state.doomed.iter().copied().collect();
         if !doomed.is_empty() {

@@ -77,6 +77,16 @@ impl Broker {
     /// taken, [`model::ErrorKind::Limit`] for too many partitions or streams, [`model::ErrorKind::Invalid`] for a name
     /// that is empty or too long.
     pub fn stage_create_stream(&self, key: StreamKey, spec: StreamSpec) -> Result<(Arc<Stream>, Seq)> {
+        self.stage_create_stream_at(key, spec, Offset::ZERO)
+    }
+
+    /// [`Broker::stage_create_stream`], with `start` the first offset of each partition.
+    pub fn stage_create_stream_at(
+        &self,
+        key: StreamKey,
+        spec: StreamSpec,
+        start: Offset,
+    ) -> Result<(Arc<Stream>, Seq)> {
         check_key(&key)?;
         check_partitions(spec.partitions)?;
         let count = if spec.settings.over.is_some() { 0 } else { spec.partitions as usize };
@@ -101,7 +111,7 @@ impl Broker {
         } else {
             self.command(&mut state, Command::CreateStream(record))?;
         }
-        self.make_logs(&mut state, id, permits, &[])
+        self.make_logs(&mut state, id, (permits, start), &[])
     }
 
     /// [`Broker::stage_create_stream`], answered after the commit.
@@ -186,7 +196,8 @@ impl Broker {
         } else {
             self.command(&mut state, Command::AddPartitions { key: key.clone(), logs })?;
         }
-        let (stream, seq) = self.make_logs(&mut state, before.id(), permits, before.partitions())?;
+        let (stream, seq) =
+            self.make_logs(&mut state, before.id(), (permits, Offset::ZERO), before.partitions())?;
         if state.over_counts.contains_key(key) {
             let over: Vec<_> = state
                 .streams
@@ -196,7 +207,7 @@ impl Broker {
                 .collect();
             for queue in over {
                 state.replace(queue.with_logs(&[]));
-                self.make_logs(&mut state, queue.id(), Vec::new(), &[])?;
+                self.make_logs(&mut state, queue.id(), (Vec::new(), Offset::ZERO), &[])?;
             }
         }
         Ok((stream, seq))
@@ -261,12 +272,13 @@ impl Broker {
         (0..count).map(|_| self.store().reserve(LOG_CHANGE_LEN, Class::Drain)).collect()
     }
 
-    /// Creates whichever logs of the stream are not there, and attaches its partitions.
+    /// Creates whichever logs of the stream are not there, and attaches its partitions; new logs begin at
+    /// `start`.
     pub(super) fn make_logs(
         &self,
         state: &mut CatalogState,
         id: StreamId,
-        permits: Vec<Permit>,
+        (permits, start): (Vec<Permit>, Offset),
         known: &[Arc<Partition>],
     ) -> Result<(Arc<Stream>, Seq)> {
         let stream = state.by_id.get(&id).ok_or_else(|| Error::internal("a stream vanished"))?.clone();
@@ -289,7 +301,7 @@ impl Broker {
                 Some(log) => log,
                 None => {
                     let permit = permits.next().ok_or_else(|| Error::internal("a log has no permit"))?;
-                    let (log, seq) = self.store().create_log(permit, *log, Offset::ZERO, durability)?;
+                    let (log, seq) = self.store().create_log(permit, *log, start, durability)?;
                     last = last.max(seq);
                     log
                 }

@@ -7,6 +7,9 @@ use model::{Attributes, Offset, Result};
 
 use crate::codec::{Reader, put_i64, put_u64};
 
+/// The time of a record that stays for ever.
+const NEVER_MS: i64 = i64::MAX;
+
 /// Records taken out at a time.
 const DUE_MAX: usize = 10_000;
 
@@ -34,7 +37,26 @@ impl Expiries {
 
     /// When the first of them expires, milliseconds since the Unix epoch.
     pub(crate) fn next_ms(&self) -> Option<i64> {
-        self.by_time.first().map(|(expiry_ms, _)| *expiry_ms)
+        self.by_time.first().map(|(expiry_ms, _)| *expiry_ms).filter(|expiry_ms| *expiry_ms < NEVER_MS)
+    }
+
+    /// The first of the records that stay for ever, whatever the age limit of the log.
+    pub(crate) fn first_that_stays(&self) -> Option<Offset> {
+        self.by_time.range((NEVER_MS, 0)..).next().map(|(_, offset)| Offset(*offset))
+    }
+
+    /// Records of `span` that stay for ever, ascending.
+    pub(crate) fn those_that_stay(&self, span: Span) -> impl Iterator<Item = Offset> + '_ {
+        let range = (NEVER_MS, span.start.0)..(NEVER_MS, span.end.0.max(span.start.0));
+        self.by_time.range(range).map(|(_, offset)| Offset(*offset))
+    }
+
+    /// These left the log: those among them that were to stay for ever are forgotten at once, as their time never comes.
+    pub(crate) fn forget(&mut self, span: Span) {
+        let gone: Vec<u64> = self.those_that_stay(span).map(|offset| offset.0).collect();
+        for offset in gone {
+            self.by_time.remove(&(NEVER_MS, offset));
+        }
     }
 
     /// Takes out some of those whose time has come.

@@ -169,6 +169,9 @@ impl LogState {
         if let Some(route_keys) = &mut self.route_keys {
             route_keys.forget(span);
         }
+        if let Some(expiries) = &mut self.expiries {
+            expiries.forget(span);
+        }
     }
 
     /// Records with a time of their own were appended.

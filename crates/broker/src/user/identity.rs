@@ -70,6 +70,7 @@ impl Users<'_> {
     pub async fn put_identity(&self, user: &str, identity: Identity<'_>) -> Result<()> {
         identity.check()?;
         let seq = self.stage_identity(user, identity)?;
+        self.tell_watchers();
         self.broker().durable(seq).await
     }
 
@@ -104,6 +105,7 @@ impl Users<'_> {
             }
             self.broker().command(&mut state, gone(key))?
         };
+        self.tell_watchers();
         self.broker().durable(seq).await
     }
 

@@ -15,6 +15,7 @@ use crate::{
     catalog::{Command, UserRecord},
     faults::Fault,
     future::blocking,
+    watch::Watch,
 };
 
 /// Permissions that one user may have.
@@ -32,6 +33,16 @@ impl<'a> Users<'a> {
 
     pub(super) fn broker(&self) -> &'a Broker {
         self.broker
+    }
+
+    /// Has `watch` told once, when a user is made, changed or removed, or a key or token of one is.
+    pub fn watch(&self, watch: &Watch) {
+        self.broker.inner.user_watchers.lock().add(watch);
+    }
+
+    /// Something about a user changed.
+    pub(super) fn tell_watchers(&self) {
+        self.broker.inner.user_watchers.lock().tell();
     }
 
     /// Whether any user is configured. While none is, loopback clients may be let in without.
@@ -105,6 +116,7 @@ impl<'a> Users<'a> {
         });
         let forms = forms.await?;
         let seq = self.stage(name, forms, tenant, permissions)?;
+        self.tell_watchers();
         self.broker.durable(seq).await
     }
 
@@ -130,6 +142,7 @@ impl<'a> Users<'a> {
     /// Removes a user; answers after the commit. [`model::ErrorKind::NotFound`] when it is not there.
     pub async fn delete(&self, name: &str) -> Result<()> {
         let seq = self.stage_delete(name)?;
+        self.tell_watchers();
         self.broker.durable(seq).await
     }
 

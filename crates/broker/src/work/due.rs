@@ -146,7 +146,8 @@ fn due_of(core: &LogCore, state: &LogState) -> Option<i64> {
         let at_once = (!work.cursor.exhausted(1).is_empty()).then_some(i64::MIN);
         [work.cursor.next_due_ms(), work.held_until_ms, at_once].into_iter().flatten().min()
     });
-    of_works.chain(state.own_due_ms()).min()
+    // What waits for the end of time is never due.
+    of_works.chain(state.own_due_ms()).min().filter(|due_ms| *due_ms < i64::MAX)
 }
 
 impl Broker {
@@ -223,30 +224,6 @@ impl Broker {
             }
         }
         Ok(())
-    }
-
-    /// Drops records whose own time is over.
-    fn drop_expired(&self, partition: &Arc<Partition>, now_ms: i64) -> Result<()> {
-        loop {
-            let (expired, has_more) = partition.log().with(|core, state| {
-                let due = state.take_expired(now_ms);
-                let has_more =
-                    state.expiries.as_ref().and_then(|left| left.next_ms()).is_some_and(|at| at <= now_ms);
-                let live = due.offsets().filter(|offset| core.is_live(*offset)).map(super::Span::one);
-                (live.collect::<Spans>(), has_more)
-            });
-            if !expired.is_empty()
-                && let Err(error) = self.drop_records(partition, &expired)
-            {
-                let back =
-                    |state: &mut LogState| state.expiries.get_or_insert_default().put_back(&expired, now_ms);
-                partition.log().with(|_, state| back(state));
-                return Err(error);
-            }
-            if !has_more {
-                return Ok(());
-            }
-        }
     }
 
     /// Takes away what is too old or too much at the head of a queue.

@@ -63,7 +63,7 @@ pub struct WorkSpec {
     pub leased_max: Option<u64>,
     /// The first offset; `None` = the start of the partition.
     pub start: Option<Offset>,
-    /// Only records whose route key matches one of these: tokens with `*`, `#` and a final `>`. Empty = all.
+    /// Only records whose route key matches one of these: tokens with `*` and a final `>`. Empty = all.
     pub filter: Vec<String>,
     /// How its consumers share.
     pub sharing: Sharing,

@@ -17,6 +17,8 @@ pub struct WorkProgress {
     pub outstanding: u64,
     /// Those among them that were delivered more than once.
     pub redelivered: u64,
+    /// Those among them that were released for ever: their delay never ends.
+    pub parked: u64,
 }
 
 impl Work {
@@ -29,6 +31,7 @@ impl Work {
                 delivered_end: work.cursor.delivered_end(),
                 outstanding: outstanding.count,
                 redelivered: outstanding.redelivered,
+                parked: outstanding.parked,
             }
         })
     }

@@ -348,7 +348,7 @@ pub(crate) fn close_note(name: &str) -> Bytes {
 
 /// A cursor's filter, read. [`model::ErrorKind::Invalid`] when it does not.
 pub(crate) fn patterns_of(filter: &[String]) -> Result<Box<[Pattern]>> {
-    filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ALL)).collect()
+    filter.iter().map(|text| Pattern::parse(text.as_bytes(), Syntax::ONE_REST)).collect()
 }
 
 pub(crate) fn filter_note(name: &str, filter: &[String]) -> Bytes {

@@ -1,3 +1,4 @@
+mod expiring;
 mod positions;
 mod publishing;
 mod reading;

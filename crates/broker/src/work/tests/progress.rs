@@ -23,7 +23,7 @@ fn progress_counts_what_is_out_and_what_was_delivered_again() {
     settle(&rig, &work, &[0], Verdict::Accept);
     settle(&rig, &work, &[1], Verdict::Release { delay_ms: 0, count: Count::Add });
     let outstanding = |work: &Work| {
-        let WorkProgress { floor, delivered_end, outstanding, redelivered } = work.progress().unwrap();
+        let WorkProgress { floor, delivered_end, outstanding, redelivered, .. } = work.progress().unwrap();
         (floor.0, delivered_end.0, outstanding, redelivered)
     };
     assert_eq!(outstanding(&work), (1, 3, 2, 0));
