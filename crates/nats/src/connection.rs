@@ -33,7 +33,7 @@ const READ_LEN: usize = 64 * 1024;
 const GROW_MAX: usize = 1 << 20;
 
 /// Pieces of one vectored write.
-const PIECES_MAX: usize = 64;
+const PIECES_MAX: usize = 256;
 
 /// How long a publisher is held up, at most, by a receiver that lags behind.
 const STALL: Duration = Duration::from_millis(10);
@@ -93,6 +93,17 @@ where
     }
 }
 
+/// What a connection waits for.
+enum Event {
+    /// So many bytes came; none: the client is gone.
+    Read(usize),
+    Time,
+    /// A user changed.
+    Users,
+    /// The process stops.
+    Stop,
+}
+
 struct Reader<'a, S> {
     reader: ReadHalf<S>,
     server: &'a Arc<Server>,
@@ -105,46 +116,82 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
         let interval = Duration::from_millis(self.server.options.ping_interval_ms);
         let mut buffer = BytesMut::with_capacity(READ_LEN);
         self.session.greet();
-        let mut ping_at = Instant::now() + FIRST_PING.min(interval);
-        let mut heard = false;
-        let timer = sleep_until(ping_at);
+        let timer = sleep_until(Instant::now() + FIRST_PING.min(interval));
         tokio::pin!(timer);
+        let (mut heard, mut leave_at) = (false, None);
         loop {
             if let Some(end) = self.handle(&mut buffer).await {
                 return end;
             }
             let missing = self.session.wanted().saturating_sub(buffer.len());
             buffer.reserve(missing.clamp(READ_LEN, GROW_MAX));
-            tokio::select! {
+            let event = tokio::select! {
                 biased;
-                read = self.reader.read_buf(&mut buffer) => match read {
-                    Ok(0) | Err(_) => return End::Gone,
-                    Ok(_) => {
-                        heard = true;
-                        self.session.note_active();
-                    }
-                },
-                () = &mut timer => {
-                    if !self.session.is_in() {
-                        self.session.end("Authentication Timeout");
-                        return End::Closed(Ending::Told("Authentication Timeout"));
-                    }
-                    if !std::mem::take(&mut heard) || self.session.pings_out == 0 {
-                        if self.session.pings_out >= self.server.options.pings_out_max {
-                            self.session.end("Stale Connection");
-                            return End::Stale;
-                        }
-                        self.session.ping();
-                    }
-                    ping_at = Instant::now() + interval;
-                    timer.as_mut().reset(ping_at);
+                read = self.reader.read_buf(&mut buffer) => Event::Read(read.unwrap_or(0)),
+                () = &mut timer => Event::Time,
+                () = self.session.users.changed() => Event::Users,
+                _ = self.shutdown.wait_for(|stop| *stop), if leave_at.is_none() => Event::Stop,
+                () = at(leave_at) => return End::Shutdown,
+            };
+            let end = match event {
+                Event::Read(0) => Some(End::Gone),
+                Event::Read(_) => {
+                    heard = true;
+                    self.session.note_active();
+                    None
                 }
-                _ = self.shutdown.wait_for(|stop| *stop) => {
+                Event::Time => {
+                    timer.as_mut().reset(Instant::now() + interval);
+                    self.look_for_client(std::mem::take(&mut heard))
+                }
+                Event::Users => self.look_at_user().await,
+                Event::Stop => {
                     self.session.say_goodbye();
-                    return End::Shutdown;
+                    leave_at = self.spread().map(|spread| Instant::now() + spread);
+                    leave_at.is_none().then_some(End::Shutdown)
                 }
+            };
+            if let Some(end) = end {
+                return end;
             }
         }
+    }
+
+    /// Asks whether the client is there, unless it was heard since the last time.
+    fn look_for_client(&mut self, heard: bool) -> Option<End> {
+        if !self.session.is_in() {
+            self.session.end("Authentication Timeout");
+            return Some(End::Closed(Ending::Told("Authentication Timeout")));
+        }
+        if !heard || self.session.pings_out == 0 {
+            if self.session.pings_out >= self.server.options.pings_out_max {
+                self.session.end("Stale Connection");
+                return Some(End::Stale);
+            }
+            self.session.ping();
+        }
+        None
+    }
+
+    /// How long this connection stays when the process stops, so that clients do not come elsewhere all at once; `None` where
+    /// it goes at once.
+    fn spread(&self) -> Option<Duration> {
+        let over_ms = Some(self.server.options.lame_duck_ms).filter(|over_ms| *over_ms > 0)?;
+        Some(Duration::from_millis(self.server.seed() % over_ms))
+    }
+
+    /// A user changed: who may not be here any more goes.
+    async fn look_at_user(&mut self) -> Option<End> {
+        self.session.watch_users();
+        if !self.session.is_in() {
+            return None;
+        }
+        let connect = self.session.connect().clone();
+        let ending = match self.server.authenticate(self.session.id(), &connect).await {
+            Some(principal) => self.session.renew(principal).err()?,
+            None => self.session.refuse_entry(),
+        };
+        Some(End::Closed(ending))
     }
 
     /// Handles what is there and hands over what came of it.
@@ -154,6 +201,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
             self.session.work_off().await;
             if let Some(laggard) = self.session.flush() {
                 hold_up(laggard).await;
+            } else if self.session.take_turn() {
+                tokio::task::yield_now().await;
             }
             match step {
                 Step::Handled(len) => {
@@ -176,6 +225,14 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
             Some(principal) => self.session.admit(connect, principal),
             None => Err(self.session.refuse_entry()),
         }
+    }
+}
+
+/// Resolves then; without a time, never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,7 +13,10 @@ use serde_json::{Map, Value, json};
 use crate::{
     codec::Connect,
     connection::End,
-    core::client::Client,
+    core::{
+        client::Client,
+        hub::{Hub, Subscription},
+    },
     server::{ConnectionInfo, Server},
     session::account_of,
 };
@@ -137,7 +140,7 @@ impl Server {
         match path {
             "/varz" => Some(self.varz()),
             "/connz" => Some(self.connz(query)),
-            "/subsz" | "/subscriptionsz" => Some(self.subsz()),
+            "/subsz" | "/subscriptionsz" => Some(self.subsz(query)),
             "/jsz" => Some(self.jsz(query)),
             _ => None,
         }
@@ -145,7 +148,7 @@ impl Server {
 
     fn varz(&self) -> Value {
         let now = self.broker.env().clock.wall_ms();
-        let subscriptions = self.hubs().iter().map(|hub| hub.len()).sum::<usize>();
+        let subscriptions = self.hubs().values().map(|hub| hub.len()).sum::<usize>();
         let state = self.registry.state.lock();
         let mut traffic = state.gone;
         state.live.values().for_each(|entry| traffic.add(Traffic::of(&entry.client)));
@@ -191,13 +194,21 @@ impl Server {
         let total = state.live.len();
         let cid = number("cid").map(|cid| cid as u64);
         let is_wanted = |entry: &&Entry| cid.is_none_or(|cid| entry.client.id == cid);
+        let subscriptions = self.subscriptions_of(query.get("subs").map(String::as_str));
         let mut entries: Vec<&Entry> = state.live.values().filter(is_wanted).collect();
         sort(&mut entries, query.get("sort").map_or("cid", String::as_str));
         let shown: Vec<Value> = entries
             .iter()
             .skip(offset)
             .take(limit)
-            .map(|entry| entry.describe(now, query.contains_key("auth")))
+            .map(|entry| {
+                let mut all = entry.describe(now, query.contains_key("auth"));
+                if let Some((field, of_client)) = &subscriptions {
+                    let list = of_client.get(&entry.client.id).cloned().unwrap_or_default();
+                    all.insert((*field).to_owned(), list.into());
+                }
+                Value::Object(all)
+            })
             .collect();
         json!({
             "server_id": self.id,
@@ -210,19 +221,75 @@ impl Server {
         })
     }
 
-    fn subsz(&self) -> Value {
+    /// The subscriptions of each client as they are asked for, by subject or in detail, and the name of their field.
+    fn subscriptions_of(&self, asked: Option<&str>) -> Option<(&'static str, BTreeMap<u64, Vec<Value>>)> {
+        let (field, in_detail) = match asked? {
+            "detail" => ("subscriptions_list_detail", true),
+            "1" | "true" => ("subscriptions_list", false),
+            _ => return None,
+        };
+        let mut of_client: BTreeMap<u64, Vec<Value>> = BTreeMap::new();
+        for one in self.hubs().values().flat_map(|hub| hub.all()) {
+            let shown = match in_detail {
+                true => detail(&one, None),
+                false => String::from_utf8_lossy(&one.subject()).into(),
+            };
+            of_client.entry(one.client.id).or_default().push(shown);
+        }
+        Some((field, of_client))
+    }
+
+    fn subsz(&self, query: &BTreeMap<String, String>) -> Value {
         let now = self.broker.env().clock.wall_ms();
         let hubs = self.hubs();
-        let count = hubs.iter().map(|hub| hub.len() as u64).sum::<u64>();
-        let inserts = hubs.iter().map(|hub| hub.insert_count()).sum::<u64>();
-        json!({
+        let count = hubs.values().map(|hub| hub.len() as u64).sum::<u64>();
+        let inserts = hubs.values().map(|hub| hub.insert_count()).sum::<u64>();
+        let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+        let (offset, limit) = (number("offset").unwrap_or(0), number("limit").filter(|limit| *limit > 0));
+        let limit = limit.unwrap_or(LIMIT);
+        let mut all = json!({
             "server_id": self.id,
             "now": rfc3339(now),
             "num_subscriptions": count,
             "num_inserts": inserts,
             "num_removes": inserts.saturating_sub(count),
-        })
+            "total": count,
+            "offset": offset,
+            "limit": limit,
+        });
+        if query.get("subs").is_some_and(|asked| asked == "1" || asked == "true") {
+            let of_tenant = |(tenant, hub): (String, Arc<Hub>)| {
+                let account = account_of(&tenant).to_owned();
+                hub.all().into_iter().map(move |one| detail(&one, Some(&account)))
+            };
+            let listed = hubs.into_iter().flat_map(of_tenant).skip(offset).take(limit);
+            let listed: Vec<Value> = listed.collect();
+            all["subscriptions_list"] = listed.into();
+        }
+        all
     }
+}
+
+/// One subscription.
+fn detail(one: &Subscription, account: Option<&str>) -> Value {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (delivered, max) = one.deliveries();
+    let mut all = json!({
+        "subject": text(&one.subject()),
+        "sid": text(&one.sid),
+        "msgs": delivered,
+        "cid": one.client.id,
+    });
+    if let Some(account) = account {
+        all["account"] = account.into();
+    }
+    if let Some(queue) = &one.queue {
+        all["qgroup"] = text(queue).into();
+    }
+    if max > 0 {
+        all["max"] = max.into();
+    }
+    all
 }
 
 /// The original's orders: by number and start the smallest first, everything else the largest.
@@ -245,7 +312,7 @@ fn sort(entries: &mut [&Entry], by: &str) {
 }
 
 impl Entry {
-    fn describe(&self, now_ms: i64, with_auth: bool) -> Value {
+    fn describe(&self, now_ms: i64, with_auth: bool) -> Map<String, Value> {
         let traffic = Traffic::of(&self.client);
         let active = self.client.counters.active_ms.load(Relaxed);
         let mut all = Map::new();
@@ -276,6 +343,6 @@ impl Entry {
                 put("account", account_of(&about.tenant).into());
             }
         }
-        Value::Object(all)
+        all
     }
 }

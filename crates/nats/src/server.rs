@@ -1,7 +1,7 @@
 //! What all connections share, and how one is served.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{
         Arc,
@@ -21,7 +21,7 @@ use crate::{
     codec::Connect,
     connection::{self, End},
     core::{client::Client, hub::Hub, pending::Pending},
-    jetstream::account::Account,
+    jetstream::{account::Account, config::DIALECT, markers::Markers},
     monitor::Registry,
     nkey,
     session::{Ending, Session},
@@ -45,6 +45,11 @@ pub struct Options {
     pub write_deadline_ms: u64,
     /// `ping_interval`.
     pub ping_interval_ms: u64,
+    /// `lame_duck_duration`: over how long connections are closed when the process stops, after they were told; 0 = at
+    /// once.
+    pub lame_duck_ms: u64,
+    /// Whether more than one replica may be asked for: the number is kept and shown, and means nothing.
+    pub accepts_replicas: bool,
     /// `ping_max`: unanswered PINGs after which a connection is stale.
     pub pings_out_max: u32,
 }
@@ -60,6 +65,8 @@ impl Default for Options {
             write_deadline_ms: 10_000,
             ping_interval_ms: 120_000,
             pings_out_max: 2,
+            lame_duck_ms: 0,
+            accepts_replicas: false,
         }
     }
 }
@@ -101,6 +108,7 @@ impl Server {
         broker.env().random.fill(&mut nonce_key);
         let pending = Arc::new(Pending::new(options.pending_total_len_max));
         let registry = Registry::new(broker.env().clock.wall_ms());
+        broker.register_successors(DIALECT, Arc::new(Markers));
         Arc::new(Server {
             broker,
             options,
@@ -123,8 +131,8 @@ impl Server {
     }
 
     /// The subjects of every tenant.
-    pub(crate) fn hubs(&self) -> Vec<Arc<Hub>> {
-        self.hubs.read().values().cloned().collect()
+    pub(crate) fn hubs(&self) -> BTreeMap<String, Arc<Hub>> {
+        self.hubs.read().iter().map(|(tenant, hub)| (tenant.to_string(), hub.clone())).collect()
     }
 
     /// The streams of a tenant.

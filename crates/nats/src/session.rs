@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering::Relaxed};
 
-use broker::Principal;
+use broker::{Principal, Watch};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -66,6 +66,8 @@ pub(crate) struct Session {
     /// `None` until the client is let in.
     rights: Option<Rights>,
     has_ponged: bool,
+    /// Told once when a user changes, see [`Session::watch_users`].
+    pub users: Watch,
     /// PINGs that the client has not answered.
     pub pings_out: u32,
 }
@@ -101,8 +103,10 @@ impl Session {
             connect: Connect::default(),
             rights: open,
             has_ponged: false,
+            users: Watch::new(),
             pings_out: 0,
         };
+        session.server.broker.users().watch(&session.users);
         (session, waiting)
     }
 
@@ -173,6 +177,11 @@ impl Session {
         let reply = publish.reply.map(|reply| reply.of(buffer));
         if !self.may_publish(subject) {
             self.refuse("Publish", subject, None);
+            return Ok(());
+        }
+        if let Some(reply) = reply.filter(|reply| is_reserved(reply)) {
+            let reply = String::from_utf8_lossy(reply);
+            self.tell_error(&format!("Permissions Violation for Publish with Reply of \"{reply}\""));
             return Ok(());
         }
         if self.connect.pedantic && !subject::is_literal(subject) {
@@ -278,6 +287,47 @@ impl Session {
         self.connect = connect;
         self.rights = Some(rights);
         self.tell_ok();
+        Ok(())
+    }
+
+    /// Has [`Session::users`] told of the next change.
+    pub(crate) fn watch_users(&self) {
+        self.server.broker.users().watch(&self.users);
+    }
+
+    /// What it said of itself.
+    pub(crate) fn connect(&self) -> &Connect {
+        &self.connect
+    }
+
+    /// It speaks for `principal` now, of whom something may have changed: what it may not listen to any more it hears no
+    /// more.
+    pub(crate) fn renew(&mut self, principal: Principal) -> Result<(), Ending> {
+        let Some(rights) = &self.rights else { return Ok(()) };
+        if rights.principal.tenant != principal.tenant {
+            return Err(self.refuse_entry());
+        }
+        if *rights.principal == principal {
+            return Ok(());
+        }
+        let had_filter = rights.filters;
+        let rights = Rights::of(principal);
+        self.client.set_notes_replies(rights.responds);
+        self.server.registry.note(self.client.id, &self.connect, &rights.principal);
+        let filter = Some(rights.principal.clone()).filter(|_| rights.filters);
+        let may = |one: &Subscription| rights.may_subscribe(&one.subject(), one.queue.as_deref());
+        let all: Vec<_> = self.subscriptions.values().cloned().collect();
+        let (stay, go): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| may(one));
+        self.rights = Some(rights);
+        if had_filter || filter.is_some() {
+            stay.iter().for_each(|one| self.hub.filter(one, filter.clone()));
+        }
+        for one in go {
+            self.hub.unsubscribe(&one);
+            self.subscriptions.remove(&one.sid);
+            self.refuse("Subscription", &one.subject(), one.queue.as_deref());
+        }
+        self.count_subscriptions();
         Ok(())
     }
 
@@ -431,6 +481,11 @@ impl Session {
         self.fanout.flush(self.server.options.pending_len_max)
     }
 
+    /// Whether those that it sent to should get a turn.
+    pub(crate) fn take_turn(&mut self) -> bool {
+        self.fanout.take_turn()
+    }
+
     /// Bytes that the operation under way will have at least.
     pub(crate) fn wanted(&self) -> usize {
         self.parser.wanted()
@@ -449,6 +504,13 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// Where clients may not have answers sent: acknowledgements would be taken for those of consumers.
+fn is_reserved(reply: &[u8]) -> bool {
+    [ack::PREFIX, b"_R_.", b"_GR_."]
+        .iter()
+        .any(|prefix| reply.len() > prefix.len() && reply.starts_with(prefix))
 }
 
 /// The account that a tenant is shown as.

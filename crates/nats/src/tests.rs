@@ -18,11 +18,14 @@ use tokio::{
     time::timeout,
 };
 
+use self::failing::{Fails, failing};
 use crate::{ConnectionInfo, Options, Server};
 
 mod access;
+mod failing;
 mod golden;
 mod monitoring;
+mod users;
 
 /// Longer than anything takes that does not hang.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,12 +41,22 @@ impl Rig {
         Rig::with(Options::default())
     }
 
-    fn with(options: Options) -> Self {
+    pub(crate) fn with(options: Options) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("wm-nats-{}-{number}", std::process::id()));
         let broker = open(env::real(), &dir);
         Rig { server: Server::new(broker, options), dir, stop: watch::channel(false).0 }
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.server.broker
+    }
+
+    /// The stream of that name.
+    pub(crate) fn stream(&self, name: &str) -> Arc<broker::Stream> {
+        let key = model::StreamKey::log(&model::Namespace::new("public", "default"), name);
+        self.server.broker.stream(&key).unwrap()
     }
 
     /// What `/varz` says once it is as wanted.
@@ -91,9 +104,20 @@ impl Rig {
 impl Rig {
     /// The same directory, opened again, where every sync takes `sync_delay_ms`.
     pub(crate) fn reopen(&mut self, sync_delay_ms: u64) {
-        self.server.broker.close().unwrap();
         let options = env::RealOptions { sync_delay_ms, ..env::RealOptions::default() };
-        self.server = Server::new(open(env::real_with(options), &self.dir), Options::default());
+        self.reopen_in(env::real_with(options));
+    }
+
+    /// The same directory, opened again, on a disk that fails once that is said.
+    pub(crate) fn reopen_on_failing_disk(&mut self) -> Fails {
+        let fails = Fails::default();
+        self.reopen_in(failing(&fails));
+        fails
+    }
+
+    fn reopen_in(&mut self, env: env::Env) {
+        self.server.broker.close().unwrap();
+        self.server = Server::new(open(env, &self.dir), Options::default());
     }
 }
 
@@ -394,6 +418,47 @@ async fn a_server_that_stops_says_so() {
     let mut peer = rig.client().await;
     rig.stop.send_replace(true);
     assert!(peer.rest().await.contains("\"ldm\":true"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stops_lets_its_clients_go_one_after_another() {
+    let rig = Rig::with(Options { lame_duck_ms: 60_000, ..Options::default() });
+    let mut all = Vec::new();
+    for _ in 0..8 {
+        let mut peer = rig.client().await;
+        peer.send("SUB a 1\r\n").await;
+        peer.sync().await;
+        all.push(peer);
+    }
+    rig.stop.send_replace(true);
+    let began = tokio::time::Instant::now();
+    let mut ends = Vec::new();
+    for peer in &mut all {
+        assert!(peer.line().await.contains("\"ldm\":true"));
+    }
+    for mut peer in all {
+        ends.push(tokio::spawn(async move {
+            while tokio::io::AsyncReadExt::read_u8(&mut peer.stream).await.is_ok() {}
+            began.elapsed()
+        }));
+    }
+    let mut took = Vec::new();
+    for end in ends {
+        took.push(end.await.unwrap());
+    }
+    took.sort_unstable();
+    assert!(took.last().unwrap() < &Duration::from_secs(61), "{took:?}");
+    assert!(took[7] - took[0] > Duration::from_millis(100), "{took:?}");
+}
+
+#[tokio::test]
+async fn nobody_has_answers_sent_where_acknowledgements_go() {
+    let rig = Rig::new();
+    let mut peer = rig.client().await;
+    peer.send("PUB a $JS.ACK.S.c.1.1.1.1.0 1\r\nx\r\nPUB a _R_.x 1\r\nx\r\n").await;
+    peer.expect("-ERR 'Permissions Violation for Publish with Reply of \"$JS.ACK.S.c.1.1.1.1.0\"'\r\n").await;
+    peer.expect("-ERR 'Permissions Violation for Publish with Reply of \"_R_.x\"'\r\n").await;
+    peer.sync().await;
 }
 
 #[tokio::test]

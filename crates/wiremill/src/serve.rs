@@ -294,6 +294,7 @@ impl Running {
             tokio::select! {
                 _ = signals.terminate.recv() => return End::Asked("SIGTERM"),
                 _ = signals.interrupt.recv() => return End::Asked("SIGINT"),
+                _ = signals.lame_duck.recv() => return End::Asked("SIGUSR2"),
                 _ = signals.hang_up.recv() => self.reload(logging, &reread),
                 reason = self.supervisor.fault() => return End::Fault(reason),
                 why = self.broker.failed() => return End::DiskFailed(why.to_string()),
@@ -343,6 +344,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// What tools of NATS send to have clients told before the end: the end is the same.
+    lame_duck: Signal,
 }
 
 impl Signals {
@@ -351,6 +354,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            lame_duck: signal(SignalKind::user_defined2())?,
         })
     }
 }

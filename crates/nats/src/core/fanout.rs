@@ -76,8 +76,14 @@ pub(crate) struct Fanout {
     receivers: Receivers,
     /// Receivers with something gathered.
     touched: Vec<usize>,
+    /// Whether so much waits for a receiver that its writer should get a turn.
+    is_turn: bool,
     random: u64,
 }
+
+/// Bytes that may wait for a receiver before its writer gets a turn: what is written soon after it was gathered is still
+/// in the processor's cache.
+const TURN_LEN: usize = 256 << 10;
 
 /// A receiver that reads more slowly than it is sent to.
 pub(crate) struct Laggard {
@@ -95,6 +101,7 @@ impl Fanout {
             audiences_max: AUDIENCES_MAX,
             receivers: Receivers::default(),
             touched: Vec::new(),
+            is_turn: false,
             random: seed | 1,
         }
     }
@@ -157,6 +164,12 @@ impl Fanout {
         }
     }
 
+    /// Whether so much waits for a receiver that its writer should get a turn before more is published; not before there is
+    /// more again.
+    pub(crate) fn take_turn(&mut self) -> bool {
+        std::mem::take(&mut self.is_turn)
+    }
+
     /// Hands everything over. The worst of those that lag behind by more than three quarters of what may wait.
     pub(crate) fn flush(&mut self, pending_len_max: usize) -> Option<Laggard> {
         let soft = pending_len_max / 4 * 3;
@@ -164,16 +177,20 @@ impl Fanout {
         for slot in self.touched.drain(..) {
             let Some(receiver) = self.receivers.all.get_mut(slot) else { continue };
             let len = receiver.gathered.len();
+            let messages = std::mem::take(&mut receiver.messages);
             let pending = &receiver.client.pending;
             pending.add(len);
             match receiver.client.outbox.push(&mut receiver.gathered) {
                 Pushed::Waiting(waiting) => {
                     let counters = &receiver.client.counters;
-                    counters.out_messages.fetch_add(receiver.messages, Relaxed);
+                    counters.out_messages.fetch_add(messages, Relaxed);
                     counters.out_bytes.fetch_add(len as u64, Relaxed);
                     if pending.is_too_much(waiting) {
                         receiver.client.cut_off();
-                    } else if waiting > soft && worst.is_none_or(|(most, _)| waiting > most) {
+                        continue;
+                    }
+                    self.is_turn |= waiting > TURN_LEN;
+                    if waiting > soft && worst.is_none_or(|(most, _)| waiting > most) {
                         worst = Some((waiting, slot));
                     }
                 }
@@ -183,7 +200,6 @@ impl Fanout {
                 }
                 Pushed::Closed => pending.sub(len),
             }
-            receiver.messages = 0;
         }
         let worst = worst.and_then(|(_, slot)| self.receivers.all.get(slot));
         let worst = worst.map(|receiver| Laggard { client: receiver.client.clone(), len: soft });

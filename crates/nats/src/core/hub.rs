@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::{
     client::Client,
     member::{Member, Numbered},
+    subject,
 };
 
 /// A subscription of a client.
@@ -29,13 +30,23 @@ pub(crate) struct Subscription {
     pub sid: Box<[u8]>,
     pub client: Arc<Client>,
     /// Whose permissions take some of what the pattern matches away.
-    filter: Option<Arc<Principal>>,
+    filter: RwLock<Option<Arc<Principal>>>,
     delivered: AtomicU64,
     /// Deliveries after which it ends; 0 = any number.
     max: AtomicU64,
 }
 
 impl Subscription {
+    /// Deliveries so far, and those after which it ends, where there is such a number.
+    pub(crate) fn deliveries(&self) -> (u64, u64) {
+        (self.delivered.load(Relaxed), self.max.load(Relaxed))
+    }
+
+    /// What it is to.
+    pub(crate) fn subject(&self) -> Vec<u8> {
+        subject::text(&self.pattern)
+    }
+
     /// Counts a delivery. What is to be done with it.
     pub(crate) fn count(&self) -> Delivery {
         let delivered = self.delivered.fetch_add(1, Relaxed) + 1;
@@ -49,7 +60,8 @@ impl Subscription {
 
     /// Whether it may not have what is published there.
     pub(crate) fn is_denied(&self, subject: &[u8]) -> bool {
-        let Some(principal) = &self.filter else { return false };
+        let filter = self.filter.read();
+        let Some(principal) = &*filter else { return false };
         let subject = String::from_utf8_lossy(subject);
         let is_denied = |name: &str| principal.denies(Action::Read, name);
         let of_group = |queue: &[u8]| is_denied(&format!("{subject} {}", String::from_utf8_lossy(queue)));
@@ -133,13 +145,23 @@ impl Hub {
             queue: queue.map(Into::into),
             sid: sid.into(),
             client: client.clone(),
-            filter,
+            filter: RwLock::new(filter),
             delivered: AtomicU64::new(0),
             max: AtomicU64::new(0),
         });
         self.table.write().add(&Rule::Tokens(pattern), Member(subscription.clone()));
         self.tell_observers(&subscription.pattern);
         subscription
+    }
+
+    /// Has a subscription filtered by other permissions from here on.
+    pub(crate) fn filter(&self, subscription: &Arc<Subscription>, filter: Option<Arc<Principal>>) {
+        *subscription.filter.write() = filter;
+        // Whoever publishes there has to look again.
+        let (rule, member) = (Rule::Tokens(subscription.pattern.clone()), Member(subscription.clone()));
+        let mut table = self.table.write();
+        table.remove(&rule, &member);
+        table.add(&rule, member);
     }
 
     /// Has `observer` told, as long as it lives, when somebody begins or ends to listen to `subject`.
@@ -192,6 +214,11 @@ impl Hub {
         self.table.read().targets(subject, &[], |member| found.push(member.clone()));
         found.sort_unstable();
         found.iter().for_each(|member| each(&member.0));
+    }
+
+    /// Every subscription.
+    pub(crate) fn all(&self) -> Vec<Arc<Subscription>> {
+        self.table.read().all().into_iter().map(|(_, member)| member.0.clone()).collect()
     }
 
     /// How many subscriptions there ever were.

@@ -1,6 +1,6 @@
 //! Rules for subjects.
 
-use broker::routing::{Pattern, Syntax, tokens};
+use broker::routing::{Pattern, Syntax, Token, tokens};
 
 /// Whether every token is there: what a publish in pedantic mode, and every subscription, must keep to.
 fn has_tokens(subject: &[u8]) -> bool {
@@ -10,6 +10,16 @@ fn has_tokens(subject: &[u8]) -> bool {
 /// Whether `subject` may be published to as it stands: its tokens are there and none is a wildcard.
 pub(crate) fn is_literal(subject: &[u8]) -> bool {
     has_tokens(subject) && tokens(subject).all(|token| token != b"*" && token != b">")
+}
+
+/// The subject of a subscription's pattern.
+pub(crate) fn text(pattern: &Pattern) -> Vec<u8> {
+    let token = |token: &Token| match token {
+        Token::Exact(text) => text.to_vec(),
+        Token::One => b"*".to_vec(),
+        Token::Many | Token::Rest => b">".to_vec(),
+    };
+    pattern.tokens().iter().map(token).collect::<Vec<_>>().join(&b'.')
 }
 
 /// The pattern of a subscription; `None` when the subject is not valid.
@@ -41,7 +51,9 @@ mod tests {
             ("a..b", false),
             ("a.>.b", false),
         ] {
-            assert_eq!(pattern(subject.as_bytes()).is_some(), is_valid, "{subject:?}");
+            let parsed = pattern(subject.as_bytes());
+            assert_eq!(parsed.is_some(), is_valid, "{subject:?}");
+            assert!(parsed.is_none_or(|parsed| text(&parsed) == subject.as_bytes()), "{subject:?}");
         }
     }
 

@@ -43,6 +43,14 @@ impl Bound {
     pub(crate) fn name(&self) -> &str {
         &self.stream.key().name
     }
+
+    /// Has what is too old go before it is looked at; where something is left in its place, that goes by the broker's own
+    /// time.
+    pub(crate) fn shed(&self, broker: &Broker) {
+        if self.config.max_age > 0 && self.config.marker_ttl_s().is_none() {
+            broker.retain(&self.stream);
+        }
+    }
 }
 
 impl Numbered for Bound {
@@ -71,6 +79,14 @@ pub(crate) struct Account {
     /// Held while streams or consumers are made or changed: what is checked stays so.
     pub changing: Mutex<()>,
     pub consumers: Arc<Book>,
+    pub requests: Requests,
+}
+
+/// Requests of the API that were answered, and how many of those with an error.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    pub all: AtomicU64,
+    pub refused: AtomicU64,
 }
 
 impl Account {
@@ -90,6 +106,7 @@ impl Account {
             seen: AtomicU64::new(u64::MAX),
             is_empty: AtomicBool::new(true),
             changing: Mutex::new(()),
+            requests: Requests::default(),
         });
         account.consumers.load(&account);
         account

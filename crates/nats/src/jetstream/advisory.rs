@@ -33,14 +33,49 @@ impl Book {
     /// Tells who listens to `$JS.EVENT.ADVISORY.<subject>`.
     fn advise(&self, subject: &str, kind: &str, about: Value) {
         let subject = format!("$JS.EVENT.ADVISORY.{subject}");
+        if self.is_heard(&subject) {
+            self.send_event(&subject, &format!("{TYPE_PREFIX}{kind}"), about);
+        }
+    }
+
+    fn is_heard(&self, subject: &str) -> bool {
         let mut is_heard = false;
         self.hub().matching(subject.as_bytes(), |_| is_heard = true);
-        if !is_heard {
+        is_heard
+    }
+
+    /// Tells how long a message took that is acknowledged now, one of those that are to be measured; `delivered_ms`: when
+    /// it was delivered, if it is waited for.
+    pub(crate) fn measure_ack(
+        &self,
+        consumer: &Consumer,
+        (consumer_seq, stream_seq, deliveries): (u64, u64, u32),
+        delivered_ms: impl FnOnce() -> Option<i64>,
+    ) {
+        let percent = consumer.config().sample_percent();
+        let env = self.broker().env();
+        if percent == 0 || (percent < 100 && env.random.u64() % 100 >= percent) {
             return;
         }
+        let (stream, name) = (&consumer.stream, &consumer.name);
+        let subject = format!("$JS.EVENT.METRIC.CONSUMER.ACK.{stream}.{name}");
+        let Some(delivered_ms) = self.is_heard(&subject).then(delivered_ms).flatten() else { return };
+        let took_ms = env.clock.wall_ms().saturating_sub(delivered_ms).max(0);
+        let about = json!({
+            "stream": stream,
+            "consumer": name,
+            "consumer_seq": consumer_seq,
+            "stream_seq": stream_seq,
+            "ack_time": took_ms.saturating_mul(1_000_000),
+            "deliveries": deliveries,
+        });
+        self.send_event(&subject, "io.nats.jetstream.metric.v1.consumer_ack", about);
+    }
+
+    fn send_event(&self, subject: &str, kind: &str, about: Value) {
         let env = self.broker().env();
         let mut event = json!({
-            "type": format!("{TYPE_PREFIX}{kind}"),
+            "type": kind,
             "id": format!("{:022X}", env.random.u128() >> 40),
             "timestamp": time::text(env.clock.wall_ms()),
         });

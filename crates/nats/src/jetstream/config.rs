@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use broker::{
-    Durability, Mode, Overflow, Retention, StreamSettings, TimeSource,
+    Durability, Mode, Overflow, Retention, SUCCESSORS, StreamSettings, TimeSource,
     routing::{Pattern, Token},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{error::ApiError, mapping::Mapping};
+use super::{error::ApiError, json, mapping::Mapping};
 use crate::core::subject;
 
 /// Where the configuration is kept beside the broker's own settings, and when the stream was made.
 const CONFIG: &str = "nats.stream";
 const CREATED: &str = "nats.created";
+
+/// This dialect, where the broker asks it what is left in place of expired messages.
+pub(crate) const DIALECT: &str = "nats";
 
 /// `_nats.level` and the like: what servers say of themselves in metadata.
 const OWN_METADATA: &str = "_nats.";
@@ -24,6 +27,7 @@ const DESCRIPTION_LEN_MAX: usize = 4 * 1024;
 const METADATA_LEN_MAX: usize = 128 * 1024;
 const REPLICAS_MAX: i64 = 5;
 const NS_PER_MS: i64 = 1_000_000;
+const NS_PER_S: i64 = 1_000 * NS_PER_MS;
 const WINDOW_MIN_NS: i64 = 100 * NS_PER_MS;
 const WINDOW_DEFAULT_NS: i64 = 120_000 * NS_PER_MS;
 
@@ -91,6 +95,18 @@ pub(crate) struct Republish {
     pub headers_only: bool,
 }
 
+/// Where a stream is to be: of no effect with one server, as in the original.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Placement {
+    #[serde(skip_serializing_if = "is_default")]
+    cluster: String,
+    #[serde(skip_serializing_if = "is_default")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    preferred: String,
+}
+
 /// A stream's configuration. Durations are nanoseconds; -1 = no limit. In the original's order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -115,14 +131,14 @@ pub(crate) struct StreamConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub duplicate_window: i64,
     #[serde(skip_serializing_if = "is_default")]
-    placement: Option<Value>,
+    placement: Option<Placement>,
     #[serde(skip_serializing_if = "is_default")]
     mirror: Option<Value>,
     #[serde(skip_serializing_if = "is_default")]
     sources: Option<Value>,
     pub compression: Compression,
     #[serde(skip_serializing_if = "is_default")]
-    first_seq: u64,
+    pub first_seq: u64,
     #[serde(skip_serializing_if = "is_default")]
     pub subject_transform: Option<SubjectTransform>,
     #[serde(skip_serializing_if = "is_default")]
@@ -138,11 +154,27 @@ pub(crate) struct StreamConfig {
     pub consumer_limits: ConsumerLimits,
     pub allow_msg_ttl: bool,
     #[serde(skip_serializing_if = "is_default")]
-    subject_delete_marker_ttl: i64,
+    pub subject_delete_marker_ttl: i64,
     #[serde(skip_serializing_if = "is_default")]
     pub metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "is_default")]
     template_owner: String,
+}
+
+/// A configuration as it is shown: with what the server says of itself, and the level of the API that it needs.
+pub(crate) fn shown(config: &impl Serialize, needs_level: u32) -> Value {
+    let mut all = serde_json::to_value(config).unwrap_or_default();
+    if let Value::Object(fields) = &mut all {
+        let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Default::default()));
+        for (name, value) in [
+            ("ver", crate::VERSION.to_owned()),
+            ("level", super::API_LEVEL.to_string()),
+            ("req.level", needs_level.to_string()),
+        ] {
+            metadata[format!("{OWN_METADATA}{name}")] = value.into();
+        }
+    }
+    all
 }
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -151,12 +183,15 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// Reads a request of the API as strictly as the original: a field that it does not know is refused.
 pub(crate) fn from_json<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, ApiError> {
-    let mut value: Value = serde_json::from_slice(body).map_err(|error| json_error(&error))?;
+    let mut value: Value = serde_json::from_slice(body).map_err(|error| json::syntax(body, &error))?;
     without_nulls(&mut value);
-    if let Value::Object(fields) = &mut value {
-        fields.remove("pedantic");
+    if value.is_null() {
+        // What some clients send for no request.
+        value = Value::Object(Default::default());
     }
-    serde_json::from_value(value).map_err(|error| json_error(&error))
+    let Value::Object(fields) = &mut value else { return Err(json::not_an_object(&value)) };
+    fields.remove("pedantic");
+    serde_json::from_value(value).map_err(|error| json::shape(&error))
 }
 
 /// What is null is what was not given, at any depth: the reader of JSON limits that.
@@ -164,16 +199,6 @@ pub(crate) fn without_nulls(value: &mut Value) {
     if let Value::Object(fields) = value {
         fields.retain(|_, value| !value.is_null());
         fields.values_mut().for_each(without_nulls);
-    }
-}
-
-fn json_error(error: &serde_json::Error) -> ApiError {
-    let text = error.to_string();
-    let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    match unknown {
-        Some(field) => ApiError::invalid_json(&format!("json: unknown field \"{field}\"")),
-        None if error.is_eof() => ApiError::invalid_json("unexpected EOF"),
-        None => ApiError::invalid_json(&text),
     }
 }
 
@@ -191,8 +216,9 @@ impl StreamConfig {
         serde_json::from_str(settings.extras.get(CONFIG)?).ok()
     }
 
-    /// Fills in what was not given, and says what is wrong with the rest, in the original's words.
-    pub(crate) fn checked(mut self) -> Result<Self, ApiError> {
+    /// Fills in what was not given, and says what is wrong with the rest, in the original's words. More than one replica
+    /// is for several servers, unless the number is to mean nothing.
+    pub(crate) fn checked(mut self, accepts_replicas: bool) -> Result<Self, ApiError> {
         let invalid = |why: &str| Err(ApiError::invalid_config(why));
         check_name(&self.name)?;
         if self.description.len() > DESCRIPTION_LEN_MAX {
@@ -214,9 +240,10 @@ impl StreamConfig {
                 *limit = -1;
             }
         }
-        self.check_replicas()?;
+        self.check_replicas(accepts_replicas)?;
         self.check_built()?;
         self.check_times()?;
+        self.check_placement()?;
         if self.discard_new_per_subject {
             if self.discard != Discard::New {
                 return invalid("discard new per subject requires discard new policy to be set");
@@ -228,6 +255,7 @@ impl StreamConfig {
         if self.allow_rollup_hdrs && self.deny_purge {
             return invalid("roll-ups require the purge permission");
         }
+        self.check_markers()?;
         if self.subjects.is_empty() {
             self.subjects.push(self.name.clone());
         }
@@ -236,11 +264,12 @@ impl StreamConfig {
         Ok(self)
     }
 
-    fn check_replicas(&mut self) -> Result<(), ApiError> {
+    fn check_replicas(&mut self, accepts: bool) -> Result<(), ApiError> {
         match self.num_replicas {
             0 | 1 => self.num_replicas = 1,
+            2..=REPLICAS_MAX if accepts => {}
             2..=REPLICAS_MAX => return Err(ApiError::replicas()),
-            ..0 => return Err(ApiError::invalid_config("replicas count cannot be negative")),
+            ..0 => return Err(ApiError::negative_replicas()),
             _ => return Err(ApiError::invalid_config("maximum replicas is 5")),
         }
         Ok(())
@@ -251,9 +280,6 @@ impl StreamConfig {
         let not_built = [
             (self.mirror.is_some(), "mirror"),
             (self.sources.is_some(), "sources"),
-            (self.placement.is_some(), "placement"),
-            (self.first_seq > 1, "first sequence"),
-            (self.subject_delete_marker_ttl != 0, "subject delete marker TTL"),
             (!self.template_owner.is_empty(), "template"),
         ];
         match not_built.into_iter().find(|(is_asked, _)| *is_asked) {
@@ -264,8 +290,44 @@ impl StreamConfig {
         }
     }
 
+    fn check_placement(&mut self) -> Result<(), ApiError> {
+        self.placement = self.placement.take().filter(|placement| *placement != Placement::default());
+        match &self.placement {
+            Some(placement) if !placement.preferred.is_empty() => {
+                Err(ApiError::invalid_config("preferred server not permitted in placement"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Delete markers go by the TTL of messages, and replace what is under their subject.
+    fn check_markers(&mut self) -> Result<(), ApiError> {
+        match self.subject_delete_marker_ttl {
+            0 => {}
+            ..0 => {
+                return Err(ApiError::invalid_config("subject delete marker TTL must not be negative"));
+            }
+            1..NS_PER_S => {
+                return Err(ApiError::invalid_config("subject delete marker TTL must be at least 1 second"));
+            }
+            _ => {
+                self.allow_msg_ttl = true;
+                (self.allow_rollup_hdrs, self.deny_purge) = (true, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long delete markers stay, whole seconds; `None` = there are none.
+    pub(crate) fn marker_ttl_s(&self) -> Option<u64> {
+        u64::try_from(self.subject_delete_marker_ttl / NS_PER_S).ok().filter(|ttl_s| *ttl_s > 0)
+    }
+
     fn check_times(&mut self) -> Result<(), ApiError> {
         let invalid = |why: &str| Err(ApiError::invalid_config(why));
+        if self.max_age < 0 {
+            return invalid("max age can not be negative");
+        }
         if self.max_age != 0 && self.max_age < WINDOW_MIN_NS {
             return invalid("max age needs to be >= 100ms");
         }
@@ -308,7 +370,8 @@ impl StreamConfig {
     fn check_mappings(&mut self) -> Result<(), ApiError> {
         if let Some(SubjectTransform { src, dest }) = &self.subject_transform {
             if !src.is_empty() && subject::pattern(src.as_bytes()).is_none() {
-                return Err(ApiError::consumer(10_155, "stream transform source: invalid subject"));
+                let why = format!("stream transform source: invalid subject {src}");
+                return Err(ApiError::consumer(10_155, why));
             }
             if Mapping::new(src, dest).is_none() {
                 return Err(ApiError::consumer(10_156, "stream transform: invalid mapping destination"));
@@ -365,8 +428,16 @@ impl StreamConfig {
         if let Ok(json) = serde_json::to_string(self) {
             settings.extras.insert(CONFIG.to_owned(), json);
         }
+        if self.marker_ttl_s().is_some() {
+            settings.extras.insert(SUCCESSORS.to_owned(), DIALECT.to_owned());
+        }
         settings.extras.insert(CREATED.to_owned(), created_ms.to_string());
         settings
+    }
+
+    /// The level of the API that it needs.
+    pub(crate) fn level(&self) -> u32 {
+        u32::from(self.allow_msg_ttl)
     }
 
     /// Whether its messages are gone after a restart.
@@ -379,17 +450,35 @@ impl StreamConfig {
         self.retention == RetentionPolicy::Workqueue
     }
 
-    /// Whether a stream of this configuration may get that one.
-    pub(crate) fn check_update(&self, new: &StreamConfig) -> Result<(), ApiError> {
-        let invalid = |why: &str| Err(ApiError::invalid_config(why));
-        if self.storage != new.storage {
-            return invalid("stream configuration update can not change storage type");
+    /// What a stream of this configuration gets where `new` is asked for, if it may.
+    pub(crate) fn updated(&self, mut new: StreamConfig) -> Result<StreamConfig, ApiError> {
+        self.check_update(&new)?;
+        if new.sealed {
+            // Nothing goes in or out any more.
+            (new.max_age, new.discard, new.allow_rollup_hdrs) = (0, Discard::New, false);
+            (new.deny_delete, new.deny_purge) = (true, true);
         }
+        Ok(new)
+    }
+
+    fn check_update(&self, new: &StreamConfig) -> Result<(), ApiError> {
+        let invalid = |why: &str| Err(ApiError::invalid_config(why));
         if self.max_consumers != new.max_consumers {
             return invalid("stream configuration update can not change MaxConsumers");
         }
+        if self.storage != new.storage {
+            return invalid("stream configuration update can not change storage type");
+        }
         if self.retention != new.retention {
-            return invalid("stream configuration update can not change retention policy");
+            if self.is_work_queue() || new.is_work_queue() {
+                return invalid(
+                    "stream configuration update can not change retention policy to/from workqueue",
+                );
+            }
+            return invalid("stream configuration update can not change retention policy on this server");
+        }
+        if self.sealed && !new.sealed {
+            return invalid("stream configuration update can not unseal a sealed stream");
         }
         if self.deny_delete && !new.deny_delete {
             return invalid("stream configuration update can not cancel deny message deletes");
@@ -399,9 +488,6 @@ impl StreamConfig {
         }
         if self.allow_msg_ttl && !new.allow_msg_ttl {
             return invalid("message TTL status can not be disabled");
-        }
-        if new.sealed {
-            return invalid("sealed is not supported by this server");
         }
         Ok(())
     }
@@ -476,76 +562,4 @@ pub(crate) fn overlap(one: &Pattern, other: &Pattern) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(json: &str) -> (u16, String) {
-        let error = StreamConfig::parse(json.as_bytes()).and_then(StreamConfig::checked).unwrap_err();
-        (error.err_code, error.description)
-    }
-
-    #[test]
-    fn a_minimal_configuration_gets_the_originals_defaults() {
-        let config = StreamConfig::parse(br#"{"name":"S","subjects":["a.*"]}"#).unwrap().checked().unwrap();
-        let expected = concat!(
-            r#"{"name":"S","subjects":["a.*"],"retention":"limits","max_consumers":-1,"max_msgs":-1,"#,
-            r#""max_bytes":-1,"max_age":0,"max_msgs_per_subject":-1,"max_msg_size":-1,"discard":"old","#,
-            r#""storage":"file","num_replicas":1,"duplicate_window":120000000000,"compression":"none","#,
-            r#""allow_direct":false,"mirror_direct":false,"sealed":false,"deny_delete":false,"#,
-            r#""deny_purge":false,"allow_rollup_hdrs":false,"consumer_limits":{},"allow_msg_ttl":false}"#
-        );
-        assert_eq!(serde_json::to_string(&config).unwrap(), expected);
-        assert_eq!(StreamConfig::of(&config.settings(7)), Some(config.clone()));
-        assert_eq!(created_ms(&config.settings(7)), 7);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_in_the_originals_words() {
-        for (json, err_code, text) in [
-            (r#"{"name":"T","subjectz":[]}"#, 10_025, "invalid JSON: json: unknown field \"subjectz\""),
-            ("{", 10_025, "invalid JSON: unexpected EOF"),
-            (r#"{"name":"T","subjects":["q..a"]}"#, 10_052, "invalid subject"),
-            (
-                r#"{"name":"T","subjects":["$JS.API.>"]}"#,
-                10_052,
-                "subjects that overlap with jetstream api require no-ack to be true",
-            ),
-            (r#"{"name":"T","subjects":[">"]}"#, 10_052, "capturing all subjects requires no-ack to be true"),
-            (r#"{"name":"T","subjects":["q.*","q.a"]}"#, 10_052, "subject \"q.*\" overlaps with \"q.a\""),
-            (r#"{"name":"T","num_replicas":3}"#, 10_074, "replicas > 1 not supported in non-clustered mode"),
-            (r#"{"name":"T","max_age":5}"#, 10_052, "max age needs to be >= 100ms"),
-            (r#"{"name":"T","duplicate_window":5}"#, 10_052, "duplicates window needs to be >= 100ms"),
-            (
-                r#"{"name":"T","max_age":1000000000,"duplicate_window":2000000000}"#,
-                10_052,
-                "duplicates window can not be larger then max age",
-            ),
-            (
-                r#"{"name":"T","discard_new_per_subject":true}"#,
-                10_052,
-                "discard new per subject requires discard new policy to be set",
-            ),
-        ] {
-            assert_eq!(refused(json), (err_code, text.to_owned()), "{json}");
-        }
-        assert_eq!(refused(r#"{"name":"a.b"}"#).0, 10_052);
-        assert_eq!(refused(r#"{"name":"T","retention":"other"}"#).0, 10_025);
-    }
-
-    #[test]
-    fn patterns_overlap_when_one_subject_matches_both() {
-        for (one, other, expected) in [
-            ("a.*", "a.b", true),
-            ("a.*", "*.b", true),
-            ("a.>", "a", false),
-            ("a.>", "a.b.c", true),
-            ("a.b", "a.c", false),
-            ("a.*", "a.*.c", false),
-            (">", "a", true),
-        ] {
-            let pattern = |text: &str| subject::pattern(text.as_bytes()).unwrap();
-            assert_eq!(overlap(&pattern(one), &pattern(other)), expected, "{one} {other}");
-            assert_eq!(overlap(&pattern(other), &pattern(one)), expected, "{other} {one}");
-        }
-    }
-}
+mod tests;

@@ -39,6 +39,39 @@ impl ApiError {
         ApiError::new(400, 10_025, format!("invalid JSON: {why}"))
     }
 
+    /// What several servers do together, asked of one.
+    pub(crate) fn cluster_required() -> Self {
+        ApiError::new(503, 10_010, "JetStream clustering support required")
+    }
+
+    pub(crate) fn not_restored() -> Self {
+        ApiError::new(500, 10_062, "restore failed: not supported by this server")
+    }
+
+    pub(crate) fn no_snapshot() -> Self {
+        ApiError::new(500, 10_064, "snapshot failed: not supported by this server")
+    }
+
+    pub(crate) fn sealed() -> Self {
+        ApiError::new(400, 10_109, "invalid operation on sealed stream")
+    }
+
+    pub(crate) fn path_in_name() -> Self {
+        ApiError::new(400, 10_128, "Stream name can not contain path separators")
+    }
+
+    pub(crate) fn negative_replicas() -> Self {
+        ApiError::new(400, 10_133, "replicas count cannot be negative")
+    }
+
+    /// A text that is no time.
+    pub(crate) fn no_time(text: &str) -> Self {
+        let layout = "2006-01-02T15:04:05Z07:00";
+        ApiError::invalid_json(&format!(
+            "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
+        ))
+    }
+
     pub(crate) fn no_message() -> Self {
         ApiError::new(404, 10_037, "no message found")
     }
@@ -89,6 +122,10 @@ impl ApiError {
 
     pub(crate) fn wrong_last_sequence(last: u64) -> Self {
         ApiError::new(400, 10_071, format!("wrong last sequence: {last}"))
+    }
+
+    pub(crate) fn update_failed(why: impl Into<String>) -> Self {
+        ApiError::new(500, 10_069, why)
     }
 
     pub(crate) fn replicas() -> Self {

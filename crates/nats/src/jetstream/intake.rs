@@ -10,6 +10,7 @@ use bytes::Bytes;
 use model::{Attributes, ErrorKind, Offset, RecordAttributes, Result, Seq, limits};
 
 mod again;
+mod ttl;
 
 use again::{Lasts, lasts_before};
 
@@ -25,7 +26,6 @@ use super::{
     error::ApiError,
     headers,
     stored::{FORMAT, Stored, split},
-    time,
 };
 use crate::core::{fanout::Message, subject};
 
@@ -70,8 +70,31 @@ pub(crate) struct Run {
 struct Asks {
     conditions: Conditions,
     replaces: Replaces,
-    /// After how long the message goes.
-    ttl_ms: Option<u64>,
+    /// When the message goes by itself.
+    stay: Stay,
+}
+
+/// How long a message stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stay {
+    /// As long as the stream says.
+    #[default]
+    AsAll,
+    /// So many milliseconds at most.
+    For(u64),
+    /// For ever, whatever the stream says of the age of its messages.
+    Ever,
+}
+
+impl Stay {
+    /// When it is over, for a message that is stored now, milliseconds since the Unix epoch.
+    fn ends_ms(self, now_ms: i64) -> Option<i64> {
+        match self {
+            Stay::AsAll => None,
+            Stay::For(ttl_ms) => Some(now_ms.saturating_add_unsigned(ttl_ms)),
+            Stay::Ever => Some(i64::MAX),
+        }
+    }
 }
 
 /// One session's way into streams.
@@ -171,7 +194,8 @@ impl Intake {
             message.payload.split_at_checked(message.headers_len.unwrap_or(0)).unwrap_or_default();
         let mapped = bound.transform.as_ref().and_then(|mapping| mapping.apply(message.subject));
         let subject = mapped.as_deref().unwrap_or(message.subject);
-        let stored = Stored { subject, headers: block, body };
+        let longer = ttl::at_least_markers(&bound.config, block);
+        let stored = Stored { subject, headers: longer.as_deref().unwrap_or(block), body };
         let reply = message.reply.filter(|_| !bound.config.no_ack).map(Into::into);
         if !matches!(self.work.last(), Some(Work::Publish(_))) {
             self.work.push(Work::Publish(Vec::new()));
@@ -209,7 +233,7 @@ impl Intake {
         };
         stored.put(u32::try_from(run.rows.len()).unwrap_or(u32::MAX), &mut run.body);
         let mut row = stored.attributes();
-        row.expiry_ms = run.asks.ttl_ms.map(|ttl_ms| self.account.now_ms().saturating_add_unsigned(ttl_ms));
+        row.expiry_ms = run.asks.stay.ends_ms(self.account.now_ms());
         run.rows.push(row);
         run.replies.push(reply);
     }
@@ -218,16 +242,19 @@ impl Intake {
 impl Asks {
     /// What a message's headers ask; an error when they cannot be met whatever the stream holds.
     fn of(bound: &Bound, message: &Stored<'_>) -> std::result::Result<Self, ApiError> {
+        if bound.config.sealed {
+            return Err(ApiError::sealed());
+        }
         let mut asks = Asks::default();
         let value = |name: &str| headers::value(message.headers, name).filter(|value| !value.is_empty());
         if value("Nats-Expected-Stream").is_some_and(|name| name != bound.name().as_bytes()) {
             return Err(ApiError::other_stream());
         }
         if let Some(ttl) = value("Nats-TTL") {
+            asks.stay = ttl::stay(ttl).ok_or_else(ApiError::ttl_invalid)?;
             if !bound.config.allow_msg_ttl {
                 return Err(ApiError::ttl_disabled());
             }
-            asks.ttl_ms = ttl_ms(ttl).ok_or_else(ApiError::ttl_invalid)?;
         }
         let of_subject = value("Nats-Expected-Last-Subject-Sequence-Subject");
         match value("Nats-Expected-Last-Subject-Sequence").map(number) {
@@ -259,19 +286,6 @@ impl Asks {
         }
         Ok(asks)
     }
-}
-
-/// How long a message stays: whole seconds, a span of at least one, or for ever; `None` when it does not read.
-fn ttl_ms(text: &[u8]) -> Option<Option<u64>> {
-    let text = std::str::from_utf8(text).ok()?;
-    if text.eq_ignore_ascii_case("never") {
-        return Some(None);
-    }
-    let ns = match text.parse::<i64>() {
-        Ok(seconds) => seconds.checked_mul(1_000_000_000)?,
-        Err(_) => time::duration_ns(text)?,
-    };
-    u64::try_from(ns / 1_000_000).ok().filter(|ms| *ms >= 1_000).map(Some)
 }
 
 /// What does not read as a number is one that no sequence is.

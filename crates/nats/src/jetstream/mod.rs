@@ -24,12 +24,14 @@ pub(crate) mod account;
 pub(crate) mod acks;
 pub(crate) mod advisory;
 pub(crate) mod api;
-mod config;
+pub(crate) mod config;
 pub(crate) mod consumer;
 mod error;
 mod headers;
 pub(crate) mod intake;
+pub(crate) mod json;
 mod mapping;
+pub(crate) mod markers;
 mod stored;
 #[cfg(test)]
 mod tests;

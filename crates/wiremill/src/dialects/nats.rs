@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::Shared;
 use crate::{
     listeners::{Connection, Dialect, Greeting, Io, Serving},
-    settings::TlsFirst,
+    settings::{Replicas, TlsFirst},
 };
 
 struct Nats {
@@ -28,6 +28,8 @@ pub(super) fn server(shared: &Shared<'_>) -> Arc<nats::Server> {
         payload_len_max: shared.settings.nats_max_payload,
         pending_len_max: shared.settings.nats_max_pending,
         pending_total_len_max: pending_share.unwrap_or(usize::MAX).max(shared.settings.nats_max_pending),
+        lame_duck_ms: shared.settings.nats_lame_duck_ms.min(shared.settings.shutdown_deadline_ms / 4 * 3),
+        accepts_replicas: shared.settings.single_node_replicas == Replicas::Accept,
         ..nats::Options::default()
     };
     nats::Server::new(shared.broker.clone(), options)

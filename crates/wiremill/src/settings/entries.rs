@@ -313,6 +313,12 @@ pub const ENTRIES: &[Entry] = &[
         "never",
         "Where the NATS listener has TLS: whether the handshake comes before the server's first line, as `handshake_first`; `auto` sends the line to a client that does not begin the handshake within 50 ms.",
     ),
+    entry(
+        "nats_lame_duck_duration_ms",
+        Form::Number { min: 0, max: DAY_MS, unit: "ms" },
+        "0",
+        "Over how long NATS connections are closed when the broker stops, after they were told, as `lame_duck_duration`: clients then do not come to another server all at once. It ends within `shutdown_deadline_ms` in any case.",
+    ),
     hidden(entry(
         "test_sync_delay_ms",
         Form::Number { min: 0, max: 60_000, unit: "ms" },

@@ -165,6 +165,8 @@ pub struct Settings {
     pub nats_max_pending: usize,
     /// Whether TLS begins before the first line of NATS.
     pub nats_tls_first: TlsFirst,
+    /// Over how long NATS connections are closed at the end, milliseconds.
+    pub nats_lame_duck_ms: u64,
     /// Milliseconds added to each sync.
     pub test_sync_delay_ms: u64,
     /// What was given but looks like a slip.
@@ -215,6 +217,7 @@ impl Settings {
                 "auto" => TlsFirst::Auto,
                 _ => TlsFirst::Never,
             },
+            nats_lame_duck_ms: read.number("nats_lame_duck_duration_ms")?,
             single_node_replicas: if read.text("single_node_replicas")? == "accept" {
                 Replicas::Accept
             } else {

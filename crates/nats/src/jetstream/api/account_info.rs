@@ -1,5 +1,7 @@
 //! `INFO`: what an account uses, and may use.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Map, Value, json};
 
 use super::fields;
@@ -11,6 +13,8 @@ pub(super) fn answer(account: &Account) -> Map<String, Value> {
         let of_kind = streams.iter().filter(|bound| bound.config.storage == storage);
         of_kind.map(|bound| bound.partition.stats().bytes).sum()
     };
+    let [all, refused] =
+        [&account.requests.all, &account.requests.refused].map(|count| count.load(Ordering::Relaxed));
     let limits = json!({
         "max_memory": -1,
         "max_storage": -1,
@@ -29,6 +33,6 @@ pub(super) fn answer(account: &Account) -> Map<String, Value> {
         ("streams", streams.len().into()),
         ("consumers", account.consumers.count().into()),
         ("limits", limits),
-        ("api", json!({ "level": API_LEVEL, "total": 0, "errors": 0 })),
+        ("api", json!({ "level": API_LEVEL, "total": all, "errors": refused })),
     ])
 }

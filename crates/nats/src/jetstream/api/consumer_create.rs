@@ -73,7 +73,7 @@ pub(super) async fn answer(
             }
         }
     }
-    if config.num_replicas > 1 {
+    if config.num_replicas > 1 && !server.options.accepts_replicas {
         return Err(ApiError::replicas());
     }
     let bound = stream(account, name)?;

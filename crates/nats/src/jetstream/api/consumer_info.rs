@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Answered, expect_empty, fields, stream};
 use crate::{
-    jetstream::{account::Account, config::from_json, consumer::Consumer, error::ApiError},
+    jetstream::{account::Account, consumer::Consumer, error::ApiError},
     server::Server,
 };
 
@@ -35,11 +35,10 @@ pub(super) fn answer(server: &Server, account: &Account, of: &str, name: &str, b
 type Page = (Vec<Arc<Consumer>>, [(&'static str, Value); 3]);
 
 fn page(account: &Account, of: &str, body: &[u8], limit: usize) -> Result<Page, ApiError> {
-    let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
-    let all = account.consumers.of_stream(stream(account, of)?.stream.id());
-    let total = all.len();
+    let asked: Asked = super::asked(body)?;
+    let stream = stream(account, of)?.stream.id();
+    let (page, total) = account.consumers.page_of(stream, asked.offset, limit);
     let offset = asked.offset.min(total);
-    let page = all.into_iter().skip(offset).take(limit).collect();
     Ok((page, [("total", total.into()), ("offset", offset.into()), ("limit", limit.into())]))
 }
 

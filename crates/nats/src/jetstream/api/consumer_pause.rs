@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{Answered, consumer_info::find, fields};
 use crate::{
-    jetstream::{account::Account, config::from_json, error::ApiError, time},
+    jetstream::{account::Account, error::ApiError, time},
     server::Server,
 };
 
@@ -21,10 +21,10 @@ pub(super) async fn answer(
     name: &str,
     body: &[u8],
 ) -> Answered {
-    let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
+    let asked: Asked = super::asked(body)?;
     let until_ms = match asked.pause_until.as_deref() {
         None | Some(time::NEVER) => None,
-        Some(text) => Some(time::parse(text).ok_or_else(|| ApiError::invalid_json("parsing time"))?),
+        Some(text) => Some(time::parse(text).ok_or_else(|| ApiError::no_time(text))?),
     };
     let now_ms = server.broker.env().clock.wall_ms();
     let until_ms = until_ms.filter(|until| *until > now_ms);

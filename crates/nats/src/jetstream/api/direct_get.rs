@@ -46,6 +46,7 @@ type Status = &'static str;
 const NOT_FOUND: Status = "404 Message Not Found";
 const NO_RESULTS: Status = "404 No Results";
 const BAD_REQUEST: Status = "408 Bad Request";
+const MALFORMED: Status = "408 Malformed Request";
 const EMPTY: Status = "408 Empty Request";
 
 pub(super) async fn answer(
@@ -60,13 +61,11 @@ pub(super) async fn answer(
         None if body.is_empty() => return vec![status(EMPTY)],
         None => match serde_json::from_slice::<Asked>(body) {
             Ok(asked) => asked,
-            Err(_) => return vec![status("408 Malformed Request")],
+            Err(_) => return vec![status(MALFORMED)],
         },
     };
     let Some(bound) = account.stream(name) else { return vec![status(NOT_FOUND)] };
-    if bound.config.max_age > 0 {
-        server.broker.retain(&bound.stream);
-    }
+    bound.shed(&server.broker);
     let get = Get { server, bound: &bound, asked: &asked };
     let answered = if !asked.multi_last.is_empty() {
         get.lasts().await
@@ -102,7 +101,7 @@ impl Get<'_> {
     }
 
     async fn at_time(&self, text: &str) -> std::result::Result<Option<Offset>, Status> {
-        let at_ms = time::parse(text).ok_or(BAD_REQUEST)?;
+        let at_ms = time::parse(text).ok_or(MALFORMED)?;
         let found = self.server.broker.search_time(&self.bound.partition, at_ms).await;
         Ok(found.map_err(|error| failed(ApiError::of(&error)))?.map(|(offset, _)| offset))
     }
@@ -171,7 +170,8 @@ impl Get<'_> {
         }
         let mut offsets = Vec::new();
         for text in &asked.multi_last {
-            let pattern = subject::pattern(text.as_bytes()).ok_or(BAD_REQUEST)?;
+            // A subject that is none has no messages.
+            let Some(pattern) = subject::pattern(text.as_bytes()) else { continue };
             offsets.extend(partition.lasts_under(&pattern, end, LASTS_MAX + 1));
             offsets.sort_unstable();
             offsets.dedup();

@@ -15,14 +15,15 @@ mod stream_info;
 mod stream_list;
 mod stream_purge;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::consumer_create::Form;
 use super::{
     account::{Account, Bound},
+    config::from_json,
     error::ApiError,
 };
 use crate::server::Server;
@@ -32,6 +33,12 @@ const PREFIX: &[u8] = b"$JS.API.";
 
 /// What every answer's type begins with.
 const TYPE_PREFIX: &str = "io.nats.jetstream.api.v1.";
+
+/// Requests that only who serves them answers: with nobody there they find nobody, as everything else does not.
+const SERVED_PREFIXES: [&str; 2] = ["CONSUMER.MSG.NEXT.", "DIRECT.GET"];
+
+/// What the original takes in its system account alone, and passes over elsewhere.
+const SYSTEM_PREFIXES: [&str; 3] = ["META.LEADER.STEPDOWN", "SERVER.REMOVE", "ACCOUNT."];
 
 /// A request, by its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +62,8 @@ pub(crate) enum Request {
     ConsumerUnpin(String, String),
     ConsumerNames(String),
     ConsumerList(String),
+    /// What is not done here: the middle of its answer's type, and why.
+    Refused(&'static str, ApiError),
 }
 
 /// An answer, ready to be sent.
@@ -78,9 +87,18 @@ impl Request {
             let answers = account.stream(stream).is_some_and(|bound| bound.config.allow_direct);
             return answers.then(|| Request::DirectGet(stream.to_owned(), key.map(str::to_owned)));
         }
-        if let Some(rest) = subject.strip_prefix("CONSUMER.") {
-            return Request::of_consumer(rest);
+        if SERVED_PREFIXES.iter().chain(&SYSTEM_PREFIXES).any(|prefix| subject.starts_with(prefix)) {
+            return None;
         }
+        let known = match subject.strip_prefix("CONSUMER.") {
+            Some(rest) => Request::of_consumer(rest),
+            None => Request::of_stream(subject),
+        };
+        Some(known.unwrap_or_else(|| Request::Refused("system", ApiError::bad_request())))
+    }
+
+    /// The request of a subject that is not about consumers.
+    fn of_stream(subject: &str) -> Option<Self> {
         let tokens: Vec<&str> = subject.split('.').collect();
         let name = |name: &&str| (*name).to_owned();
         Some(match tokens.as_slice() {
@@ -94,6 +112,14 @@ impl Request {
             ["STREAM", "PURGE", stream] => Request::StreamPurge(name(stream)),
             ["STREAM", "MSG", "GET", stream] => Request::MsgGet(name(stream)),
             ["STREAM", "MSG", "DELETE", stream] => Request::MsgDelete(name(stream)),
+            ["STREAM", "LEADER", "STEPDOWN", _] => {
+                Request::Refused("stream_leader_stepdown", ApiError::cluster_required())
+            }
+            ["STREAM", "PEER", "REMOVE", _] => {
+                Request::Refused("stream_remove_peer", ApiError::cluster_required())
+            }
+            ["STREAM", "SNAPSHOT", _] => Request::Refused("stream_snapshot", ApiError::no_snapshot()),
+            ["STREAM", "RESTORE", _] => Request::Refused("stream_restore", ApiError::not_restored()),
             _ => return None,
         })
     }
@@ -105,6 +131,9 @@ impl Request {
         Some(match tokens.as_slice() {
             ["DURABLE", "CREATE", stream, consumer] if !consumer.contains('.') => {
                 Request::ConsumerCreate(name(stream), Form::Durable { consumer: name(consumer) })
+            }
+            ["LEADER", "STEPDOWN", _, _] => {
+                Request::Refused("consumer_leader_stepdown", ApiError::cluster_required())
             }
             ["CREATE", stream] => Request::ConsumerCreate(name(stream), Form::Unnamed),
             ["CREATE", stream, consumer] => {
@@ -144,6 +173,7 @@ impl Request {
             Request::ConsumerUnpin(..) => "consumer_unpin",
             Request::ConsumerNames(_) => "consumer_names",
             Request::ConsumerList(_) => "consumer_list",
+            Request::Refused(kind, _) => kind,
         }
     }
 
@@ -174,7 +204,10 @@ impl Request {
             Request::ConsumerUnpin(of, name) => consumer_unpin::answer(account, of, name, body),
             Request::ConsumerNames(of) => consumer_info::names(account, of, body),
             Request::ConsumerList(of) => consumer_info::list(server, account, of, body),
+            Request::Refused(_, why) => Err(why.clone()),
         };
+        account.requests.all.fetch_add(1, Relaxed);
+        account.requests.refused.fetch_add(u64::from(answered.is_err()), Relaxed);
         vec![Answer { headers: Vec::new(), body: self.json(answered) }]
     }
 
@@ -205,6 +238,14 @@ fn json(value: &impl Serialize) -> Value {
 
 fn stream(account: &Account, name: &str) -> std::result::Result<Arc<Bound>, ApiError> {
     account.stream(name).ok_or_else(ApiError::stream_not_found)
+}
+
+/// A request that is looked at only where it is an object, as the original does with those that have defaults for all.
+fn asked<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> std::result::Result<T, ApiError> {
+    match body.trim_ascii_start().first() {
+        Some(b'{' | b'[') => from_json(body),
+        _ => Ok(T::default()),
+    }
 }
 
 /// A request that takes no body; an object without fields is none.

@@ -19,19 +19,20 @@ struct Asked {
 }
 
 pub(super) async fn answer(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
-    if body.is_empty() {
+    if super::expect_empty(body).is_ok() {
         return Err(ApiError::bad_request());
     }
     let asked: Asked = from_json(body)?;
     let bound = stream(account, name)?;
     if bound.config.sealed {
-        return Err(ApiError::delete_failed("stream is sealed"));
+        return Err(ApiError::sealed());
     }
     if bound.config.deny_delete {
         return Err(ApiError::delete_failed("message delete not permitted"));
     }
     let not_found = || ApiError::sequence_not_found(asked.seq);
-    let offset = asked.seq.checked_sub(1).map(Offset).ok_or_else(not_found)?;
+    let offset = asked.seq.checked_sub(1).map(Offset);
+    let offset = offset.ok_or_else(|| ApiError::delete_failed("no message found"))?;
     let partition = &bound.partition;
     if offset >= partition.staged_end() {
         return Err(ApiError::delete_failed("stream store EOF"));

@@ -28,11 +28,21 @@ struct Asked {
     seq: u64,
     last_by_subj: String,
     next_by_subj: String,
+    start_time: Option<String>,
     no_hdr: bool,
+    /// For several messages, which are had directly alone.
+    batch: i64,
+    max_bytes: i64,
+    #[serde(rename = "multi_last")]
+    _multi_last: Vec<String>,
+    #[serde(rename = "up_to_seq")]
+    _up_to_seq: u64,
+    #[serde(rename = "up_to_time")]
+    _up_to_time: Option<String>,
 }
 
 pub(super) async fn answer(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
-    if body.is_empty() {
+    if super::expect_empty(body).is_ok() {
         return Err(ApiError::bad_request());
     }
     let asked: Asked = from_json(body)?;
@@ -56,19 +66,32 @@ pub(super) async fn answer(server: &Server, account: &Account, name: &str, body:
 /// Whether it names one message, in one way.
 fn is_one(asked: &Asked) -> bool {
     let (last, next) = (!asked.last_by_subj.is_empty(), !asked.next_by_subj.is_empty());
-    match asked.seq {
-        0 => last != next,
-        _ => !last,
-    }
+    let is_alone = asked.batch <= 0 && asked.max_bytes <= 0;
+    is_alone
+        && match (asked.seq, &asked.start_time) {
+            (0, None) => last != next,
+            (0, Some(_)) | (_, None) => !last,
+            (_, Some(_)) => false,
+        }
 }
 
 /// The message that is asked for, as far as it is durable.
 async fn find(server: &Server, bound: &Bound, asked: &Asked) -> std::result::Result<Option<Found>, ApiError> {
-    if bound.config.max_age > 0 {
-        server.broker.retain(&bound.stream);
-    }
-    let pattern = |text: &str| subject::pattern(text.as_bytes()).ok_or_else(ApiError::bad_request);
-    let (partition, from) = (&bound.partition, Offset(asked.seq.saturating_sub(1)));
+    bound.shed(&server.broker);
+    // A subject that is none has no message.
+    let pattern = |text: &str| subject::pattern(text.as_bytes()).ok_or_else(ApiError::no_message);
+    let partition = &bound.partition;
+    let from = match &asked.start_time {
+        None => Offset(asked.seq.saturating_sub(1)),
+        Some(text) => {
+            let at_ms = time::parse(text).ok_or_else(|| ApiError::no_time(text))?;
+            let found = server.broker.search_time(partition, at_ms).await;
+            match found.map_err(|error| ApiError::of(&error))? {
+                Some((offset, _)) => offset,
+                None => return Ok(None),
+            }
+        }
+    };
     let offset = if !asked.last_by_subj.is_empty() {
         partition.last_under(&pattern(&asked.last_by_subj)?, partition.bounds().end)
     } else if !asked.next_by_subj.is_empty() {

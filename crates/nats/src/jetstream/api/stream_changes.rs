@@ -1,14 +1,15 @@
 //! `STREAM.CREATE`, `STREAM.UPDATE`, `STREAM.DELETE`.
 
 use broker::{Facets, StreamSpec};
-use model::ErrorKind;
+use model::{ErrorKind, Offset};
 
 use super::{Answered, expect_empty, stream, stream_info::describe};
 use crate::{
     jetstream::{
-        account::Account,
+        account::{Account, Bound},
         advisory::Done,
         config::{StreamConfig, created_ms},
+        consumer::config::ConsumerConfig,
         error::ApiError,
     },
     server::Server,
@@ -20,10 +21,16 @@ pub(super) async fn create(server: &Server, account: &Account, name: &str, body:
     if asked.name != name {
         return Err(ApiError::name_mismatch());
     }
+    if name.contains(['/', '\\']) {
+        return Err(ApiError::path_in_name());
+    }
+    if asked.mirror_direct {
+        return Err(ApiError::invalid_config("stream has no mirror but does have mirror direct"));
+    }
     if asked.sealed {
         return Err(ApiError::invalid_config("stream configuration for create can not be sealed"));
     }
-    let config = asked.checked()?;
+    let config = asked.checked(server.options.accepts_replicas)?;
     let broker = &server.broker;
     let wait = {
         let _changing = account.changing.lock();
@@ -37,7 +44,9 @@ pub(super) async fn create(server: &Server, account: &Account, name: &str, body:
                 let settings = config.settings(broker.env().clock.wall_ms());
                 let facets = Facets { hidden: is_hidden(name), ..Facets::default() };
                 let spec = StreamSpec { settings, facets, ..StreamSpec::with_partitions(1) };
-                broker.stage_create_stream(account.key(name), spec).map_err(|error| ApiError::of(&error))?.1
+                let start = Offset(config.first_seq.saturating_sub(1));
+                let staged = broker.stage_create_stream_at(account.key(name), spec, start);
+                staged.map_err(|error| ApiError::of(&error))?.1
             }
         }
     };
@@ -56,19 +65,19 @@ fn is_hidden(name: &str) -> bool {
 
 /// Changes a stream's configuration.
 pub(super) async fn update(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
-    let asked = StreamConfig::parse(body)?;
-    if asked.name != name {
+    let config = StreamConfig::parse(body)?.checked(server.options.accepts_replicas)?;
+    if config.name != name {
         return Err(ApiError::name_mismatch());
     }
-    let config = asked.checked()?;
     let broker = &server.broker;
     let wait = {
         let _changing = account.changing.lock();
         let known = stream(account, name)?;
-        known.config.check_update(&config)?;
+        let config = known.config.updated(config)?;
         if account.overlapping(&config.patterns(), name).is_some() {
             return Err(ApiError::overlap());
         }
+        check_consumers(account, &known, &config)?;
         let settings = config.settings(created_ms(known.stream.settings()));
         let change = |current: &mut broker::StreamSettings| {
             *current = settings;
@@ -80,6 +89,25 @@ pub(super) async fn update(server: &Server, account: &Account, name: &str, body:
     account.consumers.advise_of_stream(name, Done::Updated);
     let bound = stream(account, name)?;
     describe(server, account, &bound).await
+}
+
+/// Whether the consumers that are there keep to what consumers may ask for from now on.
+fn check_consumers(account: &Account, known: &Bound, new: &StreamConfig) -> Result<(), ApiError> {
+    let limits = &new.consumer_limits;
+    if known.config.consumer_limits == *limits {
+        return Ok(());
+    }
+    let all = account.consumers.of_stream(known.stream.id());
+    let is_over = |config: &ConsumerConfig| {
+        config.inactive_threshold > limits.inactive_threshold
+            || config.max_ack_pending > limits.max_ack_pending
+    };
+    let over: Vec<&str> =
+        all.iter().filter(|one| is_over(&one.config())).map(|one| one.name.as_str()).collect();
+    if over.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::update_failed(format!("change to limits violates consumers: {}", over.join(", "))))
 }
 
 /// Deletes a stream with its messages.

@@ -9,7 +9,7 @@ use crate::{
     jetstream::{
         account::{Account, Bound},
         api::message,
-        config::{created_ms, from_json},
+        config::{created_ms, shown},
         error::ApiError,
         time,
     },
@@ -31,7 +31,7 @@ struct Asked {
 }
 
 pub(super) async fn answer(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
-    let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
+    let asked: Asked = super::asked(body)?;
     let bound = stream(account, name)?;
     let mut all = fields([("total", 0.into()), ("offset", 0.into()), ("limit", 0.into())]);
     all.extend(describe(server, account, &bound).await?);
@@ -51,9 +51,11 @@ pub(super) async fn answer(server: &Server, account: &Account, name: &str, body:
         let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
         let subjects: Map<String, Value> =
             found.iter().map(|view| (text(&view.key), view.records.into())).collect();
-        let total = asked.offset + subjects.len();
-        if !subjects.is_empty() {
-            state.insert("subjects".to_owned(), subjects.into());
+        let total = bound.partition.count_route_keys(&pattern);
+        if total > 0 {
+            if !subjects.is_empty() {
+                state.insert("subjects".to_owned(), subjects.into());
+            }
             all.extend(fields([
                 ("total", total.into()),
                 ("offset", asked.offset.into()),
@@ -70,17 +72,21 @@ pub(super) async fn describe(
     account: &Account,
     bound: &Bound,
 ) -> std::result::Result<Map<String, Value>, ApiError> {
-    // What is too old goes before it is counted.
-    if bound.config.max_age > 0 {
-        server.broker.retain(&bound.stream);
-    }
+    bound.shed(&server.broker);
     let now_ms = server.broker.env().clock.wall_ms();
     Ok(fields([
-        ("config", super::json(&bound.config)),
+        ("config", shown(&bound.config, bound.config.level())),
         ("created", time::text(created_ms(bound.stream.settings())).into()),
         ("state", state(server, account, bound).await?.into()),
         ("ts", time::text(now_ms).into()),
     ]))
+}
+
+/// Sequences of messages that are damaged and not served.
+fn lost(server: &Server, bound: &Bound) -> Vec<u64> {
+    let log = bound.partition.log_id();
+    let damaged = server.broker.damaged().into_iter().filter(|(id, _)| *id == log);
+    damaged.flat_map(|(_, range)| range.start.0 + 1..range.end.0 + 1).take(DELETED_MAX).collect()
 }
 
 async fn state(
@@ -113,6 +119,10 @@ async fn state(
     let (_, gone) = partition.gaps(0);
     if gone > 0 && stats.records > 0 {
         state.insert("num_deleted".to_owned(), gone.into());
+    }
+    let lost = lost(server, bound);
+    if !lost.is_empty() {
+        state.insert("lost".to_owned(), json!({ "msgs": lost }));
     }
     state.insert("consumer_count".to_owned(), account.consumers.count_of(bound.stream.id()).into());
     Ok(state)

@@ -10,7 +10,7 @@ use crate::{
     core::subject,
     jetstream::{
         account::{Account, Bound},
-        config::{from_json, overlap},
+        config::overlap,
         error::ApiError,
     },
     server::Server,
@@ -30,7 +30,7 @@ struct Asked {
 type Page = (Vec<Arc<Bound>>, [(&'static str, Value); 3]);
 
 fn page(account: &Account, body: &[u8], limit: usize) -> Result<Page, ApiError> {
-    let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
+    let asked: Asked = super::asked(body)?;
     let mut streams = account.streams();
     if !asked.subject.is_empty() {
         let pattern = subject::pattern(asked.subject.as_bytes()).ok_or_else(ApiError::bad_request)?;

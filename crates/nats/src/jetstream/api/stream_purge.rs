@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Answered, fields, stream};
 use crate::{
     core::subject,
-    jetstream::{account::Account, config::from_json, error::ApiError},
+    jetstream::{account::Account, error::ApiError},
     server::Server,
 };
 
@@ -25,10 +25,10 @@ struct Asked {
 }
 
 pub(super) async fn answer(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
-    let asked: Asked = if body.is_empty() { Asked::default() } else { from_json(body)? };
+    let asked: Asked = super::asked(body)?;
     let bound = stream(account, name)?;
     if bound.config.sealed {
-        return Err(ApiError::purge_failed("stream is sealed"));
+        return Err(ApiError::sealed());
     }
     if bound.config.deny_purge {
         return Err(ApiError::purge_failed("stream purge not permitted"));
@@ -37,7 +37,10 @@ pub(super) async fn answer(server: &Server, account: &Account, name: &str, body:
         return Err(ApiError::bad_request());
     }
     let filter = if asked.filter.is_empty() { ">" } else { asked.filter.as_str() };
-    let pattern = subject::pattern(filter.as_bytes()).ok_or_else(ApiError::bad_request)?;
+    let Some(pattern) = subject::pattern(filter.as_bytes()) else {
+        // A subject that is none has no messages.
+        return Ok(fields([("success", true.into()), ("purged", 0.into())]));
+    };
     let partition = &bound.partition;
     let mut to = partition.staged_end();
     if asked.seq > 0 {

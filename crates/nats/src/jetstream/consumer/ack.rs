@@ -142,6 +142,7 @@ pub(crate) async fn settle(broker: &Broker, account: &Account, acks: &[Ack]) -> 
         ack.consumer.note_ack(now_ms);
         let Some(work) = &ack.consumer.work else { continue };
         ack.advise(account);
+        ack.measure(account, work);
         if ack.word == Word::Never && ack.consumer.config().dead_letter().is_some() {
             match ack.consumer.bury(account, (ack.offset, ack.attempt), None, Why::GivenUp).await {
                 Ok(buried) => wait = wait.max(buried),
@@ -206,6 +207,18 @@ impl Ack {
         };
         let place = (self.consumer_seq, self.offset.0 + 1, self.attempt);
         account.consumers.advise_of_word(&self.consumer, place, given_up);
+    }
+
+    /// How long it took, where that is asked for.
+    fn measure(&self, account: &Account, work: &Work) {
+        if self.word != Word::Done || self.consumer.config().ack_policy != AckPolicy::Explicit {
+            return;
+        }
+        let place = (self.consumer_seq, self.offset.0 + 1, self.attempt);
+        account.consumers.measure_ack(&self.consumer, place, || {
+            let lease = work.leases(self.offset, 1).ok()?.into_iter().next()?;
+            lease.span.contains(self.offset).then_some(lease.delivered_at_ms)
+        });
     }
 
     fn settlement(&self, work: &Work, config: &ConsumerConfig, now_ms: i64) -> Option<Settlement> {

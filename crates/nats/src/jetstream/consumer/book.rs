@@ -1,4 +1,4 @@
-//! The consumers of an account. Durable ones are documents beside their cursors; the others are gone after a restart.
+//! The consumers of an account. Those that last are documents beside their cursors; the others are gone after a restart.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -41,7 +41,7 @@ pub(crate) struct Book {
     account: OnceLock<Weak<Account>>,
 }
 
-/// What is kept of a durable consumer.
+/// What is kept of a consumer that lasts.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     config: ConsumerConfig,
@@ -59,6 +59,7 @@ pub(super) struct Parts {
     pub start: Offset,
     pub work: Option<Work>,
     pub firsts: Vec<Offset>,
+    pub lasts: bool,
 }
 
 impl Book {
@@ -133,6 +134,7 @@ impl Book {
             start: Offset(kept.start),
             work: Some(work),
             firsts: Vec::new(),
+            lasts: true,
         };
         let consumer = self.enter(&stream, parts)?;
         self.start(&consumer, Vec::new());
@@ -158,6 +160,13 @@ impl Book {
     /// The consumers of a stream, by name.
     pub(crate) fn of_stream(&self, stream: StreamId) -> Vec<Arc<Consumer>> {
         self.by_stream.read().get(&stream).map(|all| all.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Up to `count` consumers of a stream after the first `skip`, by name, and how many there are.
+    pub(crate) fn page_of(&self, stream: StreamId, skip: usize, count: usize) -> (Vec<Arc<Consumer>>, usize) {
+        let by_stream = self.by_stream.read();
+        let Some(all) = by_stream.get(&stream) else { return (Vec::new(), 0) };
+        (all.values().skip(skip).take(count).cloned().collect(), all.len())
     }
 
     /// How many consumers a stream has.
@@ -205,6 +214,7 @@ impl Book {
             hub: self.hub.clone(),
             work: parts.work,
             start: parts.start,
+            lasts: parts.lasts,
             signal: Arc::new(Notify::new()),
             watch: Watch::new(),
             state: Mutex::new(state),
@@ -221,7 +231,7 @@ impl Book {
         }
         let source = match &consumer.work {
             Some(work) => {
-                let kind = match (config.ack_policy, config.is_durable()) {
+                let kind = match (config.ack_policy, consumer.lasts) {
                     (AckPolicy::None, _) => LeaseKind::Taken,
                     (_, true) => LeaseKind::Recorded,
                     (_, false) => LeaseKind::Volatile,
@@ -243,10 +253,10 @@ impl Book {
         DocumentKey { dialect: DIALECT.to_owned(), namespace: self.namespace.clone(), name }
     }
 
-    /// Keeps a durable consumer as it is now. The sequence to wait for.
+    /// Keeps a consumer that lasts as it is now. The sequence to wait for.
     pub(crate) fn keep(&self, consumer: &Consumer) -> Result<Seq> {
         let config = consumer.config();
-        let Some(work) = consumer.work.as_ref().filter(|_| config.is_durable()) else { return Ok(Seq(0)) };
+        let Some(work) = consumer.work.as_ref().filter(|_| consumer.lasts) else { return Ok(Seq(0)) };
         let kept = Kept {
             config: (*config).clone(),
             created_ms: consumer.created_ms,
@@ -273,7 +283,7 @@ impl Book {
         let config = consumer.config();
         self.hub.ignore(config.deliver_subject.as_bytes(), &consumer.signal);
         let mut wait = Seq(0);
-        if config.is_durable() {
+        if consumer.lasts {
             wait = self.broker.put_document(self.key(consumer), None)?;
         }
         if let Some(work) = &consumer.work {

@@ -140,6 +140,23 @@ impl ConsumerConfig {
         !self.deliver_subject.is_empty()
     }
 
+    /// Whether it is there after a restart: as the original has it, also a consumer without a durable name, if it was not
+    /// inactive for too long.
+    pub(crate) fn lasts(&self, stream: &StreamConfig) -> bool {
+        self.is_durable() || !(self.mem_storage || stream.is_in_memory())
+    }
+
+    /// The level of the API that it needs.
+    pub(crate) fn level(&self) -> u32 {
+        let has_groups = self.priority_policy != PriorityPolicy::None || !self.priority_groups.is_empty();
+        u32::from(has_groups || self.pause_until.is_some())
+    }
+
+    /// How many of a hundred acknowledgements are measured.
+    pub(crate) fn sample_percent(&self) -> u64 {
+        self.sample_freq.strip_suffix('%').unwrap_or(&self.sample_freq).parse().unwrap_or(0)
+    }
+
     /// The subjects that it is for; none = all.
     pub(crate) fn filters(&self) -> Vec<String> {
         let one = Some(&self.filter_subject).filter(|filter| !filter.is_empty());
@@ -228,7 +245,7 @@ impl ConsumerConfig {
         check_name(&self.name, "consumer name")?;
         check_name(&self.durable_name, "consumer durable name")?;
         if self.num_replicas < 0 {
-            return Err(ApiError::invalid_config("replicas count cannot be negative"));
+            return Err(ApiError::negative_replicas());
         }
         if self.num_replicas > stream.num_replicas {
             return refused(10_126, "consumer config replica count exceeds parent stream");
@@ -376,8 +393,8 @@ impl ConsumerConfig {
         if self.deliver_policy == DeliverPolicy::LastPerSubject && self.filters().is_empty() {
             return missing(policy, "filter subject");
         }
-        if self.opt_start_time.as_deref().is_some_and(|text| time::parse(text).is_none()) {
-            return Err(ApiError::invalid_json("parsing time"));
+        if let Some(text) = self.opt_start_time.as_deref().filter(|text| time::parse(text).is_none()) {
+            return Err(ApiError::no_time(text));
         }
         Ok(())
     }
@@ -385,7 +402,9 @@ impl ConsumerConfig {
     fn check_rest(&self) -> Checked {
         let sample = self.sample_freq.strip_suffix('%').unwrap_or(&self.sample_freq);
         if !sample.is_empty() && sample.parse::<u32>().is_err() {
-            let text = format!("failed to parse consumer sampling configuration: {:?}", self.sample_freq);
+            let text = format!(
+                "failed to parse consumer sampling configuration: strconv.Atoi: parsing {sample:?}: invalid syntax"
+            );
             return refused(10_095, text);
         }
         if self.flow_control && self.idle_heartbeat == 0 {
@@ -394,8 +413,8 @@ impl ConsumerConfig {
         if self.is_durable() && !self.name.is_empty() && self.name != self.durable_name {
             return refused(10_132, "Consumer Durable and Name have to be equal if both are provided");
         }
-        if self.pause_until.as_deref().is_some_and(|text| time::parse(text).is_none()) {
-            return Err(ApiError::invalid_json("parsing time"));
+        if let Some(text) = self.pause_until.as_deref().filter(|text| time::parse(text).is_none()) {
+            return Err(ApiError::no_time(text));
         }
         let metadata_len: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         if metadata_len > METADATA_LEN_MAX {

@@ -2,7 +2,8 @@
 //! delivered as often as it may, or given up; the message is stored there and settled here in one unit.
 
 use broker::{
-    Append, Broker, Claim, Count, Extent, NewBatch, Outcome, PublishUnit, Settlement, Spans, Verdict, Work,
+    Append, Broker, Claim, Count, Extent, Mode, NewBatch, Outcome, PublishUnit, Settlement, Spans, Verdict,
+    Work,
 };
 use bytes::Bytes;
 use model::{Attributes, Offset, Result, Seq};
@@ -23,6 +24,10 @@ pub(super) const KEY: &str = "wiremill.dead_letter";
 
 /// When a message that could not be moved is tried again, milliseconds.
 const RETRY_MS: u64 = 5_000;
+
+/// What becomes of a message that was delivered as often as it may where a settled one leaves the stream: it stays there,
+/// as in the original, and is delivered no more.
+const PARKED: Verdict = Verdict::Release { delay_ms: u64::MAX, count: Count::Keep };
 
 /// Why a message is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,12 @@ impl ConsumerConfig {
 }
 
 impl Consumer {
+    /// Whether a message leaves the stream when consumers are done with it.
+    fn is_gone_when_settled(&self) -> bool {
+        let stream = self.broker.stream_by_id(self.stream_id);
+        stream.is_some_and(|stream| stream.settings().mode != Mode::Log)
+    }
+
     /// Moves a message that is leased as delivery number `attempt` to the dead letters, or settles it where there are none.
     /// The sequence to wait for.
     pub(super) async fn bury(
@@ -61,8 +72,11 @@ impl Consumer {
     ) -> Result<Seq> {
         let (Some(work), config) = (&self.work, self.config()) else { return Ok(Seq(0)) };
         if config.dead_letter().is_none() {
-            return settle(&self.broker, work, Spans::from(offset), Claim::Attempt(attempt), Verdict::Accept)
-                .await;
+            let verdict = match why {
+                Why::TooOften if self.is_gone_when_settled() => PARKED,
+                Why::TooOften | Why::GivenUp => Verdict::Accept,
+            };
+            return settle(&self.broker, work, Spans::from(offset), Claim::Attempt(attempt), verdict).await;
         }
         let item = match item {
             Some(item) => Some(item),

@@ -96,9 +96,9 @@ fn check_dead_letter(account: &Account, bound: &Bound, config: &ConsumerConfig) 
 
 /// Whether the stream takes one more.
 fn check_room(account: &Account, bound: &Bound, config: &ConsumerConfig) -> Made<()> {
-    let others = account.consumers.of_stream(bound.stream.id());
+    let count = account.consumers.count_of(bound.stream.id());
     let max = usize::try_from(bound.config.max_consumers).ok().filter(|max| *max > 0);
-    if max.is_some_and(|max| others.len() >= max) {
+    if max.is_some_and(|max| count >= max) {
         return Err(ApiError::consumer(10_026, "maximum consumers limit reached"));
     }
     if !bound.config.is_work_queue() {
@@ -110,11 +110,11 @@ fn check_room(account: &Account, bound: &Bound, config: &ConsumerConfig) -> Made
     if config.deliver_policy != DeliverPolicy::All {
         return Err(ApiError::consumer(10_101, "consumer must be deliver all on workqueue stream"));
     }
-    if !others.is_empty() && config.filters().is_empty() {
+    if count > 0 && config.filters().is_empty() {
         let text = "multiple non-filtered consumers not allowed on workqueue stream";
         return Err(ApiError::consumer(10_099, text));
     }
-    check_alone(&others, config)
+    check_alone(&account.consumers.of_stream(bound.stream.id()), config)
 }
 
 /// On a work queue, no message is for two consumers.
@@ -140,9 +140,9 @@ fn enter(
     start: &Start,
 ) -> Made<(Arc<Consumer>, Seq)> {
     let created_ms = broker.env().clock.wall_ms();
-    let is_read = config.ack_policy == AckPolicy::None
-        && !config.is_durable()
-        && bound.config.retention == RetentionPolicy::Limits;
+    let lasts = config.lasts(&bound.config);
+    let is_read =
+        config.ack_policy == AckPolicy::None && !lasts && bound.config.retention == RetentionPolicy::Limits;
     let (work, opened) = if is_read {
         (None, Seq(0))
     } else {
@@ -154,9 +154,9 @@ fn enter(
         };
         let name = account.consumers.work_name(&config.name);
         let (work, wait) = broker.open_work(&bound.partition, &name, spec).map_err(|error| broken(&error))?;
-        (Some(work), if config.is_durable() { wait } else { Seq(0) })
+        (Some(work), if lasts { wait } else { Seq(0) })
     };
-    let parts = Parts { config, created_ms, start: start.at, work, firsts: start.firsts.clone() };
+    let parts = Parts { config, created_ms, start: start.at, work, firsts: start.firsts.clone(), lasts };
     let consumer = account.consumers.enter(&bound.stream, parts).ok_or_else(ApiError::stream_not_found)?;
     let kept = account.consumers.keep(&consumer).map_err(|error| broken(&error))?;
     Ok((consumer, opened.max(kept)))
@@ -202,9 +202,7 @@ struct Start {
 
 async fn start(broker: &Broker, bound: &Bound, config: &ConsumerConfig) -> Made<Start> {
     let partition = &bound.partition;
-    if bound.config.max_age > 0 {
-        broker.retain(&bound.stream);
-    }
+    bound.shed(broker);
     let (begin, end) = (partition.bounds().start, partition.staged_end());
     let mut patterns = config.patterns();
     if patterns.is_empty() {

@@ -10,7 +10,7 @@
 //! | pull request | credit |
 //!
 //! [`Consumer`] is what the API, acknowledgements and pull requests see; its [`courier`] is the one task that takes
-//! messages from the [`source`] and sends them. [`book`] has an account's consumers, durable ones as documents.
+//! messages from the [`source`] and sends them. [`book`] has an account's consumers, those that last as documents.
 //!
 //! *Invariant:* only the courier delivers, so sequences ascend; a message goes out after it is durable.
 
@@ -51,6 +51,8 @@ pub(crate) struct Consumer {
     pub work: Option<Work>,
     /// The offset at which it began.
     start: Offset,
+    /// Whether it is there after a restart.
+    lasts: bool,
     /// Told when the courier should look.
     pub signal: Arc<Notify>,
     /// Told when there may be messages.
@@ -133,7 +135,9 @@ impl Consumer {
 
     /// How far it is.
     fn progress(&self) -> WorkProgress {
-        self.work.as_ref().and_then(|work| work.progress().ok()).unwrap_or_default()
+        let progress = self.work.as_ref().and_then(|work| work.progress().ok()).unwrap_or_default();
+        // What was delivered as often as it may is waited for no more.
+        WorkProgress { outstanding: progress.outstanding.saturating_sub(progress.parked), ..progress }
     }
 
     /// It was used just now.

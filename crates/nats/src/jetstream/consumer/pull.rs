@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Consumer, duration_text, groups::Member};
 use crate::{
     core::fanout::{Fanout, Message},
-    jetstream::config::without_nulls,
+    jetstream::{config::without_nulls, json},
 };
 
 /// A request that waits.
@@ -56,7 +56,10 @@ impl Asked {
                     without_nulls(&mut value);
                     serde_json::from_value(value)
                 })
-                .map_err(|error: serde_json::Error| error.to_string()),
+                .map_err(|error: serde_json::Error| match error.is_data() {
+                    true => json::shape_text(&error),
+                    false => json::syntax_text(body, &error, "unexpected end of JSON input"),
+                }),
             _ => {
                 let number = std::str::from_utf8(body).ok().and_then(|text| text.parse().ok());
                 Ok(Asked { batch: number.unwrap_or(1), ..Asked::default() })

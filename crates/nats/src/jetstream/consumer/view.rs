@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{super::time, Consumer, config::AckPolicy};
+use super::{
+    super::{config::shown, time},
+    Consumer,
+    config::AckPolicy,
+};
 
 impl Consumer {
     /// Its state and configuration, in the original's words.
@@ -26,7 +30,7 @@ impl Consumer {
         put("stream_name", self.stream.as_str().into());
         put("name", self.name.as_str().into());
         put("created", time::text(self.created_ms).into());
-        put("config", serde_json::to_value(&*config).unwrap_or_default());
+        put("config", shown(&*config, config.level()));
         put("delivered", pair(sent, end, state.last_sent_ms));
         put("ack_floor", pair(sent.saturating_sub(outstanding), floor, state.last_ack_ms));
         put("num_ack_pending", outstanding.into());

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod spent;
+
 /// What came: subject, where to answer, headers, body.
 #[derive(Debug, PartialEq, Eq)]
 struct Got {
@@ -16,7 +18,7 @@ struct Got {
 impl Asker {
     /// The next message with all that is said about it.
     async fn got(&mut self) -> Got {
-        let line = self.peer.line().await;
+        let line = self.line().await;
         let tokens: Vec<&str> = line.split_whitespace().collect();
         let has_headers = tokens[0] == "HMSG";
         let counts = if has_headers { 2 } else { 1 };
@@ -243,19 +245,35 @@ async fn an_ephemeral_consumer_that_is_not_used_goes() {
 }
 
 #[tokio::test]
-async fn durable_consumers_are_there_after_a_restart_and_others_are_not() {
+async fn consumers_are_there_after_a_restart_but_for_those_in_memory() {
     let mut rig = Rig::new();
     let mut asker = Asker::new(&rig).await;
     asker.stream(3).await;
     asker.consumer(json!({"durable_name": "c", "ack_policy": "explicit"})).await;
-    asker.consumer(json!({"ack_policy": "explicit", "inactive_threshold": 60_000_000_000_i64})).await;
+    let ephemeral = json!({"name": "e", "ack_policy": "explicit", "inactive_threshold": 60_000_000_000_i64});
+    let volatile = json!({"name": "m", "mem_storage": true, "inactive_threshold": 60_000_000_000_i64});
+    let unacknowledged = json!({"name": "n", "ack_policy": "none", "inactive_threshold": 60_000_000_000_i64});
+    for config in [ephemeral, volatile, unacknowledged] {
+        let name = config["name"].as_str().unwrap().to_owned();
+        let body = json!({"stream_name": "S", "config": config});
+        asker.api(&format!("CONSUMER.CREATE.S.{name}"), body).await;
+    }
+    for (name, body) in [("e", "x"), ("n", "x")] {
+        asker.next(name, "1").await;
+        assert_eq!(asker.got().await.body, body);
+    }
     asker.next("c", "2").await;
     let one = asker.got().await;
     asker.got().await;
     asker.ack(&one, "+ACK").await;
     rig.reopen(0);
     let mut asker = Asker::new(&rig).await;
-    assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["consumers"], json!(["c"]));
+    assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["consumers"], json!(["c", "e", "n"]));
+    let info = asker.api("CONSUMER.INFO.S.e", Value::Null).await;
+    assert_eq!((&info["num_ack_pending"], &info["num_pending"]), (&json!(1), &json!(2)), "{info}");
+    assert!(info["config"].get("durable_name").is_none(), "{info}");
+    asker.next("n", "1").await;
+    assert_eq!(asker.got().await.subject, "a.1");
     let info = asker.api("CONSUMER.INFO.S.c", Value::Null).await;
     assert_eq!(info["ack_floor"]["stream_seq"], 1, "{info}");
     assert_eq!((&info["num_ack_pending"], &info["num_pending"]), (&json!(1), &json!(1)));
