@@ -1,8 +1,10 @@
 //! Wiremill and nats-server in turn.
 
+use std::{path::PathBuf, time::Duration};
+
 use clap::Args as ClapArgs;
 
-use super::{Target, consume, fan, request, store};
+use super::{Target, consume, fan, ordered, request, restart, scale, store};
 use crate::{
     Failure,
     compare::{
@@ -13,16 +15,28 @@ use crate::{
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct Args {
-    /// Interleaved rounds; medians are over these.
-    #[arg(long, default_value_t = 5)]
+    /// Interleaved rounds; medians are over these. Requests take three times as many, what is stored at scale one.
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds of each run.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 1)]
     seconds: u64,
+    /// Seconds at most that a stream is filled for, or consumers are made.
+    #[arg(long, default_value_t = 15)]
+    fill_seconds: u64,
+    /// Subjects, and messages of the stream most of which is deleted.
+    #[arg(long, default_value_t = 1_000_000)]
+    subjects: u64,
+    /// Consumers of one stream.
+    #[arg(long, default_value_t = 100_000)]
+    consumers: u64,
+    /// GiB that are stored before the restart.
+    #[arg(long, default_value_t = 10)]
+    stored_gib: u64,
     /// Leave the original out.
     #[arg(long)]
     alone: bool,
-    /// Parts to run: fan, request, store; all without.
+    /// Parts to run: fan, request, store, scale, restart; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -51,6 +65,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if wanted("store") {
         stores(args)?;
     }
+    if wanted("scale") {
+        scales(args)?;
+    }
+    if wanted("restart") {
+        restarts(args)?;
+    }
     Ok(())
 }
 
@@ -77,7 +97,7 @@ fn fan(args: &Args, publishers: usize, subscribers: usize, message_len: usize) -
 fn requests(args: &Args) -> Result<(), Failure> {
     println!("## request and reply, 16 B, one at a time");
     let mut medians = Medians::new(&["requests/s", "p50 us", "p99 us", "p99.9 us", "CPU s per million"]);
-    for _ in 0..args.rounds {
+    for _ in 0..3 * args.rounds {
         for start in servers(args, false) {
             let running = start()?;
             let report = request::run(&target(&running), 16, args.seconds)?;
@@ -93,7 +113,9 @@ fn requests(args: &Args) -> Result<(), Failure> {
 
 fn stores(args: &Args) -> Result<(), Failure> {
     for (window, name) in [(1, "one at a time"), (WINDOW, "500 in flight")] {
-        println!("## JetStream, 1 KiB, {name}; then fetched by 500 and acknowledged");
+        println!(
+            "## JetStream, 1 KiB, {name}; then fetched by 500 and acknowledged, and read by an ordered consumer"
+        );
         let mut medians = Medians::new(&[
             "stored/s",
             "p50 us",
@@ -103,6 +125,8 @@ fn stores(args: &Args) -> Result<(), Failure> {
             "peak MiB",
             "consumed/s",
             "consume CPU s per million",
+            "ordered/s",
+            "ordered CPU s per million",
         ]);
         for _ in 0..args.rounds {
             for start in servers(args, true) {
@@ -110,6 +134,7 @@ fn stores(args: &Args) -> Result<(), Failure> {
                 let target = target(&running);
                 let stored = store::run(&target, 1024, window, args.seconds)?;
                 let consumed = consume::run(&target, FETCH, stored.stored, args.seconds)?;
+                let ordered = ordered::run(&target, stored.stored, args.seconds)?;
                 let [p50, p99, p999] = stored.latencies_us.map(f64::from);
                 let figures = [
                     stored.stored_per_s,
@@ -120,6 +145,8 @@ fn stores(args: &Args) -> Result<(), Failure> {
                     stored.peak_mib,
                     consumed.consumed_per_s,
                     consumed.cpu_s_per_million,
+                    ordered.consumed_per_s,
+                    ordered.cpu_s_per_million,
                 ];
                 println!("{:>22} {figures:.1?}", running.name);
                 medians.add(running.name, &figures);
@@ -127,6 +154,80 @@ fn stores(args: &Args) -> Result<(), Failure> {
         }
         println!("{}", medians.table());
     }
+    Ok(())
+}
+
+/// One of the parts at scale: how much, for how long at the most.
+type Scale = fn(&Target, u64, Duration) -> Result<scale::Report, Failure>;
+
+fn scales(args: &Args) -> Result<(), Failure> {
+    let limit = Duration::from_secs(args.fill_seconds);
+    let parts: [(&str, &str, u64, Scale); 3] = [
+        (
+            "subjects with a message each, the last one of a subject asked for",
+            "stored",
+            args.subjects,
+            scale::subjects,
+        ),
+        (
+            "messages, nine tenths deleted, the next one of a subject asked for",
+            "stored",
+            args.subjects,
+            scale::deleted,
+        ),
+        ("consumers of a stream, one of them asked for", "made", args.consumers, scale::consumers),
+    ];
+    for (name, what, count, part) in parts {
+        println!("## {count} {name}; {what} before and after it is all there");
+        let mut medians = Medians::new(&[
+            "count",
+            "per s",
+            "p50 us before",
+            "p99 us before",
+            "p50 us after",
+            "p99 us after",
+            "resident MiB",
+        ]);
+        for start in servers(args, false) {
+            let running = start()?;
+            let report = part(&target(&running), count, limit)?;
+            let [p50_before, p99_before] = report.before_us.map(f64::from);
+            let [p50_after, p99_after] = report.after_us.map(f64::from);
+            let figures = [
+                report.count as f64,
+                report.per_s,
+                p50_before,
+                p99_before,
+                p50_after,
+                p99_after,
+                report.rss_mib,
+            ];
+            println!("{:>22} {figures:.1?}", running.name);
+            medians.add(running.name, &figures);
+        }
+        println!("{}", medians.table());
+    }
+    Ok(())
+}
+
+/// Starts a server on a directory.
+type StartOn<'a> = &'a dyn Fn(PathBuf) -> Result<Running, Failure>;
+
+fn restarts(args: &Args) -> Result<(), Failure> {
+    println!("## {} GiB in messages of 256 KiB, killed and started again", args.stored_gib);
+    let mut medians = Medians::new(&["GiB stored", "s until it accepts", "s until it answers"]);
+    let wiremill = |dir: PathBuf| broker::wiremill_on("nats", dir, 19_422);
+    let original = |dir: PathBuf| broker::nats_server(dir, 19_522, false);
+    let starts: [(&str, StartOn<'_>); 2] = [("wiremill", &wiremill), ("nats-server", &original)];
+    for (name, start) in starts.into_iter().take(if args.alone { 1 } else { 2 }) {
+        let running = start(broker::scratch(name)?)?;
+        let (name, limit) = (running.name, Duration::from_secs(2 * args.fill_seconds));
+        let report = restart::run(running, start, args.stored_gib, limit)?;
+        let figures = [report.stored_gib, report.accepts_s, report.answers_s];
+        println!("{name:>22} {figures:.2?}");
+        medians.add(name, &figures);
+    }
+    println!("{}", medians.table());
     Ok(())
 }
 

@@ -4,7 +4,10 @@ pub(crate) mod compare;
 mod consume;
 mod fan;
 mod lines;
+mod ordered;
 mod request;
+mod restart;
+mod scale;
 mod store;
 
 use std::{
