@@ -85,9 +85,10 @@ const LISTENERS: [&str; 10] = [
     "admin",
 ];
 
-/// Wiremill, as released, on `dir`, with one listener.
+/// Wiremill, as released or as `WIREMILL_BIN` says, on `dir`, with one listener.
 pub(crate) fn wiremill_on(listener: &str, dir: PathBuf, port: u16) -> Result<Running, Failure> {
-    let mut command = Command::new(root().join("target/release/wiremill"));
+    let binary = std::env::var_os("WIREMILL_BIN").map(PathBuf::from);
+    let mut command = Command::new(binary.unwrap_or_else(|| root().join("target/release/wiremill")));
     command.arg("--data-dir").arg(&dir).arg("--listen").arg(format!("{listener}=127.0.0.1:{port}"));
     for other in LISTENERS.into_iter().filter(|other| *other != listener) {
         command.arg("--listen").arg(format!("{other}=off"));

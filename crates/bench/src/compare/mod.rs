@@ -31,16 +31,19 @@ pub(crate) struct Args {
     /// Measure Kafka with a sync for each batch too.
     #[arg(long)]
     synced: bool,
+    /// Seconds of each run with deadlines; the maximum is measured for half as long.
+    #[arg(long, default_value_t = 60)]
+    deadline_seconds: u64,
+    /// Seconds of load that nobody measures before each run: a JVM needs to see it before it is fast.
+    #[arg(long, default_value_t = 10)]
+    warm_up_seconds: u64,
+    /// Records that the original's tools send.
+    #[arg(long, default_value_t = 1_000_000)]
+    tool_records: u64,
     /// Parts to run: throughput, latency, deadlines, tools; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
-
-/// Records that the original's tools send.
-const TOOL_RECORDS: u64 = 1_000_000;
-
-/// A JVM needs to see its load before it is fast: the first seconds are nobody's figure.
-const WARM_UP_S: u64 = 10;
 
 struct Shape {
     name: &'static str,
@@ -128,7 +131,7 @@ fn latency(args: &Args, rate: u64) -> Result<(), Failure> {
                 seconds: args.seconds,
                 deadline_ms: 20,
             };
-            warm_up(&load.target)?;
+            warm_up(args, &load.target)?;
             let report = latency::run(&load)?;
             println!("{:>14} {report}", running.name);
             let [p50, p99, p999, ..] = report.latencies_us.map(f64::from);
@@ -148,18 +151,18 @@ fn deadlines(args: &Args) -> Result<(), Failure> {
             target: target(&running, 16),
             record_len: 1024,
             rate: 2_000,
-            seconds: 60,
-            // Long enough that what is written has begun to be moved to segments.
-            maximum_seconds: 30,
+            seconds: args.deadline_seconds,
+            // By default long enough that what is written has begun to be moved to segments.
+            maximum_seconds: args.deadline_seconds.div_ceil(2),
             deadline_ms: 20,
         };
-        warm_up(&load.target)?;
+        warm_up(args, &load.target)?;
         deadlines::run(&load)?;
     }
     Ok(())
 }
 
-fn warm_up(target: &Target) -> Result<(), Failure> {
+fn warm_up(args: &Args, target: &Target) -> Result<(), Failure> {
     let rate = 1_000;
     let target = target.clone();
     let load = latency::Args {
@@ -167,7 +170,7 @@ fn warm_up(target: &Target) -> Result<(), Failure> {
         record_len: 1024,
         batch_records: 1,
         rate,
-        seconds: WARM_UP_S,
+        seconds: args.warm_up_seconds,
         deadline_ms: 20,
     };
     latency::run(&load).map(drop)
@@ -187,8 +190,8 @@ fn own_tools(args: &Args) -> Result<(), Failure> {
     for _ in 0..args.rounds {
         for running in brokers(args)? {
             let running = running?;
-            warm_up(&target(&running, 16))?;
-            let (produced, consumed) = tools::produce_and_consume(&running, TOOL_RECORDS)?;
+            warm_up(args, &target(&running, 16))?;
+            let (produced, consumed) = tools::produce_and_consume(&running, args.tool_records)?;
             let [p50, p99, p999] = produced.latencies_ms.unwrap_or_default().map(|ms| ms as f64);
             let figures = [
                 produced.records_per_s,
@@ -238,7 +241,7 @@ fn round(args: &Args, shape: &Shape, running: &Running) -> Result<(produce::Repo
         seconds: args.seconds,
         compression: produce::Packing::None,
     };
-    produce::run(&produce::Args { seconds: WARM_UP_S / 2, ..load.clone() })?;
+    produce::run(&produce::Args { seconds: args.warm_up_seconds.div_ceil(2), ..load.clone() })?;
     let produced = produce::run(&load)?;
     thread::sleep(Duration::from_millis(500));
     let fetched = fetch::run(&fetch::Args { target, records: 3_000_000, max_len: 8 << 20 })?;
