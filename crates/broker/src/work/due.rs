@@ -237,11 +237,15 @@ impl Broker {
         });
         let unseen = is_unseen.then(|| now_ms.saturating_add(UNSEEN_MS));
         let excess = partition.log().with(|core, state| excess(core, state.kept(), &settings));
-        let floor = work.with(|_, work| work.cursor.floor())?;
+        // What somebody has may be much, and is judged when it comes back: the head begins behind it.
+        let head = work.with(|core, work| {
+            let waits = work.cursor.unleased_below(core.durable_end(), 1);
+            first_of(&waits).unwrap_or(work.cursor.floor())
+        })?;
         let oldest =
             work.with(|core, work| work.cursor.unleased_below(core.durable_end(), excess.min(MOVED_MAX)))?;
         work.move_blocking(&oldest, Why::Excess)?;
-        let (any_expired, more) = work.expire_head(floor, settings.ttl_ms, now_ms)?;
+        let (any_expired, more) = work.expire_head(head, settings.ttl_ms, now_ms)?;
         // What somebody has cannot be taken: it comes back, or is settled.
         let still_over = !oldest.is_empty()
             && partition.log().with(|core, state| self::excess(core, state.kept(), &settings)) > 0;
@@ -269,13 +273,13 @@ fn excess(core: &LogCore, kept: u64, settings: &crate::StreamSettings) -> u64 {
 }
 
 impl Work {
-    /// Takes away what has expired of the first records from `floor` on that nobody has. Whether there were any, and when
+    /// Takes away what has expired of the first records from `head` on that nobody has. Whether there were any, and when
     /// the next of them expires.
-    fn expire_head(&self, floor: Offset, ttl_ms: Option<u64>, now_ms: i64) -> Result<(bool, Option<i64>)> {
+    fn expire_head(&self, head: Offset, ttl_ms: Option<u64>, now_ms: i64) -> Result<(bool, Option<i64>)> {
         let faults = self.broker.options().faults;
         let judged_ms = if faults.has(Fault::ExpiredEarly) { now_ms + 1_000 } else { now_ms };
         let (mut any, mut more) = (false, None);
-        let (mut from, mut left) = (floor, HEAD_READ_LEN);
+        let (mut from, mut left) = (head, HEAD_READ_LEN);
         // A read ends where a file does, and what it has may all be gone.
         while left > 0 {
             let window = self.read_blocking(from, left)?;

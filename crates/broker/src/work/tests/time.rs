@@ -119,6 +119,29 @@ fn a_record_that_expired_in_somebodys_hands_is_gone_once_it_is_back() {
 }
 
 #[test]
+fn what_waits_expires_however_much_before_it_is_in_somebodys_hands() {
+    let rig = Rig::new();
+    let (partition, dead) = fleeting(&rig);
+    let large = "x".repeat(100_000);
+    for _ in 0..6 {
+        rig.append(&partition, &[large.as_str()]);
+    }
+    let cursor = work(&rig, &partition);
+    let held = LeaseAsk { lease_ms: Some(60_000), ..ask(1, 6, LeaseKind::Recorded) };
+    let mut leased = 0;
+    while leased < 6 {
+        leased += lease(&rig, &cursor, held).len();
+    }
+    rig.append(&partition, &["waits"]);
+    rig.advance(2_000);
+    until(|| {
+        rig.broker.clock_was_set();
+        dead.stats().records == 1
+    });
+    assert_eq!(partition.stats().records, 6);
+}
+
+#[test]
 fn a_released_record_whose_time_is_over_is_gone() {
     let rig = Rig::new();
     let (partition, _) = fleeting(&rig);
