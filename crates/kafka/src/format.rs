@@ -207,8 +207,7 @@ fn wire_batch(formats: &Formats, each: &ChunkBatch) -> Result<Option<Bytes>> {
     let batch = &each.batch;
     let is_there = |index: u32| each.dropped.as_ref().is_none_or(|mask| !mask.contains(index));
     // A key beside the bytes was given by a route: the record has it.
-    let is_keyed =
-        (0..batch.count).any(|index| batch.attributes.of(index).is_some_and(|row| row.record_key.is_some()));
+    let is_keyed = batch.attributes.rows().iter().any(|row| row.record_key.is_some());
     if batch.format == FORMAT && !is_keyed {
         return match &each.dropped {
             None => Ok(Some(placed(batch))),
