@@ -6,7 +6,7 @@ use std::{
 };
 
 use env::{Env, LockedDir, Open};
-use model::{Error, Result};
+use model::{Error, ErrorKind, Result};
 
 use crate::fsio::sync_above;
 
@@ -19,12 +19,15 @@ const MAX_LEN: u64 = 4096;
 /// A data directory held for this process.
 pub(crate) struct Held {
     _lock: Box<dyn LockedDir>,
-    /// Random, from when the directory was made.
+    /// Random, from when the directory was made or its format file mended.
     pub incarnation: u128,
+    /// Its format file was missing or did not read, and was written anew.
+    pub mended: bool,
 }
 
-/// Takes `dir` for this process and checks its format; makes it when it is not there.
-pub(crate) fn take(env: &Env, dir: &Path) -> Result<Held> {
+/// Takes `dir` for this process and checks its format; makes it when it is not there. With `mends` a format file that is
+/// damaged, or missing beside data, is written anew: a repair, by whoever knows that no newer program wrote the data.
+pub(crate) fn take(env: &Env, dir: &Path, mends: bool) -> Result<Held> {
     let made = env.files.create_dir(dir).map_err(|e| failed("cannot make the data directory", dir, &e))?;
     let holder = format!("process {}", std::process::id());
     let lock = env.files.lock_dir(dir, &holder).map_err(|e| match e.kind() {
@@ -34,20 +37,40 @@ pub(crate) fn take(env: &Env, dir: &Path) -> Result<Held> {
         _ => failed("cannot lock the data directory", dir, &e),
     })?;
     let path = dir.join(FILE);
-    let incarnation = match env.files.open(&path, Open::Read) {
-        Ok(file) => {
-            let len = file.len().map_err(|e| failed("cannot read", &path, &e))?.min(MAX_LEN);
-            let mut text = vec![0; usize::try_from(len).unwrap_or(0)];
-            file.read_exact_at(&mut text, 0).map_err(|e| failed("cannot read", &path, &e))?;
-            let incarnation = parse(&String::from_utf8_lossy(&text), dir)?;
+    let (incarnation, mended) = match read(env, &path, dir) {
+        Ok(Some(incarnation)) => {
             // The process that made the directory may have died before its last sync; what is above, it had synced.
             env.files.sync_dir(dir).map_err(|e| failed("cannot sync", dir, &e))?;
-            incarnation
+            (incarnation, false)
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => create(env, dir, &path, made)?,
-        Err(e) => return Err(failed("cannot open", &path, &e)),
+        Ok(None) if has_data(env, dir) && !mends => {
+            return Err(Error::corrupt(format!("{} has data but no format file", dir.display())));
+        }
+        Ok(None) => (create(env, dir, &path, made)?, has_data(env, dir)),
+        Err(e) if e.kind() == ErrorKind::Corrupt && mends => (create(env, dir, &path, made)?, true),
+        Err(e) => return Err(e),
     };
-    Ok(Held { _lock: lock, incarnation })
+    Ok(Held { _lock: lock, incarnation, mended })
+}
+
+/// What the format file says; `None` when there is none.
+fn read(env: &Env, path: &Path, dir: &Path) -> Result<Option<u128>> {
+    let file = match env.files.open(path, Open::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed("cannot open", path, &e)),
+    };
+    let len = file.len().map_err(|e| failed("cannot read", path, &e))?.min(MAX_LEN);
+    let mut text = vec![0; usize::try_from(len).unwrap_or(0)];
+    file.read_exact_at(&mut text, 0).map_err(|e| failed("cannot read", path, &e))?;
+    parse(&String::from_utf8_lossy(&text), dir).map(Some)
+}
+
+/// Whether there is what a store writes: without its format file it is somebody else's, or ours and damaged. Neither is
+/// to be written over unasked.
+fn has_data(env: &Env, dir: &Path) -> bool {
+    let has = |name| env.files.list(&dir.join(name)).is_ok_and(|entries| !entries.is_empty());
+    ["wal", "blobs"].into_iter().any(has)
 }
 
 fn parse(text: &str, dir: &Path) -> Result<u128> {
@@ -68,12 +91,6 @@ fn parse(text: &str, dir: &Path) -> Result<u128> {
 /// Writes the format file of a new directory, durably before anything else is in it. Once it is there, so are the folders,
 /// and the names of all that is above. `made`: how many folders this process made for it.
 fn create(env: &Env, dir: &Path, path: &Path, made: usize) -> Result<u128> {
-    // Data without its format file is somebody else's, or ours and damaged: neither is to be written over.
-    for name in ["wal", "blobs"] {
-        if env.files.list(&dir.join(name)).is_ok_and(|entries| !entries.is_empty()) {
-            return Err(Error::corrupt(format!("{} has data but no format file", dir.display())));
-        }
-    }
     let incarnation = env.random.u128();
     let text = format!("wiremill data {FORMAT}\nincarnation {incarnation:032x}\n");
     let unfinished = PathBuf::from(format!("{}.new", path.display()));
@@ -151,5 +168,37 @@ mod tests {
         let (_, dirs) = syncs_of_opening(&dir);
         let above: Vec<&Path> = dir.ancestors().skip(1).collect();
         assert_eq!(dirs[..above.len()], above);
+    }
+
+    #[test]
+    fn a_format_file_that_is_damaged_or_gone_is_written_anew_only_by_a_repair_and_a_newer_one_never() {
+        let scratch = Scratch::new("mended");
+        let dir = scratch.0.join("data");
+        let open = |mends: bool| {
+            let (files, _) = faulty_files();
+            let env = Arc::new(Hands::default()).env(files, 1);
+            let tune = |wal: &mut crate::WalOptions| wal.tolerate_damage = mends;
+            let catalog = Arc::new(Commands::default());
+            let opened = Store::<Notes>::open(env, &dir, StoreOptions::default(), tune, catalog);
+            opened.map(|(_, recovery)| recovery.mended_format)
+        };
+        let write = |text: Option<&str>| {
+            let (files, path) = (env::real().files, dir.join(FILE));
+            files.remove(&path).unwrap();
+            if let Some(text) = text {
+                let file = files.open(&path, Open::Create).unwrap();
+                file.write_all_at(&[io::IoSlice::new(text.as_bytes())], 0).unwrap();
+            }
+        };
+        assert!(!open(true).unwrap(), "a new directory has nothing to mend");
+        for damage in [Some("wiremill d\0ta 1\nincarnation 00\n"), Some("wiremill data 1\n"), Some(""), None]
+        {
+            write(damage);
+            assert_eq!(open(false).err().map(|e| e.kind()), Some(ErrorKind::Corrupt), "{damage:?}");
+            assert!(open(true).unwrap(), "{damage:?}");
+            assert!(!open(false).unwrap(), "it is sound from then on");
+        }
+        write(Some("wiremill data 2\nincarnation 00\n"));
+        assert_eq!(open(true).err().map(|e| e.kind()), Some(ErrorKind::Invalid));
     }
 }

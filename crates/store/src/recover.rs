@@ -37,6 +37,8 @@ pub struct Recovery {
     pub torn: Option<(Place, u64)>,
     /// What was durable once and is missing: only after a repair.
     pub lost: Vec<Lost>,
+    /// The directory's format file was missing or did not read, and was written anew: only after a repair.
+    pub mended_format: bool,
     /// Checkpoints that did not read.
     pub damaged_checkpoints: Vec<u64>,
     /// Stored ranges that are set aside because they cannot be read back.
@@ -58,6 +60,7 @@ pub(crate) fn open<A: Attached>(
         replayed_units: sink.units,
         torn: replayed.torn,
         lost: replayed.lost.clone(),
+        mended_format: dir.as_ref().is_some_and(|dir| dir.mended),
         damaged_checkpoints: damaged,
         ..Recovery::default()
     };

@@ -108,10 +108,10 @@ impl<A: Attached> Store<A> {
         wal: impl FnOnce(&mut WalOptions),
         catalog: Arc<dyn Catalog>,
     ) -> Result<(Store<A>, Recovery)> {
-        let held = dir::take(&env, dir)?;
         let mut wal_options = WalOptions::new(dir.join("wal"));
         wal_options.faults = options.faults;
         wal(&mut wal_options);
+        let held = dir::take(&env, dir, wal_options.tolerate_damage)?;
         let parts = Parts {
             wal: Arc::new(FileWalProvider::new(env.clone(), wal_options)),
             blobs: Arc::new(FileBlobs::open(env.clone(), dir.join("blobs"))?),

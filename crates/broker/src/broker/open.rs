@@ -171,6 +171,9 @@ fn report_recovery(report: &mut RecoveryReport, recovery: &store::Recovery) {
     report.replayed_units = recovery.replayed_units;
     report.torn = recovery.torn.as_ref().map(|(place, len)| torn(*place, *len));
     report.damaged.extend(recovery.lost.iter().map(lost));
+    if recovery.mended_format {
+        report.damaged.push("the format file did not read; it was written anew".to_owned());
+    }
     let checkpoints = recovery.damaged_checkpoints.iter();
     report
         .damaged

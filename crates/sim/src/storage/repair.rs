@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
-use model::{ErrorKind, FormatTag, LogId, Offset, Seq};
+use model::{FormatTag, LogId, Offset, Seq};
 use store::{Durability, Log, NewBatch, ReadLimits, Recovery, Store, Upto, wal::Class};
 
 use super::{
@@ -34,9 +34,6 @@ impl Run {
         );
         let (store, recovery) = match opened {
             Ok(opened) => opened,
-            Err(error) if self.is_format_wrong && error.kind() == ErrorKind::Corrupt => {
-                return self.note("repair refused: the format is not known");
-            }
             Err(error) => return self.broken(format!("a repair does not open: {error}")),
         };
         self.note("repaired on a copy");
@@ -60,6 +57,9 @@ impl Run {
 
     /// One wrong bit is in one frame, and that frame's units are what is named, unless it is in the file's own header.
     fn check_named(&mut self, recovery: &Recovery) {
+        if self.is_format_wrong && recovery.mended_format {
+            return self.note("repair: the format file was written anew");
+        }
         let is_silent = recovery.lost.is_empty() && recovery.damaged.is_empty();
         if is_silent && recovery.damaged_checkpoints.is_empty() {
             return self.broken("a repair names nothing as damaged".into());

@@ -320,3 +320,27 @@ fn damage_of_what_was_acknowledged_keeps_a_server_from_starting_until_it_is_give
     let server = Server::start_in(folder, &[]);
     assert_eq!(bodies(&server, "kept"), ["the first record", "the third record"], "{}", server.log());
 }
+
+#[test]
+fn a_damaged_format_file_keeps_a_server_from_starting_until_it_is_given_up() {
+    let mut server = Server::start(&[]);
+    ask(&server, &["stream", "create", "kept"]).unwrap();
+    ask(&server, &["stream", "publish", "kept", "a record"]).unwrap();
+    server.signal("KILL");
+    server.wait();
+    std::fs::remove_file(server.folder.path("ready.json")).unwrap();
+    let folder = folder_of(&mut server);
+    let data = folder.path("data");
+    std::fs::write(data.join("FORMAT"), [0xFF; 60]).unwrap();
+
+    let refused = serve(&data, &folder.path("ready.json")).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("does not say its format"), "{}", text(&refused.stderr));
+    let (sound, said) = repair(&data, &["--accept-loss"]);
+    assert!(!sound && said.contains("the format file did not read"), "{said}");
+    let (sound, said) = repair(&data, &[]);
+    assert!(sound, "{said}");
+
+    let server = Server::start_in(folder, &[]);
+    assert_eq!(bodies(&server, "kept"), ["a record"], "{}", server.log());
+}
