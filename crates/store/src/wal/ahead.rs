@@ -8,7 +8,10 @@
 use std::{
     io::{self, IoSlice},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use env::{File, Open};
@@ -26,12 +29,12 @@ const HASTE_LEN_PER_S: u64 = 16 << 20;
 /// log's own.
 const FILL_LEN: u64 = 2 << 20;
 /// Zeros to write from, aligned for writes past the machine's cache: nobody reads them.
-static ZEROS: Zeros = Zeros([0; 1 << 20]);
+static PAGE_OF_ZEROS: Aligned = Aligned([0; 1 << 20]);
 
 #[repr(align(4096))]
-struct Zeros([u8; 1 << 20]);
+struct Aligned([u8; 1 << 20]);
 
-const _: () = assert!(align_of::<Zeros>() == env::DIRECT_ALIGN_LEN);
+const _: () = assert!(align_of::<Aligned>() == env::DIRECT_ALIGN_LEN);
 
 /// How long a file of `len` bytes lasts where nobody is in haste, nanoseconds.
 pub(super) fn patience_ns(len: u64) -> u64 {
@@ -69,11 +72,14 @@ impl FileTable {
     /// Takes the next file into use, preparing it first when that was not done ahead. `len` is the least that it must
     /// hold. On an error nothing has changed: it can be tried again.
     pub(super) fn take_next(&self, len: u64) -> Result<Prepared> {
+        // What is under way is no longer zero-filled: everybody who publishes waits for it.
+        self.hurry.store(true, Ordering::SeqCst);
         let mut next = self.next.lock();
+        self.hurry.store(false, Ordering::SeqCst);
         let prepared = match next.ready.take() {
             Some(ready) => ready,
-            // The writer waits for it, so there is nothing to hold up.
-            None => self.prepare(next.number, len, true, u64::MAX)?,
+            // The first one is short, and nobody waits yet.
+            None => self.prepare(next.number, len, next.taken.is_none(), u64::MAX)?,
         };
         let prepared = match self.grow(&prepared, len) {
             Ok(None) => prepared,
@@ -111,9 +117,10 @@ impl FileTable {
             return;
         }
         let Some(ready) = next.ready.as_mut().filter(|ready| !ready.zeroed) else { return };
-        let filled = fill(&*ready.handle, PAGE_LEN, ready.file.allocated_len(), FILL_LEN);
-        match filled.and_then(|()| ready.handle.sync()) {
-            Ok(()) => ready.zeroed = true,
+        let zeros = Zeros { part_len: FILL_LEN, hurry: &self.hurry };
+        let filled = zeros.fill(&*ready.handle, PAGE_LEN, ready.file.allocated_len());
+        match filled.and_then(|filled| ready.handle.sync().map(|()| filled)) {
+            Ok(filled) => ready.zeroed = filled,
             Err(e) => tracing::warn!(error = %e, "the next write-ahead log file cannot be zero-filled"),
         }
     }
@@ -143,7 +150,8 @@ impl FileTable {
         }
         let attempt = || -> io::Result<Prepared> {
             let handle = files.open(&spare, if recycled { Open::Write } else { Open::Create })?;
-            let zeroed = lengthen(&*handle, len.next_multiple_of(PAGE_LEN), recycled || zeroed, part_len)?;
+            let zeros = Zeros { part_len, hurry: &self.hurry };
+            let zeroed = zeros.lengthen(&*handle, len.next_multiple_of(PAGE_LEN), recycled || zeroed)?;
             let salt = self.env.random.u64();
             let mut page = vec![0; PAGE_LEN as usize];
             let allocated_len = handle.len()?;
@@ -183,7 +191,9 @@ impl FileTable {
             return Ok(None);
         }
         let handle = prepared.handle.clone();
-        let grown = lengthen(&*handle, len.next_multiple_of(PAGE_LEN), prepared.zeroed, u64::MAX)
+        let zeros = Zeros { part_len: u64::MAX, hurry: &self.hurry };
+        let grown = zeros
+            .lengthen(&*handle, len.next_multiple_of(PAGE_LEN), prepared.zeroed)
             .and_then(|zeroed| handle.sync().map(|()| zeroed))
             .and_then(|zeroed| Ok((zeroed, handle.len()?)));
         let (zeroed, allocated_len) = grown.map_err(|e| io_error(prepared.file.path(), e))?;
@@ -194,35 +204,75 @@ impl FileTable {
     }
 }
 
-/// Makes `file` `len` bytes long where it is shorter, zero-filled or, if the disk can promise room, without; says
-/// whether every block was written. To be synced.
-fn lengthen(file: &dyn File, len: u64, zeroed: bool, part_len: u64) -> io::Result<bool> {
-    let have = file.len()?;
-    if have >= len {
-        return Ok(zeroed);
-    }
-    let promised = file.reserve(len)?;
-    if promised && !zeroed {
-        return Ok(false);
-    }
-    fill(file, have, len, part_len)?;
-    Ok(zeroed || have == 0)
+/// How zeros are written.
+struct Zeros<'a> {
+    /// They are synced after as many bytes.
+    part_len: u64,
+    /// Raised while somebody waits for the file: it is taken as it is then.
+    hurry: &'a AtomicBool,
 }
 
-/// Writes zeros to `[from, to)`, synced every `part_len` bytes but for the last part.
-fn fill(file: &dyn File, from: u64, to: u64, part_len: u64) -> io::Result<()> {
-    let mut at = from;
-    while at < to {
-        let end = to.min(at.saturating_add(part_len));
-        while at < end {
-            let zeros = &ZEROS.0;
-            let len = zeros.len().min(usize::try_from(end - at).unwrap_or(zeros.len()));
-            file.write_past_cache(&zeros[..len], at)?;
-            at += len as u64;
+impl Zeros<'_> {
+    /// Makes `file` `len` bytes long where it is shorter, zero-filled or, if the disk can promise room, without; says
+    /// whether every block was written. To be synced.
+    fn lengthen(&self, file: &dyn File, len: u64, zeroed: bool) -> io::Result<bool> {
+        let have = file.len()?;
+        if have >= len {
+            return Ok(zeroed);
         }
-        if end < to {
-            file.sync()?;
+        let promised = file.reserve(len)?;
+        if promised && !zeroed {
+            return Ok(false);
         }
+        if promised {
+            return self.fill(file, have, len);
+        }
+        // Without a promise every block has to be written, however long it takes.
+        let patient = Zeros { hurry: &AtomicBool::new(false), ..*self };
+        patient.fill(file, have, len).map(|_| zeroed || have == 0)
     }
-    Ok(())
+
+    /// Writes zeros to `[from, to)`, synced after every part but the last. False when it was left for somebody's hurry.
+    fn fill(&self, file: &dyn File, from: u64, to: u64) -> io::Result<bool> {
+        let mut at = from;
+        while at < to {
+            let end = to.min(at.saturating_add(self.part_len));
+            while at < end {
+                let zeros = &PAGE_OF_ZEROS.0;
+                let len = zeros.len().min(usize::try_from(end - at).unwrap_or(zeros.len()));
+                file.write_past_cache(&zeros[..len], at)?;
+                at += len as u64;
+            }
+            if end < to {
+                if self.hurry.load(Ordering::SeqCst) {
+                    return Ok(false);
+                }
+                file.sync()?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use env::Open;
+
+    use super::*;
+    use crate::testing::Scratch;
+
+    #[test]
+    fn a_file_that_somebody_waits_for_is_taken_before_it_is_zero_filled() {
+        let scratch = Scratch::new("zeros");
+        let made = |name: &str, hurry: bool| {
+            let file = env::real().files.open(&scratch.0.join(Path::new(name)), Open::Create).unwrap();
+            let zeros = Zeros { part_len: 1 << 20, hurry: &AtomicBool::new(hurry) };
+            let zeroed = zeros.lengthen(&*file, 4 << 20, true).unwrap();
+            (zeroed, file.len().unwrap())
+        };
+        assert_eq!(made("patient", false), (true, 4 << 20));
+        assert_eq!(made("hurried", true), (false, 4 << 20), "its room is there all the same");
+    }
 }

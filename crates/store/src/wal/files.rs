@@ -170,6 +170,8 @@ pub(super) struct FileTable {
     state: Mutex<State>,
     /// The file that comes next. Held while one is prepared, so that the writer waits for a preparation under way.
     pub(super) next: Mutex<Next>,
+    /// The writer waits for it.
+    pub(super) hurry: AtomicBool,
 }
 
 #[derive(Default)]
@@ -216,7 +218,15 @@ impl FileTable {
         let files = inherited.files.into_iter().map(|file| (file.number, Arc::new(file))).collect();
         let state = State { files, recycle, ..State::default() };
         let next = Next::after(inherited.last_number);
-        Ok(FileTable { env, dir, file_len, faults, state: Mutex::new(state), next: Mutex::new(next) })
+        Ok(FileTable {
+            env,
+            dir,
+            file_len,
+            faults,
+            state: Mutex::new(state),
+            next: Mutex::new(next),
+            hurry: AtomicBool::new(false),
+        })
     }
 
     /// A file that goes into use.
