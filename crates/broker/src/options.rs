@@ -38,7 +38,7 @@ const TAIL_SHARE: usize = 25;
 const VOLATILE_SHARE: usize = 20;
 /// Where nothing goes to the disk, queue and tail are little used, and everything stored is in memory.
 const EPHEMERAL_VOLATILE_SHARE: usize = 60;
-const READ_AHEAD_SHARE: usize = 5;
+const READ_AHEAD_SHARE: usize = 4;
 const DECODED_SHARE: usize = 5;
 const INDEX_SHARE: usize = 2;
 const DEDUP_SHARE: usize = 15;
@@ -58,7 +58,7 @@ impl BrokerOptions {
         self.share(QUEUE_SHARE)
     }
 
-    /// Bytes of the newest commits that are kept for readers.
+    /// Bytes of the newest commits that are kept for readers, at the most: an eighth while there are none.
     pub(crate) fn tail_len_max(&self) -> usize {
         self.share(TAIL_SHARE)
     }

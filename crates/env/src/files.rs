@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-/// What [`File::write_past_cache`] aligns by, bytes: a page of the machine, and a multiple of any disk's block.
+/// What [`File::write_past_cache`] and [`File::read_past_cache`] align by, bytes: a page of the machine, and a multiple of any disk's block.
 pub const DIRECT_ALIGN_LEN: usize = 4096;
 
 /// How a file is opened.
@@ -67,6 +67,17 @@ pub trait File: Send + Sync + 'static {
     /// what is not is written as ever.
     fn write_past_cache(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.write_all_at(&[IoSlice::new(bytes)], at)
+    }
+    /// Reads into `buf` from `at` on as far as the file goes and says how far: short of `buf`'s length only at the file's
+    /// end. Past the machine's cache where its file system can: for long reads of what is read once. Address, position
+    /// and length have to be multiples of [`DIRECT_ALIGN_LEN`] for that; what is not is read as ever.
+    fn read_past_cache(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.len()?.saturating_sub(at)).unwrap_or(usize::MAX);
+        let len = buf.len().min(left);
+        match buf.get_mut(..len) {
+            Some(within) => self.read_exact_at(within, at).map(|()| len),
+            None => Ok(0),
+        }
     }
     /// Makes everything written so far durable, with the length. A failure means that nothing is known of any write
     /// since the last success; it is never to be retried.

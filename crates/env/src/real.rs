@@ -92,7 +92,7 @@ impl Files for RealFiles {
             Open::Create => options.write(true).create_new(true),
         };
         let file = options.open(path).map_err(|e| named(e, path))?;
-        Ok(Arc::new(RealFile { file, direct: OnceLock::new(), delay: self.delay }))
+        Ok(Arc::new(RealFile { file, how, direct: OnceLock::new(), delay: self.delay }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -180,7 +180,8 @@ fn named(e: io::Error, path: &Path) -> io::Error {
 
 struct RealFile {
     file: std::fs::File,
-    /// The same file past the cache; opened for the first such write.
+    how: Open,
+    /// The same file past the cache; opened for the first such read or write.
     direct: OnceLock<Option<direct::Direct>>,
     delay: Duration,
 }
@@ -210,12 +211,24 @@ impl File for RealFile {
     }
 
     fn write_past_cache(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let direct = self.direct.get_or_init(|| direct::Direct::of(&self.file));
-        let written = direct.as_ref().map_or(Ok(0), |direct| direct.write(bytes, at))?;
+        let written = self.direct().map_or(Ok(0), |direct| direct.write(bytes, at))?;
         match bytes.get(written..) {
             Some(rest) if !rest.is_empty() => self.write_all_at(&[IoSlice::new(rest)], at + written as u64),
             _ => Ok(()),
         }
+    }
+
+    fn read_past_cache(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut done = self.direct().map_or(Ok(0), |direct| direct.read(buf, at))?;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, at + done as u64) {
+                Ok(0) => break,
+                Ok(len) => done += len,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -255,6 +268,10 @@ impl File for RealFile {
 }
 
 impl RealFile {
+    fn direct(&self) -> Option<&direct::Direct> {
+        self.direct.get_or_init(|| direct::Direct::of(&self.file, self.how != Open::Read)).as_ref()
+    }
+
     fn advise(&self, at: u64, len: u64, advice: rustix::fs::Advice) {
         // A length of 0 would mean the whole rest of the file.
         let Some(len) = std::num::NonZeroU64::new(len) else { return };

@@ -121,6 +121,7 @@ impl<A: Attached> Store<A> {
         store.flush.raise();
         store.committed.raise();
         store.volatile.pressure.raise();
+        store.files.queued.raise();
         *store.dir.lock() = None;
         closed
     }
@@ -132,5 +133,6 @@ impl<A: Attached> Drop for crate::store::Inner<A> {
         self.flush.raise();
         self.committed.raise();
         self.volatile.pressure.raise();
+        self.files.queued.raise();
     }
 }

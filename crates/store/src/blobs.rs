@@ -33,6 +33,18 @@ pub trait Blobs: Send + Sync + 'static {
 pub trait Blob: Send + Sync + 'static {
     /// Reads `[at, at + len)`.
     fn read(&self, at: u64, len: u32) -> Result<Bytes>;
+    /// Reads into `buf` from `at` on as far as the blob goes and says how far, for long reads of what is read once. What
+    /// [`env::File::read_past_cache`] says of alignment holds; behind the blob's end there may be bytes without meaning.
+    fn read_long(&self, at: u64, buf: &mut [u8]) -> Result<usize> {
+        let left = usize::try_from(self.len().saturating_sub(at)).unwrap_or(usize::MAX);
+        let len = buf.len().min(left);
+        let bytes = self.read(at, u32::try_from(len).unwrap_or(u32::MAX))?;
+        match buf.get_mut(..bytes.len()) {
+            Some(space) => space.copy_from_slice(&bytes),
+            None => return Err(model::Error::internal("a blob gave more than was asked for")),
+        }
+        Ok(bytes.len())
+    }
     /// Length in bytes.
     fn len(&self) -> u64;
     /// A read of `[at, at + len)` comes soon. Advice only, for whoever has to fetch; does not wait.

@@ -13,13 +13,16 @@ pub struct StoreOptions {
     pub volatile_len_max: u64,
     /// Bytes of volatile records in spill files, where they go once they take half of their memory.
     pub spill_len_max: u64,
-    /// Bytes that catch-up readers read at a time.
+    /// Bytes that are read ahead for one catch-up reader, in two pieces.
     pub read_ahead_len: u32,
     /// Bytes of read-ahead that are kept for their readers, over all logs.
     pub read_ahead_total_len: usize,
+    /// Reads from this length on go past the machine's cache; shorter ones have neighbours in it.
+    pub long_read_len_min: u32,
     /// Bytes of memory for pages of segments' indexes, over all segments.
     pub index_len_max: usize,
-    /// A run this long stays where the WAL wrote it.
+    /// A run this long stays where the WAL wrote it. Shorter, more of a load is written twice; longer, there are more
+    /// extents to keep in mind, and reading them is cheap as long as their neighbours are read too.
     pub run_kept_len: u32,
     /// A shared segment is about this long at most.
     pub segment_len: u64,
@@ -40,10 +43,11 @@ impl Default for StoreOptions {
             unflushed_units_max: 2_000_000,
             volatile_len_max: 256 << 20,
             spill_len_max: 4 << 30,
-            read_ahead_len: 1 << 20,
+            read_ahead_len: 2 << 20,
             read_ahead_total_len: 32 << 20,
+            long_read_len_min: 32 << 10,
             index_len_max: 8 << 20,
-            run_kept_len: 64 << 10,
+            run_kept_len: 32 << 10,
             segment_len: 64 << 20,
             own_segment_len: 16 << 20,
             merge_len_max: 16 << 20,

@@ -1,5 +1,6 @@
 //! Reading: a plan under the log's lock, bytes without it, and a last look at what is still live.
 
+mod ahead;
 mod plan;
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use model::{Batch, Error, ErrorKind, Offset, Result, limits};
 use roaring::RoaringBitmap;
 
+pub(crate) use self::ahead::AheadTask;
 use self::plan::{Piece, Plan, Taken};
 use crate::{
     Attached, Bounds, Log, Store,
@@ -121,10 +123,11 @@ pub struct ColdRead<A: Attached> {
     ahead_len: u32,
 }
 
-/// Extents that one read looks ahead over, at the most.
-const EXTENTS_AHEAD_MAX: usize = 32;
+/// A blocking read asks the disk for about as much at a time where nothing was read ahead, whatever its limit: what it
+/// has is answered while the rest is on its way.
+const PIECE_LEN_MAX: usize = 1 << 20;
 
-/// How often a read follows data that is being moved before it gives up.
+/// How often a read follows data that is being moved before it gives up, without getting any further.
 const MOVES_MAX: u32 = 16;
 
 impl<A: Attached> Store<A> {
@@ -134,7 +137,12 @@ impl<A: Attached> Store<A> {
         let ahead_len = self.0.options.read_ahead_len;
         let cold = ColdRead { store: self.0.clone(), log: log.clone(), from, limits, upto, ahead_len };
         Ok(match cold.attempt(Source::Memory)? {
-            Some(chunk) => Read::Ready(chunk),
+            Some(Attempt { chunk, of_ahead }) => {
+                if of_ahead {
+                    cold.look_ahead(chunk.next, Source::Memory);
+                }
+                Read::Ready(chunk)
+            }
             None => Read::Cold(cold),
         })
     }
@@ -163,9 +171,10 @@ impl<A: Attached> ColdRead<A> {
 
     /// Reads. Blocks on the disk.
     pub fn run(self) -> Result<Chunk> {
+        self.look_ahead(self.from, Source::Disk);
         match self.attempt(Source::Disk)? {
-            Some(chunk) => {
-                self.look_ahead(chunk.next);
+            Some(Attempt { chunk, .. }) => {
+                self.look_ahead(chunk.next, Source::Memory);
                 Ok(chunk)
             }
             None => Err(Error::internal("a blocking read did not read")),
@@ -173,12 +182,15 @@ impl<A: Attached> ColdRead<A> {
     }
 
     /// `None` when the disk is needed and `source` does not allow it.
-    fn attempt(&self, source: Source) -> Result<Option<Chunk>> {
+    fn attempt(&self, source: Source) -> Result<Option<Attempt>> {
         let mut from = self.from;
         let mut lost = Vec::new();
+        let mut of_ahead = false;
         // What failed its checks where it lay; failing there twice is damage, not a move.
         let mut suspects: HashSet<(FileId, u64)> = HashSet::new();
-        for _ in 0..MOVES_MAX {
+        let mut moves = 0;
+        while moves < MOVES_MAX {
+            moves += 1;
             let plan = self.plan(from)?;
             let mut taken = Taken::new(self.limits, plan.from, plan.upto);
             match self.gather(&plan, source, &suspects, &mut taken) {
@@ -189,7 +201,10 @@ impl<A: Attached> ColdRead<A> {
                     let Failed { extent: Some(extent), error } = *failed else { return Err(failed.error) };
                     match error.kind() {
                         ErrorKind::NotFound if suspects.insert((extent.file, extent.at)) => continue,
-                        ErrorKind::Corrupt if source == Source::Memory => return Ok(None),
+                        ErrorKind::Corrupt if source == Source::Memory => {
+                            self.store.files.forget_ahead(&extent);
+                            return Ok(None);
+                        }
                         ErrorKind::Corrupt if suspects.insert((extent.file, extent.at)) => continue,
                         ErrorKind::NotFound | ErrorKind::Corrupt => self.quarantine(&extent, &error),
                         _ => return Err(error),
@@ -197,13 +212,16 @@ impl<A: Attached> ColdRead<A> {
                     continue;
                 }
             }
+            of_ahead |= taken.of_ahead;
             let mut chunk = self.finish(taken, &plan)?;
             lost.append(&mut chunk.lost);
-            from = chunk.next.max(from);
+            if chunk.next > from {
+                (from, moves) = (chunk.next, 0);
+            }
             if !chunk.batches.is_empty() || from >= plan.upto {
                 lost.dedup();
                 chunk.lost = lost;
-                return Ok(Some(chunk));
+                return Ok(Some(Attempt { chunk, of_ahead }));
             }
         }
         Err(Error::unavailable(format!("log {} is being moved too fast to be read", self.log.id())))
@@ -237,7 +255,11 @@ impl<A: Attached> ColdRead<A> {
                 Piece::Stored(extent) => {
                     let failed = |error| Box::new(Failed { extent: Some(extent.clone()), error });
                     let suspect = suspects.contains(&(extent.file, extent.at));
-                    match self.bytes(extent, taken.next, source, suspect).map_err(failed)? {
+                    let found = match suspect {
+                        true => self.suspect_bytes(extent, taken.next, source),
+                        false => self.bytes(extent, source, taken),
+                    };
+                    match found.map_err(failed)? {
                         Some((stretch, bytes)) => {
                             taken.stored(self.log.id(), extent, stretch, bytes).map_err(failed)?
                         }
@@ -253,62 +275,58 @@ impl<A: Attached> ColdRead<A> {
         Ok(Gathered::All)
     }
 
-    /// Bytes of `extent` from about `from` on, and which stretch of it they are. `None` when only the disk has them
-    /// and `source` does not allow it. A `suspect` was read in vain before: it is read whole, whatever its index says.
-    fn bytes(
+    /// Bytes of `extent` from about where `taken` has come to, and which stretch of it they are. `None` when only the disk
+    /// has them and `source` does not allow it, or when `taken` has enough without asking the disk once more.
+    fn bytes(&self, extent: &Extent, source: Source, taken: &mut Taken) -> Result<Option<(Stretch, Bytes)>> {
+        let files = &self.store.files;
+        let from = taken.next;
+        let stretch_of = |len| files.stretch(self.log.id(), extent, from, len, source);
+        let Some(stretch) = stretch_of(self.limits.bytes) else { return Ok(None) };
+        let at = extent.at + u64::from(stretch.at);
+        if let Some(bytes) = files.in_tail(extent.file, at, stretch.len) {
+            return Ok(Some((stretch, bytes)));
+        }
+        let has_enough = !taken.batches.is_empty() && taken.bytes() >= PIECE_LEN_MAX.min(self.limits.bytes);
+        let ahead = match source {
+            Source::Disk if !has_enough => files.arriving(extent.file, at)?,
+            _ => files.here(extent.file, at),
+        };
+        // What was read ahead may end before what is asked for, between two batches if the index has not changed.
+        let fits = |stretch: &Stretch, have: usize| stretch.len as usize <= have;
+        if let Some(bytes) = ahead
+            && let Some(stretch) = Some(stretch)
+                .filter(|stretch| fits(stretch, bytes.len()))
+                .or_else(|| stretch_of(bytes.len()).filter(|stretch| fits(stretch, bytes.len())))
+        {
+            taken.of_ahead = true;
+            files.passed(extent.file, at, stretch.len);
+            return Ok(Some((stretch, bytes.slice(..stretch.len as usize))));
+        }
+        if source == Source::Memory || has_enough {
+            return Ok(None);
+        }
+        let stretch = stretch_of(self.limits.bytes.min(PIECE_LEN_MAX)).unwrap_or(stretch);
+        let bytes = files.read_file(extent.file, at, stretch.len)?;
+        Ok(Some((stretch, bytes)))
+    }
+
+    /// The bytes of an extent that was read in vain before: whole, whatever its index says, and from the disk, whatever is
+    /// in memory.
+    fn suspect_bytes(
         &self,
         extent: &Extent,
         from: Offset,
         source: Source,
-        suspect: bool,
     ) -> Result<Option<(Stretch, Bytes)>> {
+        let stretch = cut(&[], extent, from, self.limits.bytes);
         let files = &self.store.files;
-        let stretch_of = |len| match suspect {
-            true => Some(cut(&[], extent, from, len)),
-            false => files.stretch(self.log.id(), extent, from, len, source),
-        };
-        let Some(stretch) = stretch_of(self.limits.bytes) else { return Ok(None) };
-        if let Some(bytes) = files.in_memory(extent.file, extent.at + u64::from(stretch.at), stretch.len) {
+        if let Some(bytes) = files.in_tail(extent.file, extent.at, stretch.len) {
             return Ok(Some((stretch, bytes)));
         }
         if source == Source::Memory {
             return Ok(None);
         }
-        let wanted = self.limits.bytes.max(self.ahead_len as usize);
-        let stretch = stretch_of(wanted).unwrap_or(stretch);
-        let at = extent.at + u64::from(stretch.at);
-        let bytes = files.read(extent.file, at, stretch.len)?;
-        if self.ahead_len > 0 {
-            files.keep_ahead(extent.file, at, bytes.clone());
-        }
-        Ok(Some((stretch, bytes)))
-    }
-
-    /// Lets the machine fetch what comes behind `next`, over as many extents as it takes, while this answer is on its way:
-    /// small extents of many logs lie apart, and what the machine reads ahead by itself is other logs'.
-    fn look_ahead(&self, next: Offset) {
-        let mut left = self.ahead_len;
-        let extents: Vec<Extent> = match left {
-            0 => return,
-            _ => {
-                let state = self.log.lock();
-                let live = &state.core.live;
-                let ahead = live.extents().range(live.extent_from(next)..);
-                ahead.filter(|extent| !extent.damaged).take(EXTENTS_AHEAD_MAX).cloned().collect()
-            }
-        };
-        let files = &self.store.files;
-        for extent in extents {
-            let from = next.max(extent.base);
-            let stretch = files.stretch(self.log.id(), &extent, from, left as usize, Source::Memory);
-            let Some(stretch) = stretch else { return };
-            let len = stretch.len.min(left);
-            files.will_need(extent.file, extent.at + u64::from(stretch.at), len);
-            left -= len;
-            if left == 0 {
-                return;
-            }
-        }
+        Ok(Some((stretch, files.read_file(extent.file, extent.at, stretch.len)?)))
     }
 
     fn quarantine(&self, extent: &Extent, error: &Error) {
@@ -338,6 +356,13 @@ impl<A: Attached> ColdRead<A> {
         let next = taken.next.max(core.start().min(plan.upto));
         Ok(Chunk { batches, next, bounds: core.bounds(), lost: taken.lost })
     }
+}
+
+/// What an attempt to read came to.
+struct Attempt {
+    chunk: Chunk,
+    /// Whether any of it was read ahead.
+    of_ahead: bool,
 }
 
 enum Gathered {

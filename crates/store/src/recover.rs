@@ -20,6 +20,7 @@ use crate::{
     flush::{Figures, FlushWorker, Flusher, Kept},
     index::INDEX_STEP_LEN,
     log::live::{Extent, FileId, Index, Point},
+    read::AheadTask,
     spill::{Spill, SpillWorker},
     store::{Opened, Parts},
     unflushed::Unflushed,
@@ -95,6 +96,7 @@ pub(crate) fn open<A: Attached>(
     write_skips(&store, skipped);
     ApplierTask::start(&store.0, committed);
     FlushWorker::start(&store.0, store.0.flush.clone());
+    AheadTask::start(&store.0);
     if store.0.spill.is_some() {
         SpillWorker::start(&store.0);
     }

@@ -127,7 +127,7 @@ impl<A: Attached> Store<A> {
         let Parts { env, blobs, options, catalog, .. } = parts;
         let Opened { wal, unflushed, flusher, figures, committed, logs, next_log, dir, spill } = opened;
         Store(Arc::new(Inner {
-            files: DataFiles::new(wal.clone(), blobs, options.read_ahead_total_len, options.index_len_max),
+            files: DataFiles::new(wal.clone(), blobs, env.clock.clone(), &options),
             volatile: VolatileBudget::new(options.volatile_len_max),
             spill,
             unflushed,

@@ -1,4 +1,4 @@
-//! Writes past the page cache.
+//! Reads and writes past the page cache.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,20 +11,20 @@ use rustix::{fs::OFlags, io::Errno};
 
 use crate::DIRECT_ALIGN_LEN;
 
-/// A second handle on a file, for writes past the page cache.
+/// A second handle on a file, for reads and writes past the page cache.
 pub(super) struct Direct {
     file: File,
-    /// The file system took the flag and refuses the writes.
+    /// The file system took the flag and refuses what is asked with it.
     refused: AtomicBool,
 }
 
 impl Direct {
-    /// None where the file system does not know such writes.
-    pub(super) fn of(file: &File) -> Option<Self> {
+    /// None where the file system does not know the flag. `writes` as the file itself was opened.
+    pub(super) fn of(file: &File, writes: bool) -> Option<Self> {
         let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
         // The handle and not a name: files are renamed while they are open.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let file = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
+        let file = OpenOptions::new().read(true).write(writes).custom_flags(flags).open(path).ok()?;
         Some(Direct { file, refused: AtomicBool::new(false) })
     }
 
@@ -45,6 +45,28 @@ impl Direct {
             }
         }
         Ok(written)
+    }
+}
+
+impl Direct {
+    /// Reads into `buf` from `at` on, and says how many bytes: what is left has to go through the cache, or is not there.
+    pub(super) fn read(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = at + done as u64;
+            // Short of a whole number of blocks the file ended.
+            if !is_aligned(rest, at) || self.refused.load(Ordering::Relaxed) {
+                break;
+            }
+            match rustix::io::pread(&self.file, rest, at) {
+                Ok(0) => break,
+                Ok(len) => done += len,
+                Err(Errno::INTR) => {}
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => self.refused.store(true, Ordering::Relaxed),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(done)
     }
 }
 

@@ -53,6 +53,41 @@ fn what_is_written_past_the_cache_reads_back_aligned_or_not() {
 }
 
 #[test]
+fn what_is_read_past_the_cache_is_what_was_written_aligned_or_not_and_ends_where_the_file_does() {
+    let dir = scratch("direct-reads");
+    let page = DIRECT_ALIGN_LEN;
+    let bytes: Vec<u8> = (0..5 * page + 100).map(|i| (i % 251) as u8).collect();
+    let written = real().files.open(&dir.join("f"), Open::Create).unwrap();
+    // Not synced: what only the cache has yet is read too.
+    written.write_all_at(&[IoSlice::new(&bytes)], 0).unwrap();
+    let opened = real().files.open(&dir.join("f"), Open::Read).unwrap();
+    for file in [written, opened] {
+        let mut buffer = vec![0; 9 * page];
+        let begin = buffer.as_ptr().align_offset(page);
+        for (from, len, at) in [
+            (begin, page, 0),
+            (begin, 3 * page, page),
+            (begin, page - 1, 0),
+            (begin + 1, 2 * page, 0),
+            (begin, page, 3),
+            (begin, 2 * page, 4 * page),
+            (begin, 8 * page, 0),
+            (begin, page, 5 * page),
+            (begin, page, 6 * page),
+            (begin, 0, 0),
+        ] {
+            buffer.fill(0xAA);
+            let read = file.read_past_cache(&mut buffer[from..from + len], at as u64).unwrap();
+            let there = &bytes[at.min(bytes.len())..(at + len).min(bytes.len())];
+            assert_eq!(read, there.len(), "{len} bytes at {at}");
+            assert_eq!(&buffer[from..from + read], there, "{len} bytes from {from} at {at}");
+            assert!(buffer[from + len..].iter().all(|byte| *byte == 0xAA), "no more than was asked for");
+        }
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn a_second_lock_of_one_folder_is_told_who_holds_it() {
     let dir = scratch("lock");
     let held = real().files.lock_dir(&dir, "process 7").unwrap();

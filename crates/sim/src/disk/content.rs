@@ -77,6 +77,21 @@ impl Content {
         }
     }
 
+    /// Copies from `at` on as far as the file goes, as a read past the cache sees it, and says how far. What waits for a
+    /// sync is shown; sectors that a failed sync dropped are shown as the device holds them.
+    pub fn read_past_cache(&self, buf: &mut [u8], at: u64) -> usize {
+        let Some(begin) = usize::try_from(at).ok().filter(|begin| *begin < self.live.len()) else { return 0 };
+        let end = self.live.len().min(begin.saturating_add(buf.len()));
+        buf[..end - begin].copy_from_slice(&self.live[begin..end]);
+        for sector in self.lost.range(begin / SECTOR_LEN..end.div_ceil(SECTOR_LEN)) {
+            let (from, to) = ((sector * SECTOR_LEN).max(begin), ((sector + 1) * SECTOR_LEN).min(end));
+            for index in from..to {
+                buf[index - begin] = self.stable.get(index).copied().unwrap_or(0);
+            }
+        }
+        end - begin
+    }
+
     /// Writes `bytes` at `at` into the cache. An earlier version of a dirty sector may reach the device first.
     pub fn write(
         &mut self,

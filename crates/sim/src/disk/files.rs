@@ -188,16 +188,15 @@ impl SimFile {
         if cut { done.and(Err(no_power())) } else { done }
     }
 
-    /// Room for the file to end at `end`, given that its own bytes are not counted in `state` right now.
-    fn room(state: &State, content: &Content, end: u64) -> bool {
-        end <= content.allocated() || state.used().saturating_add(end) <= state.capacity
-    }
-}
-
-impl File for SimFile {
-    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+    /// A read of `len` bytes at `at`: whoever is a reader stands still before it, and it may fail.
+    fn reading<T>(
+        &self,
+        len: usize,
+        at: u64,
+        read: impl FnOnce(&mut Content) -> io::Result<T>,
+    ) -> io::Result<T> {
         if crate::pause::is_reader() {
-            let reading = (self.number, at..at.saturating_add(buf.len() as u64));
+            let reading = (self.number, at..at.saturating_add(len as u64));
             self.disk.state.lock().under_readers.push(reading.clone());
             crate::pause::stand_still();
             let mut state = self.disk.state.lock();
@@ -214,8 +213,25 @@ impl File for SimFile {
                 state.trace.line(format_args!("read fails {} at {at}", self.path.display()));
                 return Err(io::Error::other("simulated read failure"));
             }
+            read(content)
+        })
+    }
+
+    /// Room for the file to end at `end`, given that its own bytes are not counted in `state` right now.
+    fn room(state: &State, content: &Content, end: u64) -> bool {
+        end <= content.allocated() || state.used().saturating_add(end) <= state.capacity
+    }
+}
+
+impl File for SimFile {
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.reading(buf.len(), at, |content| {
             if content.read(buf, at) { Ok(()) } else { Err(failed(io::ErrorKind::UnexpectedEof, &self.path)) }
         })
+    }
+
+    fn read_past_cache(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.reading(buf.len(), at, |content| Ok(content.read_past_cache(buf, at)))
     }
 
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {

@@ -156,6 +156,10 @@ impl Blob for FileBlob {
         read_at(&*self.file, at, len as usize).map_err(|e| io_error(&self.path, e))
     }
 
+    fn read_long(&self, at: u64, buf: &mut [u8]) -> Result<usize> {
+        self.file.read_past_cache(buf, at).map_err(|e| io_error(&self.path, e))
+    }
+
     fn len(&self) -> u64 {
         self.len
     }

@@ -1,24 +1,27 @@
-//! Bytes of WAL files and segments for readers: handles that pin what is read, what was read ahead, and the pages of
+//! Bytes of WAL files and segments for readers: handles that pin what is read, what is read ahead, and the pages of
 //! footers that were looked at last.
 
+mod ahead;
+mod buffers;
 mod pages;
 mod turns;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use env::{Clock, Signal};
 use model::{Error, ErrorKind, LogId, Offset, Result};
 use parking_lot::Mutex;
 
+pub(crate) use self::ahead::GAP_LEN_MAX;
 use self::{
+    ahead::{Found, ReadAhead},
+    buffers::Buffers,
     pages::{Cached, PageCache, TRAILER},
     turns::Turns,
 };
 use crate::{
-    TimeOf,
+    StoreOptions, TimeOf,
     blobs::{Blob, Blobs},
     index::{Stretch, cut},
     log::live::{Extent, FileId, Index},
@@ -33,9 +36,15 @@ pub(crate) struct DataFiles {
     pub wal: Arc<dyn Wal>,
     pub blobs: Arc<dyn Blobs>,
     handles: Mutex<VecDeque<(FileId, Arc<dyn Blob>)>>,
-    ahead: Mutex<ReadAhead>,
+    ahead: ReadAhead,
+    /// Something is to be read ahead.
+    pub queued: Signal,
+    buffers: Arc<Buffers>,
     pages: Mutex<PageCache>,
     turns: Turns,
+    clock: Arc<dyn Clock>,
+    /// Reads from this length on go past the machine's cache.
+    long_len_min: u32,
 }
 
 /// Whether the disk may be asked.
@@ -45,56 +54,134 @@ pub(crate) enum Source {
     Disk,
 }
 
-#[derive(Default)]
-struct ReadAhead {
-    blocks: BTreeMap<(FileId, u64), Bytes>,
-    /// In the order in which they came.
-    order: VecDeque<(FileId, u64)>,
-    len: usize,
-    len_max: usize,
-}
-
 impl DataFiles {
-    pub fn new(wal: Arc<dyn Wal>, blobs: Arc<dyn Blobs>, ahead_len_max: usize, index_len_max: usize) -> Self {
-        let ahead = ReadAhead { len_max: ahead_len_max, ..ReadAhead::default() };
+    pub fn new(
+        wal: Arc<dyn Wal>,
+        blobs: Arc<dyn Blobs>,
+        clock: Arc<dyn Clock>,
+        options: &StoreOptions,
+    ) -> Self {
         DataFiles {
             wal,
             blobs,
             handles: Mutex::default(),
-            ahead: Mutex::new(ahead),
-            pages: Mutex::new(PageCache::new(index_len_max)),
+            ahead: ReadAhead::new(options.read_ahead_total_len),
+            queued: Signal::new(),
+            buffers: Arc::default(),
+            pages: Mutex::new(PageCache::new(options.index_len_max)),
             turns: Turns::default(),
+            clock,
+            long_len_min: options.long_read_len_min,
         }
     }
 
-    /// The bytes, if they are in memory: in the WAL's tail or read ahead.
-    pub fn in_memory(&self, file: FileId, at: u64, len: u32) -> Option<Bytes> {
-        let tail = match file {
+    /// The bytes, if they are in the WAL's tail.
+    pub fn in_tail(&self, file: FileId, at: u64, len: u32) -> Option<Bytes> {
+        match file {
             FileId::Wal(number) => self.wal.tail(Place { file: number, at }, len),
             FileId::Segment(_) => None,
-        };
-        tail.or_else(|| self.ahead.lock().find(file, at, len))
+        }
     }
 
     /// The bytes, from the file if need be. Blocks on the disk. [`model::ErrorKind::NotFound`] when the file is gone:
     /// what lay there has been copied elsewhere, or nothing of it is live.
     pub fn read(&self, file: FileId, at: u64, len: u32) -> Result<Bytes> {
-        if let Some(bytes) = self.in_memory(file, at, len) {
+        if let Some(bytes) = self.in_tail(file, at, len) {
             return Ok(bytes);
         }
+        match self.ahead.here(file, at) {
+            Some(bytes) if bytes.len() >= len as usize => Ok(bytes.slice(..len as usize)),
+            _ => self.read_file(file, at, len),
+        }
+    }
+
+    /// The bytes, from the file whatever is in memory; as [`DataFiles::read`] but for that.
+    pub fn read_file(&self, file: FileId, at: u64, len: u32) -> Result<Bytes> {
         let _turn = self.turns.take(len as usize);
-        match self.open(file)?.read(at, len) {
+        let read = |blob: &dyn Blob| match len >= self.long_len_min {
+            true => self.buffers.read(blob, at, len),
+            false => blob.read(at, len),
+        };
+        match read(&*self.open(file)?) {
             // The handle may be from when the file was shorter.
             Err(error) if error.kind() == ErrorKind::Invalid => {
-                self.close(file);
+                self.close_handle(file);
                 // What lies behind the end of its file is damage like any other: the rest is served.
-                self.open(file)?.read(at, len).map_err(|error| match error.kind() {
+                read(&*self.open(file)?).map_err(|error| match error.kind() {
                     ErrorKind::Invalid => Error::corrupt(error.to_string()),
                     _ => error,
                 })
             }
             read => read,
         }
+    }
+
+    /// What was read ahead from `at` on, as far as it goes.
+    pub fn here(&self, file: FileId, at: u64) -> Option<Bytes> {
+        self.ahead.here(file, at)
+    }
+
+    /// A reader has had `len` bytes of what was read ahead, from `at` on.
+    pub fn passed(&self, file: FileId, at: u64, len: u32) {
+        self.ahead.passed(file, at, len, self.clock.mono_ns());
+    }
+
+    /// Like [`DataFiles::here`], but waits for what is on its way, and reads what was to be read ahead and is not on its
+    /// way yet. `None` when nothing was to be.
+    pub fn arriving(&self, file: FileId, at: u64) -> Result<Option<Bytes>> {
+        loop {
+            match self.ahead.find(file, at) {
+                Found::Here(bytes) => return Ok(Some(bytes)),
+                Found::Reading => self.ahead.wait(file, at),
+                Found::Taken(from, len) => {
+                    let bytes = self.read_file(file, from, len)?;
+                    self.ahead.keep(file, from, bytes.clone(), self.clock.mono_ns());
+                    let skip = usize::try_from(at - from).unwrap_or(usize::MAX);
+                    return Ok((skip < bytes.len()).then(|| bytes.slice(skip..)));
+                }
+                Found::Nothing => return Ok(None),
+            }
+        }
+    }
+
+    /// Bytes to read ahead for a reader who should have `wanted` of them.
+    pub fn window(&self, wanted: u32) -> u32 {
+        u32::try_from(self.ahead.window(wanted as usize)).unwrap_or(u32::MAX)
+    }
+
+    /// Where what is read ahead at `at`, or is to be, ends.
+    pub fn covered(&self, file: FileId, at: u64) -> Option<u64> {
+        self.ahead.covered(file, at)
+    }
+
+    /// Makes it known that a range is to be read ahead, if there is room.
+    pub fn queue_ahead(&self, file: FileId, at: u64, len: u32) {
+        if self.ahead.queue(file, at, len, self.clock.mono_ns()) {
+            self.queued.raise();
+        }
+    }
+
+    /// Ranges whose turn it is to be read ahead, and when the next one's is.
+    pub fn ripe(&self) -> (Vec<(FileId, u64)>, Option<u64>) {
+        self.ahead.ripe(self.clock.mono_ns())
+    }
+
+    /// Reads the queued range that `at` is in, unless somebody came first. Blocks on the disk. What cannot be read is its
+    /// reader's trouble.
+    pub fn read_ahead(&self, file: FileId, at: u64) {
+        if let Some((at, len)) = self.ahead.begin(file, at) {
+            self.ahead.end(file, at, self.read_file(file, at, len).ok());
+        }
+    }
+
+    /// Whether a read of `len` bytes goes past the machine's cache, which then knows nothing of it.
+    pub fn is_long(&self, len: u32) -> bool {
+        len >= self.long_len_min
+    }
+
+    /// Forgets what was read ahead of `extent`: it is not what it should be.
+    pub fn forget_ahead(&self, extent: &Extent) {
+        self.ahead.forget_within(extent.file, extent.at..extent.at + u64::from(extent.len));
     }
 
     /// The stretch of `extent` to read for batches from `from` on, about `len` bytes of it. `None` when only the disk
@@ -148,17 +235,10 @@ impl DataFiles {
         (pages.len(), pages.aside())
     }
 
-    /// Keeps bytes that a reader will ask for next.
-    pub fn keep_ahead(&self, file: FileId, at: u64, bytes: Bytes) {
-        self.ahead.lock().keep(file, at, bytes);
-    }
-
-    /// Lets the machine fetch bytes that a reader will ask for next, unless they are in memory. Advice: what cannot be
-    /// opened is somebody else's trouble.
+    /// Lets the machine fetch bytes into its cache that a reader will ask for next. Advice: what cannot be opened is
+    /// somebody else's trouble.
     pub fn will_need(&self, file: FileId, at: u64, len: u32) {
-        if self.in_memory(file, at, len).is_none()
-            && let Ok(blob) = self.open(file)
-        {
+        if let Ok(blob) = self.open(file) {
             blob.will_need(at, len);
         }
     }
@@ -182,6 +262,11 @@ impl DataFiles {
 
     /// Gives up the handle of a file that is about to go or to change its length.
     pub fn close(&self, file: FileId) {
+        self.close_handle(file);
+        self.ahead.forget(file);
+    }
+
+    fn close_handle(&self, file: FileId) {
         self.handles.lock().retain(|(id, _)| *id != file);
         self.pages.lock().forget(file);
     }
@@ -250,27 +335,6 @@ impl Pages for InFooter<'_> {
         match self.pages.cached(page.at, read)? {
             Cached::Page(page) => Ok(page),
             Cached::Footer(_) => Err(Miss::Failed(Error::internal("a trailer is filed as a page"))),
-        }
-    }
-}
-
-impl ReadAhead {
-    fn find(&self, file: FileId, at: u64, len: u32) -> Option<Bytes> {
-        let ((found, from), bytes) = self.blocks.range(..=(file, at)).next_back()?;
-        let skip = usize::try_from(at - if *found == file { *from } else { return None }).ok()?;
-        let end = skip.checked_add(len as usize)?;
-        (end <= bytes.len()).then(|| bytes.slice(skip..end))
-    }
-
-    fn keep(&mut self, file: FileId, at: u64, bytes: Bytes) {
-        self.len += bytes.len();
-        match self.blocks.insert((file, at), bytes) {
-            Some(before) => self.len -= before.len(),
-            None => self.order.push_back((file, at)),
-        }
-        while self.len > self.len_max {
-            let Some(oldest) = self.order.pop_front() else { return };
-            self.len -= self.blocks.remove(&oldest).map_or(0, |bytes| bytes.len());
         }
     }
 }

@@ -107,11 +107,27 @@ pub(super) struct Taken {
     /// Read up to here, exclusive.
     pub next: Offset,
     pub lost: Vec<Range<Offset>>,
+    /// Whether any of it was read ahead.
+    pub of_ahead: bool,
 }
 
 impl Taken {
     pub fn new(limits: ReadLimits, from: Offset, upto: Offset) -> Self {
-        Taken { limits, upto, bytes: 0, records: 0, batches: Vec::new(), next: from, lost: Vec::new() }
+        Taken {
+            limits,
+            upto,
+            bytes: 0,
+            records: 0,
+            batches: Vec::new(),
+            next: from,
+            lost: Vec::new(),
+            of_ahead: false,
+        }
+    }
+
+    /// Bytes of batches that it has.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Takes a batch of `len` bytes unless the limits are reached.

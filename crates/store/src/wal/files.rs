@@ -152,6 +152,10 @@ impl Blob for Pin {
         read_at(&*self.handle, at, len as usize).map_err(|e| io_error(&self.file.path, e))
     }
 
+    fn read_long(&self, at: u64, buf: &mut [u8]) -> Result<usize> {
+        self.handle.read_past_cache(buf, at).map_err(|e| io_error(&self.file.path, e))
+    }
+
     fn len(&self) -> u64 {
         self.file.len.load(Ordering::Acquire)
     }

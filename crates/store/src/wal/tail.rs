@@ -1,21 +1,33 @@
 //! The newest frames, kept in memory for readers at the tail, and their buffers on their way to be used again.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 
 use super::Place;
 
 /// Buffers kept for reuse at most.
-const SPARE_BUFFERS_MAX: usize = 4;
+const SPARE_BUFFERS_MAX: usize = 2;
+/// The part of its budget that the ring takes whether there are readers or not.
+const BASE_SHARE: usize = 8;
+/// A reader who stopped coming is forgotten when this many times as much was written as it was behind.
+const FORGOTTEN_AFTER: usize = 16;
 /// Frames that readers keep alive which one push looks at: keeps a push short however many there are.
 const SWEEP_MAX: usize = 16;
 
 /// A ring of frames under one budget. A frame is charged with its whole buffer, in the ring and also after it left it
-/// for as long as a reader holds a slice of it: slow readers shrink the ring, they do not grow memory unseen.
+/// for as long as a reader holds a slice of it: slow readers shrink the ring, they do not grow memory unseen. It holds
+/// twice what its readers are behind: what nobody comes for is not worth its memory.
 pub(super) struct Ring {
     frames: VecDeque<Held>,
     held_len: usize,
+    /// Charges of all frames that ever came.
+    came_len: u64,
+    /// How far behind the newest frame readers are, bytes.
+    behind_len: AtomicUsize,
     pinned: VecDeque<Held>,
     pinned_len: usize,
     budget_len: usize,
@@ -27,6 +39,8 @@ struct Held {
     place: Place,
     bytes: Bytes,
     charge: usize,
+    /// [`Ring::came_len`] after it.
+    came_len: u64,
 }
 
 impl Ring {
@@ -35,6 +49,8 @@ impl Ring {
         Ring {
             frames: VecDeque::new(),
             held_len: 0,
+            came_len: 0,
+            behind_len: AtomicUsize::new(0),
             pinned: VecDeque::new(),
             pinned_len: 0,
             budget_len,
@@ -53,14 +69,16 @@ impl Ring {
     }
 
     /// Takes in the frame at `place`, which lies behind all others; `charge` is the length of its buffer. The oldest go
-    /// when the budget is passed; the newest stays even if it passes it alone.
+    /// when there is more than readers want, or than the budget allows; the newest stays even if it passes it alone.
     pub(super) fn push(&mut self, place: Place, bytes: Bytes, charge: usize) {
         self.held_len += charge;
-        self.frames.push_back(Held { place, bytes, charge });
-        if self.held_len + self.pinned_len > self.budget_len {
+        self.came_len += charge as u64;
+        self.frames.push_back(Held { place, bytes, charge, came_len: self.came_len });
+        let wanted_len = self.wanted_len(charge);
+        if self.held_len + self.pinned_len > wanted_len {
             self.sweep();
         }
-        while self.held_len + self.pinned_len > self.budget_len && self.frames.len() > 1 {
+        while self.held_len + self.pinned_len > wanted_len && self.frames.len() > 1 {
             let Some(oldest) = self.frames.pop_front() else { break };
             self.held_len -= oldest.charge;
             if oldest.bytes.is_unique() {
@@ -72,6 +90,13 @@ impl Ring {
         }
     }
 
+    /// How much to hold, now that `charge` more bytes came.
+    fn wanted_len(&mut self, charge: usize) -> usize {
+        let behind_len = self.behind_len.get_mut();
+        *behind_len = behind_len.saturating_sub(charge / FORGOTTEN_AFTER);
+        (*behind_len * 2).max(self.budget_len / BASE_SHARE).min(self.budget_len)
+    }
+
     /// `len` bytes at `place`, when they lie in a frame of the ring.
     pub(super) fn slice(&self, place: Place, len: u32) -> Option<Bytes> {
         let after = self.frames.partition_point(|frame| frame.place <= place);
@@ -81,7 +106,14 @@ impl Ring {
         }
         let from = usize::try_from(place.at - frame.place.at).ok()?;
         let to = from.checked_add(len as usize)?;
-        (to <= frame.bytes.len()).then(|| frame.bytes.slice(from..to))
+        if to > frame.bytes.len() {
+            return None;
+        }
+        let behind_len = usize::try_from(self.came_len - frame.came_len).unwrap_or(usize::MAX) + frame.charge;
+        if behind_len > self.behind_len.load(Ordering::Relaxed) {
+            self.behind_len.fetch_max(behind_len, Ordering::Relaxed);
+        }
+        Some(frame.bytes.slice(from..to))
     }
 
     /// Bytes in the ring, and bytes of frames that left it and are held by readers.
@@ -126,9 +158,16 @@ mod tests {
         buffer.into()
     }
 
+    /// A ring whose readers want all that its budget allows.
+    fn wanted(budget_len: usize) -> Ring {
+        let ring = Ring::new(budget_len, 1 << 20);
+        ring.behind_len.store(1 << 30, Ordering::Relaxed);
+        ring
+    }
+
     #[test]
     fn a_slice_is_served_from_its_frame_and_from_nowhere_else() {
-        let mut ring = Ring::new(1 << 20, 1 << 20);
+        let mut ring = wanted(1 << 20);
         ring.push(at(4096), Bytes::from_static(b"abcd"), 4);
         ring.push(at(8192), Bytes::from_static(b"efgh"), 4);
         assert_eq!(ring.slice(at(4097), 2).unwrap(), "bc");
@@ -141,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_oldest_frames_leave_and_their_buffers_are_used_again() {
-        let mut ring = Ring::new(300, 1 << 20);
+        let mut ring = wanted(300);
         for i in 0..3 {
             ring.push(at(i * 4096), frame(100), 101);
         }
@@ -152,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_held_slice_keeps_its_frame_charged_until_it_is_dropped() {
-        let mut ring = Ring::new(300, 1 << 20);
+        let mut ring = wanted(300);
         ring.push(at(0), frame(100), 101);
         let held = ring.slice(at(0), 1).unwrap();
         ring.push(at(4096), frame(100), 101);
@@ -170,5 +209,28 @@ mod tests {
         assert!(ring.slice(at(0), 100).is_some());
         ring.push(at(4096), frame(1), 2);
         assert_eq!(ring.lens(), (2, 0));
+    }
+
+    #[test]
+    fn as_much_is_kept_as_readers_are_behind_and_little_without_readers() {
+        let mut ring = Ring::new(80_000, 1 << 20);
+        let push = |ring: &mut Ring, i: u64| ring.push(at(i * 4096), frame(999), 1_000);
+        (0..100).for_each(|i| push(&mut ring, i));
+        assert_eq!(ring.lens().0, 10_000, "an eighth");
+        // One that is nine frames behind all the time.
+        for i in 100..200 {
+            push(&mut ring, i);
+            assert!(ring.slice(at((i - 9) * 4096), 1).is_some());
+        }
+        assert!((19_000..=20_000).contains(&ring.lens().0), "{:?}", ring.lens());
+        // One that falls behind, a little more with every frame.
+        for i in 200..400 {
+            push(&mut ring, i);
+            let behind = 9 + (i - 200) / 2;
+            assert_eq!(ring.slice(at((i - behind) * 4096), 1).is_some(), behind < 80, "{behind} behind");
+        }
+        assert_eq!(ring.lens().0, 80_000, "the budget");
+        (400..2_000).for_each(|i| push(&mut ring, i));
+        assert_eq!(ring.lens().0, 10_000, "nobody comes any more");
     }
 }
