@@ -1,7 +1,7 @@
 //! What all connections share, and how one is served.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{
         Arc,
@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use broker::Broker;
-use model::Namespace;
+use broker::{Broker, Count, HolderId, Work};
+use model::{Namespace, Offset, PartitionIndex};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -113,6 +113,7 @@ impl Server {
         });
         let taker = Taker { server: Arc::downgrade(&server) };
         server.broker.register_dead_letters(DIALECT, Arc::new(taker));
+        give_back(&server.broker);
         expiry::start(&server);
         server
     }
@@ -149,6 +150,37 @@ impl Server {
             End::Silent(why) => tracing::debug!(%peer, why, "closed"),
             End::Failed(text) => tracing::info!(%peer, text, "closed with an error"),
             End::Stale => tracing::info!(%peer, "a client was not heard in time"),
+        }
+    }
+}
+
+/// Leases looked at in one go.
+const LEASES_MAX: usize = 4_096;
+
+/// Gives back what consumers of an earlier run had. Queues that count deliveries keep their leases in the log, and without
+/// an end: whoever had them is gone with its connection.
+fn give_back(broker: &Broker) {
+    for stream in broker.all_streams() {
+        let counts = stream.settings().delivery_limit.is_some();
+        let Some(work) = broker.queue_work_there(&stream, PartitionIndex(0)).filter(|_| counts) else {
+            continue;
+        };
+        if let Err(error) = give_back_all(&work) {
+            tracing::error!(queue = %stream.key().name, %error, "what consumers had before the start is not given back");
+        }
+    }
+}
+
+fn give_back_all(work: &Work) -> model::Result<()> {
+    let mut from = Offset(0);
+    loop {
+        let leases = work.leases(from, LEASES_MAX)?;
+        let Some(last) = leases.last() else { return Ok(()) };
+        from = last.span.end;
+        let gone: BTreeSet<HolderId> =
+            leases.iter().filter(|lease| lease.deadline_ms.is_none()).map(|lease| lease.holder).collect();
+        for holder in gone {
+            work.release_all(holder, Count::Add)?;
         }
     }
 }

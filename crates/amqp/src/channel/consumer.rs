@@ -68,11 +68,11 @@ impl Consumer {
         match self.deliver_all(&broker, &deliveries).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Closed || error.kind() == ErrorKind::NotFound => {
-                self.cancel(&deliveries);
+                self.cancel(&deliveries).await;
             }
             Err(error) => {
                 tracing::error!(%error, queue = %self.lessee.queue.name, "a consumer could not go on");
-                self.cancel(&deliveries);
+                self.cancel(&deliveries).await;
             }
         }
         if let Err(error) = work.leave(self.lessee.holder) {
@@ -156,8 +156,10 @@ impl Consumer {
         }
     }
 
-    /// The server ends it: its queue is gone.
-    fn cancel(&self, deliveries: &Deliveries) {
+    /// The server ends it: its queue is gone. Whoever deleted it is answered first, as clients expect that delete the queue
+    /// they consume.
+    async fn cancel(&self, deliveries: &Deliveries) {
+        drop(self.lessee.queue.deletion.read().await);
         if Deliveries::stop(&self.lessee) && deliveries.client.wants_cancels.load(Relaxed) {
             let mut frame = Vec::new();
             let method = Method::BasicCancel { consumer_tag: &self.tag, nowait: true };

@@ -228,10 +228,17 @@ impl Session {
                 let name = name_of(self, queue)?;
                 self.catch_up().await?;
                 self.check_may(Action::Configure, "queue", &name)?;
+                let deletion = vhost.find_queue(&name)?.map(|queue| queue.deletion.clone());
+                let _answered_first = match deletion {
+                    Some(deletion) => Some(deletion.write_owned().await),
+                    None => None,
+                };
                 let (message_count, seq) =
                     vhost.delete_queue(&name, self.client.id, (if_unused, if_empty))?;
                 self.durable(seq).await?;
-                self.reply_to(number, nowait, Method::QueueDeleteOk { message_count })
+                self.reply_to(number, nowait, Method::QueueDeleteOk { message_count })?;
+                self.flush();
+                Ok(())
             }
             _ => Err(unexpected(&method)),
         }

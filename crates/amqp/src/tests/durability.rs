@@ -76,3 +76,31 @@ async fn every_durable_answer_follows_its_sync() {
     peer.expect("ExchangeDeleteOk").await;
     assert!(began.elapsed() >= DELAY, "exchange.delete");
 }
+
+#[tokio::test]
+async fn what_a_consumer_had_before_a_start_comes_again_in_its_place() {
+    let mut rig = Rig::new();
+    let quorum = [("x-queue-type", Value::Text(b"quorum"))];
+    let mut peer = rig.connect().await;
+    peer.declare_with("q", Flags::default(), &quorum).await;
+    peer.confirm().await;
+    for body in ["a", "b", "c"] {
+        peer.publish(("", "q"), body).await;
+        peer.expect("BasicAck").await;
+    }
+    for body in ["a", "b"] {
+        assert_eq!(peer.get("q").await.unwrap().text(), body);
+    }
+    // The connection is not told: it is as if the process was killed.
+    rig.reopen(0);
+    drop(peer);
+    let mut peer = rig.connect().await;
+    assert_eq!(peer.counts("q").await.0, 3);
+    for (body, redelivered, count) in
+        [("a", true, Some("I64(1)")), ("b", true, Some("I64(1)")), ("c", false, None)]
+    {
+        let message = peer.get("q").await.unwrap();
+        assert_eq!((message.text(), message.redelivered), (body, redelivered));
+        assert_eq!(message.header("x-delivery-count").as_deref(), count);
+    }
+}

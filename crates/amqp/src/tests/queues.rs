@@ -129,6 +129,21 @@ async fn a_consumer_is_told_when_its_queue_is_deleted() {
 }
 
 #[tokio::test]
+async fn a_client_that_deletes_the_queue_it_consumes_is_answered_before_it_is_told() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    for round in 0..20 {
+        peer.declare("q").await;
+        peer.consume("q", "t", false).await;
+        let delete =
+            Method::QueueDelete { ticket: 0, queue: "q", if_unused: false, if_empty: false, nowait: false };
+        peer.send(1, delete).await;
+        peer.expect("QueueDeleteOk").await;
+        assert_eq!(peer.method().await, "BasicCancel { consumer_tag: \"t\", nowait: true }", "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn messages_above_a_length_push_out_the_oldest_or_are_refused() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;

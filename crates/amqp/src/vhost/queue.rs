@@ -9,6 +9,7 @@ use broker::{
 };
 use model::{ErrorKind, PartitionIndex, Seq, StreamKey};
 use parking_lot::Mutex;
+use tokio::sync::RwLock;
 
 use super::{
     Vhost,
@@ -38,6 +39,8 @@ pub(crate) struct Queue {
     /// The connection that alone may use it.
     pub owner: Option<u64>,
     pub users: Mutex<Users>,
+    /// Held for writing while a client deletes it, until that client is answered: consumers are told afterwards.
+    pub deletion: Arc<RwLock<()>>,
 }
 
 /// Who consumes.
@@ -134,6 +137,7 @@ impl Vhost {
             // Its settings changed: who consumes stays.
             let users = std::mem::take(&mut *known.users.lock());
             let owner = known.owner;
+            let deletion = known.deletion.clone();
             let queue = Queue {
                 name,
                 stream,
@@ -143,13 +147,16 @@ impl Vhost {
                 raw_arguments,
                 owner,
                 users: Mutex::new(users),
+                deletion,
             };
             let queue = Arc::new(queue);
             queues.insert(queue.name.clone(), queue.clone());
             return Ok(queue);
         }
         let users = Mutex::new(Users { used_ns: self.now_ns(), ..Users::default() });
-        let queue = Arc::new(Queue { name, stream, partition, work, arguments, raw_arguments, owner, users });
+        let deletion = Arc::default();
+        let queue = Queue { name, stream, partition, work, arguments, raw_arguments, owner, users, deletion };
+        let queue = Arc::new(queue);
         queues.insert(queue.name.clone(), queue.clone());
         drop(queues);
         if queue.arguments.expires_ms.is_some() {
