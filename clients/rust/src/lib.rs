@@ -3,6 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod broker;
+mod relay;
+
+pub use broker::Broker;
+pub use relay::Relay;
+
 use std::{
     fs::OpenOptions,
     io::Write,
@@ -36,6 +42,22 @@ pub fn aws() -> String {
 /// Without a broker.
 pub fn nats() -> String {
     need("WIREMILL_NATS")
+}
+
+/// host:port of the shared broker's AMQP listener.
+///
+/// # Panics
+/// Without a broker.
+pub fn amqp_address() -> String {
+    need("WIREMILL_AMQP")
+}
+
+/// The URL of the shared broker's AMQP listener.
+///
+/// # Panics
+/// Without a broker.
+pub fn amqp() -> String {
+    format!("amqp://guest:guest@{}/%2f", amqp_address())
 }
 
 fn need(name: &str) -> String {
