@@ -12,12 +12,13 @@ import java.util.regex.Pattern;
 /** A broker that a test owns: it may be killed and started again on the same data and address. */
 final class Broker implements AutoCloseable {
     private static final List<String> UNUSED =
-            List.of("amqp", "aws", "redis", "pulsar", "registry", "rabbitmq-admin", "pulsar-admin");
+            List.of("aws", "redis", "pulsar", "registry", "rabbitmq-admin", "pulsar-admin");
 
     private final Path folder;
     private final List<String> extra;
     private String kafka = "127.0.0.1:0";
     private String nats = "127.0.0.1:0";
+    private String amqp = "127.0.0.1:0";
     private String admin = "127.0.0.1:0";
     private Process process;
 
@@ -35,6 +36,11 @@ final class Broker implements AutoCloseable {
         return "nats://" + nats;
     }
 
+    /** The URI of its AMQP listener. */
+    String amqp() {
+        return Kit.amqp(amqp);
+    }
+
     String admin() {
         return "http://" + admin;
     }
@@ -46,7 +52,7 @@ final class Broker implements AutoCloseable {
         List<String> command = new ArrayList<>(List.of(
                 Kit.need("WIREMILL_BIN"), "serve", "--data-dir", folder.resolve("data").toString(),
                 "--ready-file", ready.toString(), "--listen", "kafka=" + kafka, "--listen", "nats=" + nats,
-                "--listen", "admin=" + admin,
+                "--listen", "amqp=" + amqp, "--listen", "admin=" + admin,
                 "--kafka-initial-rebalance-delay-ms", "0"));
         UNUSED.forEach(name -> command.addAll(List.of("--listen", name + "=off")));
         command.addAll(extra);
@@ -61,6 +67,7 @@ final class Broker implements AutoCloseable {
         String addresses = Files.readString(ready);
         kafka = address(addresses, "kafka");
         nats = address(addresses, "nats");
+        amqp = address(addresses, "amqp");
         admin = address(addresses, "admin");
     }
 

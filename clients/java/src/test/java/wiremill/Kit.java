@@ -48,6 +48,15 @@ final class Kit {
         return "nats://" + need("WIREMILL_NATS");
     }
 
+    /** The URI of the AMQP listener at an address. */
+    static String amqp(String address) {
+        return "amqp://guest:guest@" + address + "/%2f";
+    }
+
+    static String amqp() {
+        return amqp(need("WIREMILL_AMQP"));
+    }
+
     /** A name that no other test and no earlier run uses. */
     static String unique(String prefix) {
         return prefix + "-" + System.currentTimeMillis() + "-" + ProcessHandle.current().pid() + "-" + NAMES.incrementAndGet();
