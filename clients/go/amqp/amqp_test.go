@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -151,53 +150,5 @@ func TestVirtualHost(t *testing.T) {
 	var refused *amqp.Error
 	if !errors.As(err, &refused) || refused.Code != 530 || refused.Reason != "NOT_ALLOWED - vhost nowhere not found" {
 		t.Errorf("%v", err)
-	}
-}
-
-// Every confirmed message is there after a kill, in order, whatever the publisher was doing.
-func TestKill(t *testing.T) {
-	t.Parallel()
-	kit.Shows(t, kit.AMQP091, "a broker killed under load: every confirmed message is delivered, in order")
-	broker := kit.StartBroker(t)
-	queue, confirmed := kit.Name("killed"), 0
-	for round := range 3 {
-		connection := dial(t, broker.AMQP)
-		ch := channel(t, connection)
-		declare(t, ch, queue, nil)
-		kit.Check(t, ch.Confirm(false), "confirm.select")
-		var mutex sync.Mutex
-		publish := func(n int) error {
-			confirmation, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
-				DeliveryMode: amqp.Persistent, Body: fmt.Appendf(nil, "%d.%d", round, n),
-			})
-			if err != nil {
-				return err
-			}
-			acked, err := confirmation.WaitContext(kit.Context(t))
-			if err == nil && acked && !connection.IsClosed() {
-				mutex.Lock()
-				confirmed++
-				mutex.Unlock()
-			}
-			return err
-		}
-		for n := range 100 {
-			kit.Check(t, publish(n), "publish")
-		}
-		broker.Kill()
-		broker.Start()
-	}
-	ch := channel(t, dial(t, broker.AMQP))
-	deliveries, err := ch.Consume(queue, "", true, false, false, false, nil)
-	kit.Check(t, err, "consume")
-	for n := range confirmed {
-		select {
-		case delivery := <-deliveries:
-			if want := fmt.Sprintf("%d.%d", n/100, n%100); string(delivery.Body) != want {
-				t.Fatalf("%s came, not %s", delivery.Body, want)
-			}
-		case <-time.After(kit.Patience):
-			t.Fatalf("%d of %d confirmed messages came", n, confirmed)
-		}
 	}
 }
