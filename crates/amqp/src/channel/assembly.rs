@@ -32,6 +32,9 @@ const KEPT_LEN: usize = 64 << 10;
 /// The class whose content there is.
 const BASIC: u16 = 60;
 
+const NO_METHOD: &str = "expected method frame, got non method frame instead";
+const NO_HEADER: &str = "expected content header for class 60, got non content header frame instead";
+
 impl Assembly {
     /// Whether a message is under way.
     pub(crate) fn is_under_way(&self) -> bool {
@@ -50,8 +53,12 @@ impl Assembly {
 
     /// Its header came. Whether the message is whole: it has no body.
     pub(crate) fn header(&mut self, header: &ContentHeader<'_>, len_max: usize) -> Result<bool> {
-        if self.stage != Stage::Header {
-            return Err(unexpected("expected content body, got content header"));
+        match self.stage {
+            Stage::Header => {}
+            Stage::Idle => return Err(unexpected(NO_METHOD)),
+            Stage::Body => {
+                return Err(unexpected("expected content body, got non content body frame instead"));
+            }
         }
         if header.class != BASIC {
             let text = format!(
@@ -79,8 +86,10 @@ impl Assembly {
 
     /// A piece of its body came. The whole body, when this was the last piece.
     pub(crate) fn body<'a>(&'a mut self, piece: &'a [u8]) -> Result<Option<Whole<'a>>> {
-        if self.stage != Stage::Body {
-            return Err(unexpected("expected content header, got content body"));
+        match self.stage {
+            Stage::Body => {}
+            Stage::Idle => return Err(unexpected(NO_METHOD)),
+            Stage::Header => return Err(unexpected(NO_HEADER)),
         }
         let len = self.body.len() + piece.len();
         if len > self.body_len {
