@@ -18,6 +18,8 @@ const SETUP_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// One language's suite: what it needs, how its dependencies are laid, how it is run.
 struct Suite {
     name: &'static str,
+    /// Where it lies in `clients/`.
+    folder: &'static str,
     runner: Runner,
     /// Programs that must answer for the suite to run at all.
     needs: &'static [&'static [&'static str]],
@@ -26,9 +28,27 @@ struct Suite {
     runs: &'static [&'static [&'static str]],
 }
 
-const SUITES: [Suite; 5] = [
+/// How the tests that ship with a Python package are run.
+macro_rules! foreign {
+    ($name:literal, $($tests:literal),+) => {
+        &[
+            ".venv-foreign/bin/python",
+            "-m",
+            "pytest",
+            "-v",
+            "-c",
+            "foreign/pytest.ini",
+            "-o",
+            concat!("foreign=", $name),
+            $($tests),+
+        ]
+    };
+}
+
+const SUITES: [Suite; 6] = [
     Suite {
         name: "rust",
+        folder: "rust",
         runner: Runner::Cargo,
         // librdkafka is C, and is built with make.
         needs: &[&["cargo", "--version"], &["cc", "--version"], &["make", "--version"]],
@@ -46,6 +66,7 @@ const SUITES: [Suite; 5] = [
     },
     Suite {
         name: "go",
+        folder: "go",
         runner: Runner::Go,
         needs: &[&["go", "version"]],
         setup: &[
@@ -58,6 +79,7 @@ const SUITES: [Suite; 5] = [
     },
     Suite {
         name: "node",
+        folder: "node",
         runner: Runner::Node,
         needs: &[&["node", "--version"], &["npm", "--version"], &["openssl", "version"]],
         setup: &[&["npm", "ci", "--no-audit", "--no-fund"]],
@@ -65,6 +87,7 @@ const SUITES: [Suite; 5] = [
     },
     Suite {
         name: "python",
+        folder: "python",
         runner: Runner::Pytest,
         needs: &[
             &["python3", "--version"],
@@ -103,8 +126,38 @@ const SUITES: [Suite; 5] = [
             ],
         ],
     },
+    // The tests that ship with AMQP clients for Python, in an environment of their own.
+    Suite {
+        name: "python-amqp",
+        folder: "python",
+        runner: Runner::Pytest,
+        needs: &[&["python3", "--version"], &["openssl", "version"]],
+        setup: &[
+            &["python3", "-m", "venv", ".venv-foreign"],
+            &[
+                ".venv-foreign/bin/pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+                "foreign/requirements.txt",
+            ],
+            &[".venv-foreign/bin/python", "foreign/fetch.py"],
+        ],
+        runs: &[
+            foreign!("amqp", ".foreign/amqp/t/integration"),
+            foreign!("kombu", ".foreign/kombu/t/integration/test_py_amqp.py"),
+            foreign!("aio_pika", ".foreign/aio_pika/tests", "--ignore-glob=*/test_amqp_robust*"),
+            foreign!(
+                "aio_pika",
+                ".foreign/aio_pika/tests/test_amqp_robust.py",
+                ".foreign/aio_pika/tests/test_amqp_robust_proxy.py"
+            ),
+        ],
+    },
     Suite {
         name: "java",
+        folder: "java",
         runner: Runner::Maven,
         needs: &[&["java", "-version"], &["mvn", "--version"]],
         setup: &[&["mvn", "-q", "-B", "test-compile"]],
@@ -159,7 +212,7 @@ impl Suite {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let folder = workspace::root().join("clients").join(self.name);
+        let folder = workspace::root().join("clients").join(self.folder);
         let program = words.first().copied().unwrap_or_default();
         let local = folder.join(program);
         let mut command = if program.contains('/') { Command::new(local) } else { Command::new(program) };
