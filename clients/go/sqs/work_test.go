@@ -78,9 +78,10 @@ type worker struct {
 
 func (w *worker) run(taking context.Context) {
 	for taking.Err() == nil {
-		answer, err := w.queue.sqs.ReceiveMessage(taking, w.queue.asking(1, 20, held))
+		// Not cut off by a drain: what the queue had given by then would be nobody's until its timeout, and its group with it.
+		answer, err := w.queue.sqs.ReceiveMessage(w.handling, w.queue.asking(1, 1, held))
 		if err != nil {
-			if taking.Err() == nil {
+			if w.handling.Err() == nil {
 				w.queue.t.Errorf("receive: %v", err)
 			}
 			return
