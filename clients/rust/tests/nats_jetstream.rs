@@ -1,11 +1,14 @@
 //! What async-nats sees of JetStream.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, AckKind, consumer, kv::Operation};
 use clients::{PATIENCE, name, nats, shows};
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    time::{sleep, timeout},
+};
 
 const CLIENT: &str = "async-nats";
 
@@ -120,4 +123,75 @@ async fn objects_come_back_as_they_were() {
     assert!(got == body);
     store.delete("big").await.unwrap();
     assert!(store.get("big").await.is_err());
+}
+
+#[tokio::test]
+async fn values_of_a_bucket_with_a_ttl_are_gone_when_it_is_over() {
+    let _shows = shows("NATS", CLIENT, "values of a bucket with a TTL are gone when it is over");
+    let (js, _, _) = stream().await;
+    let ttl = Duration::from_millis(1_500);
+    let config = jetstream::kv::Config { bucket: name("bucket"), max_age: ttl, ..Default::default() };
+    let kv = js.create_key_value(config).await.unwrap();
+    let began = Instant::now();
+    kv.put("session", "open".into()).await.unwrap();
+    assert!(kv.get("session").await.unwrap().is_some() || began.elapsed() >= ttl);
+    let gone = async {
+        while kv.get("session").await.unwrap().is_some() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("it is gone");
+    assert!(began.elapsed() >= ttl);
+    kv.create("session", "open again".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_with_a_ttl_of_its_own_is_gone_when_it_is_over() {
+    let _shows = shows(
+        "NATS",
+        CLIENT,
+        "a key with a TTL of its own is gone when it is over, and a watcher is told by a marker",
+    );
+    let (js, _, _) = stream().await;
+    let markers = Some(Duration::from_secs(60));
+    let config =
+        jetstream::kv::Config { bucket: name("bucket"), limit_markers: markers, ..Default::default() };
+    let kv = js.create_key_value(config).await.unwrap();
+    let mut watch = kv.watch_all().await.unwrap();
+    kv.create_with_ttl("short", "1".into(), Duration::from_secs(1)).await.unwrap();
+    kv.create("long", "2".into()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let entry = timeout(PATIENCE, watch.next()).await.expect("a change in time").unwrap().unwrap();
+        seen.push((entry.key, entry.operation));
+    }
+    let expected = [("short", Operation::Put), ("long", Operation::Put), ("short", Operation::Purge)];
+    assert_eq!(seen, expected.map(|(key, operation)| (key.to_owned(), operation)));
+    assert!(kv.get("short").await.unwrap().is_none());
+    assert!(kv.get("long").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_watcher_of_objects_is_told_of_changes() {
+    let _shows =
+        shows("NATS", CLIENT, "a watcher of an object store sees the present objects, then every change");
+    let (js, _, _) = stream().await;
+    let config = jetstream::object_store::Config { bucket: name("objects"), ..Default::default() };
+    let store = js.create_object_store(config).await.unwrap();
+    store.put("a", &mut &b"1"[..]).await.unwrap();
+    let mut watch = store.watch_with_history().await.unwrap();
+    let mut seen = Vec::new();
+    let mut next = async || {
+        let info = timeout(PATIENCE, watch.next()).await.expect("a change in time").unwrap().unwrap();
+        seen.push((info.name, info.size, info.deleted));
+    };
+    next().await;
+    store.put("a", &mut &b"22"[..]).await.unwrap();
+    store.put("b", &mut &b"333"[..]).await.unwrap();
+    store.delete("a").await.unwrap();
+    for _ in 0..3 {
+        next().await;
+    }
+    let expected = [("a", 1, false), ("a", 2, false), ("b", 3, false), ("a", 0, true)];
+    assert_eq!(seen, expected.map(|(name, size, deleted)| (name.to_owned(), size, deleted)));
 }
