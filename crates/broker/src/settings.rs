@@ -81,6 +81,8 @@ pub struct StreamSettings {
     pub bytes_max: Option<u64>,
     /// What happens to a publish above `length_max` or `bytes_max`.
     pub overflow: Overflow,
+    /// Whether `length_max` and `bytes_max` count only what nobody has, for a queue.
+    pub limits_ready: bool,
     /// Where records go that were rejected, expired or delivered too often.
     pub dead_letter: Option<DeadLetter>,
     /// Deliveries of one record before it goes to the dead letters; `None` = any number.
@@ -129,6 +131,7 @@ impl Default for StreamSettings {
             length_max: None,
             bytes_max: None,
             overflow: Overflow::DropOldest,
+            limits_ready: false,
             dead_letter: None,
             delivery_limit: None,
             exhaust: Exhaust::WhenReturned,

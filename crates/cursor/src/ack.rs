@@ -355,6 +355,11 @@ impl AckCursor {
         found
     }
 
+    /// How many records somebody has.
+    pub fn leased_count(&self) -> u64 {
+        self.leases.count()
+    }
+
     /// How many records are in which state. Takes time with the size of the bitmaps: for metrics.
     pub fn counts(&self) -> Counts {
         let unsettled = self.end - self.floor - self.settled.len();

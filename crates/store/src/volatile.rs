@@ -18,9 +18,10 @@ impl VolatileBudget {
     }
 
     /// Whether `len` bytes more fit. Publishers ask before they lock, so that a few of them together may pass the
-    /// bound by what they hold in hand.
+    /// bound by what they hold in hand. A unit longer than half of it is let in when half of it is free: it could wait for
+    /// ever otherwise.
     pub fn check(&self, len: usize) -> Result<()> {
-        match self.used().saturating_add(len as u64) <= self.max {
+        match self.used().saturating_add((len as u64).min(self.max / 2)) <= self.max {
             true => Ok(()),
             false => {
                 Err(Error::new(ErrorKind::Throttled, "memory for records that are not stored is used up"))

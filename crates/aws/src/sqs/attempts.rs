@@ -59,6 +59,7 @@ impl Remembered {
                 span: Span::one(*offset),
                 attempt: *attempt,
                 is_redelivered: *attempt > 1,
+                is_first: *attempt <= 1,
                 first_delivery_ms: lease.first_delivery_ms,
             };
             taken.push(Taken { batch: part.batch, offset: *offset, run });

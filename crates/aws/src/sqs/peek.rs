@@ -133,6 +133,7 @@ impl Peek {
             span: Span::one(offset),
             attempt,
             is_redelivered: attempt > 1,
+            is_first: attempt <= 1,
             first_delivery_ms,
         };
         match state {

@@ -46,7 +46,7 @@ pub(crate) fn check(
     }
     match state.settings.as_deref() {
         Some(settings) if settings.overflow != Overflow::DropOldest => {
-            check_room(core, state.kept(), settings, batch)
+            check_room(core, state.uncounted(), settings, batch)
         }
         _ => Ok(()),
     }
@@ -202,11 +202,11 @@ fn check_room_of_keys(state: &LogState, batch: &NewBatch) -> std::result::Result
 /// Whether a stream that refuses when it is full has room.
 fn check_room(
     core: &LogCore,
-    kept: u64,
+    uncounted: u64,
     settings: &StreamSettings,
     batch: &NewBatch,
 ) -> std::result::Result<(), Outcome> {
-    let (records, bytes) = waiting(core, kept);
+    let (records, bytes) = waiting(core, uncounted);
     let records = records.saturating_add(u64::from(batch.count));
     let bytes = bytes.saturating_add(batch.body.len() as u64);
     let is_over = |max: Option<u64>, value: u64| max.is_some_and(|max| value > max);

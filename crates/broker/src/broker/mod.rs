@@ -155,6 +155,11 @@ impl Broker {
         Room::new(self.clone())
     }
 
+    /// Whether `len` bytes of records that are kept in memory only would find no room now.
+    pub fn is_memory_short(&self, len: usize) -> bool {
+        self.store().reserve_volatile(len).is_err()
+    }
+
     /// A producer id that nobody had before, once the sequence is durable.
     pub fn new_producer_id(&self) -> Result<(i64, Seq)> {
         use std::sync::atomic::Ordering::SeqCst;

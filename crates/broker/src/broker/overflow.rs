@@ -21,7 +21,7 @@ pub(super) fn make_room(log: &mut LockedLog<'_, LogState>, now_ms: i64) {
     {
         return;
     }
-    let excess = excess_records(core, state.kept(), &settings);
+    let excess = excess_records(core, state.uncounted(), &settings);
     if excess == 0 {
         return;
     }
@@ -110,10 +110,10 @@ fn take(log: &mut LockedLog<'_, LogState>, gone: &Spans) {
     gone.iter().for_each(|span| state.skip(core, span));
 }
 
-/// How many of the oldest records are above the length of a stream, which keeps `kept` that are settled; the newest
-/// always stays.
-pub(crate) fn excess_records(core: &LogCore, kept: u64, settings: &StreamSettings) -> u64 {
-    let (records, bytes) = waiting(core, kept);
+/// How many of the oldest records are above the length of a stream, for which `uncounted` do not count; the newest always
+/// stays.
+pub(crate) fn excess_records(core: &LogCore, uncounted: u64, settings: &StreamSettings) -> u64 {
+    let (records, bytes) = waiting(core, uncounted);
     let over_records = settings.length_max.map_or(0, |max| records.saturating_sub(max));
     let over_bytes = settings.bytes_max.map_or(0, |max| bytes.saturating_sub(max));
     // Bytes of one record are known on average only; what is left over goes with the next publish.
@@ -121,12 +121,12 @@ pub(crate) fn excess_records(core: &LogCore, kept: u64, settings: &StreamSetting
     over_records.max(over_bytes.div_ceil(average)).min(records.saturating_sub(1))
 }
 
-/// Records and bytes of a log without the `kept` that are settled, whose bytes are known on average only.
-pub(super) fn waiting(core: &LogCore, kept: u64) -> (u64, u64) {
-    if kept == 0 {
+/// Records and bytes of a log without the `uncounted`, whose bytes are known on average only.
+pub(super) fn waiting(core: &LogCore, uncounted: u64) -> (u64, u64) {
+    if uncounted == 0 {
         return (core.records(), core.bytes());
     }
-    let records = core.records().saturating_sub(kept);
+    let records = core.records().saturating_sub(uncounted);
     let share = u128::from(core.bytes()) * u128::from(records) / u128::from(core.records().max(1));
     (records, u64::try_from(share).unwrap_or(u64::MAX))
 }

@@ -26,6 +26,7 @@ impl StreamSettings {
             length_max,
             bytes_max,
             overflow,
+            limits_ready,
             dead_letter,
             delivery_limit,
             exhaust,
@@ -71,6 +72,7 @@ impl StreamSettings {
         put_some(out, 23, *key_records_max);
         put_number(out, 24, overflow_number(*key_overflow), 0);
         put_number(out, 25, u64::from(*expires_records), 0);
+        put_number(out, 26, u64::from(*limits_ready), 0);
         put_number(out, 22, u64::from(*exhaust == Exhaust::WhenOffered), 0);
         for (name, value) in extras {
             out.push(18);
@@ -120,6 +122,7 @@ impl StreamSettings {
                 24 => settings.key_overflow = overflow_of(reader.u64()?)?,
                 19 => settings.index_route_keys = reader.flag()?,
                 25 => settings.expires_records = reader.flag()?,
+                26 => settings.limits_ready = reader.flag()?,
                 other => return Err(Error::corrupt(format!("a stream has the unknown setting {other}"))),
             }
         }

@@ -26,6 +26,7 @@ fn rich_settings() -> StreamSettings {
         length_max: Some(3),
         bytes_max: Some(4),
         overflow: Overflow::Deflect,
+        limits_ready: true,
         dead_letter: Some(DeadLetter { target: key("dead"), route_key: Some("again".into()) }),
         delivery_limit: Some(5),
         exhaust: crate::Exhaust::WhenOffered,

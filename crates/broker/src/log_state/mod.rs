@@ -30,7 +30,10 @@ use crate::{
     codec::{Reader, put_bytes, put_u64},
     settings::{Mode, StreamSettings},
     stream::{EpochStart, Partition},
-    work::state::{self, WorkState, Works},
+    work::{
+        QUEUE_WORK,
+        state::{self, WorkState, Works},
+    },
 };
 
 /// The second version has a history at its end, the third expiries after that; each is written where there is one. The
@@ -130,7 +133,8 @@ impl LogState {
     pub(crate) fn watches_head(&self) -> bool {
         self.settings.as_deref().filter(|settings| settings.mode == Mode::Queue).is_some_and(|settings| {
             let is_limited = settings.length_max.is_some() || settings.bytes_max.is_some();
-            self.expires || settings.ttl_ms.is_some() || (is_limited && settings.dead_letter.is_some())
+            let by_length = is_limited && (settings.has_dead_letters() || settings.limits_ready);
+            self.expires || settings.ttl_ms.is_some() || by_length
         })
     }
 
@@ -145,6 +149,14 @@ impl LogState {
     /// How many settled records are kept.
     pub(crate) fn kept(&self) -> u64 {
         self.history.as_ref().map_or(0, |history| history.count())
+    }
+
+    /// How many records do not count for the length of the log: settled ones that are kept, and where the settings say so
+    /// those that somebody has.
+    pub(crate) fn uncounted(&self) -> u64 {
+        let counts_ready = self.settings.as_deref().is_some_and(|settings| settings.limits_ready);
+        let work = self.work(QUEUE_WORK).filter(|_| counts_ready);
+        self.kept() + work.map_or(0, |work| work.cursor.leased_count())
     }
 
     /// Keeps records that were settled just now, if the queue has a history. Whether it has.

@@ -262,10 +262,11 @@ impl Work {
             Stop::Index => work.cursor.wants().map(|span| Want::Index(span.start)),
             _ => None,
         };
-        if leased.records == 0 && wants.is_none() {
-            work.found_nothing();
-        } else if matches!(stop, Stop::Allowance | Stop::Bytes) {
+        if matches!(stop, Stop::Allowance | Stop::Bytes) {
+            // There is more, also where this step gave nothing because those before it had used up what was asked for.
             work.tell_next();
+        } else if leased.records == 0 && wants.is_none() {
+            work.found_nothing();
         }
         self.log_grant(log, ask.kind, &leased, changes, now_ms);
         Ok(Step { leased, wants })
@@ -546,13 +547,13 @@ fn grant(
         ..Leased::default()
     };
     for run in granted.runs {
-        add_run(&mut leased.deliveries, windows, run, now_ms);
+        add_run(&mut leased.deliveries, windows, run);
     }
     (leased, granted.stop)
 }
 
 /// Splits a run of records by the batches they are in.
-fn add_run(deliveries: &mut Vec<Delivery>, windows: Windows<'_>, run: cursor::GrantRun, now_ms: i64) {
+fn add_run(deliveries: &mut Vec<Delivery>, windows: Windows<'_>, run: cursor::GrantRun) {
     let mut at = run.span.start;
     while at < run.span.end {
         let Some((batch, _, _)) = windows.at(at).and_then(|window| window.batch_at(at)) else {
@@ -560,8 +561,7 @@ fn add_run(deliveries: &mut Vec<Delivery>, windows: Windows<'_>, run: cursor::Gr
             continue;
         };
         let end = batch.end().min(run.span.end);
-        // Held back, or delivered as if it had not happened: this is the first delivery.
-        let is_redelivered = run.is_redelivered && (run.attempt > 1 || run.first_delivery_ms != Some(now_ms));
+        let is_redelivered = run.is_redelivered && !run.is_first;
         let piece = cursor::GrantRun { span: Span::new(at, end), is_redelivered, ..run };
         match deliveries.last_mut() {
             Some(last) if last.batch.base == batch.base => last.runs.push(piece),

@@ -84,6 +84,9 @@ pub struct GrantRun {
     pub attempt: u32,
     /// Whether they were delivered before, also when that did not count.
     pub is_redelivered: bool,
+    /// Whether this is the first delivery that did happen: those before were given back as if they had not
+    /// ([`Count::Keep`]), or were none but the end of a time for which the record was held back.
+    pub is_first: bool,
     /// When they were delivered first, as far as known.
     pub first_delivery_ms: Option<i64>,
 }
@@ -364,6 +367,8 @@ impl AckCursor {
             };
             self.lease_range(range.clone(), lease);
         }
-        granting.grant.add(GrantRun { span: Span::of(range), attempt, is_redelivered, first_delivery_ms });
+        let is_first = history == History::NEVER_DELIVERED;
+        let run = GrantRun { span: Span::of(range), attempt, is_redelivered, is_first, first_delivery_ms };
+        granting.grant.add(run);
     }
 }

@@ -217,9 +217,9 @@ impl AckCursor {
                     Count::Add => lease.attempt,
                     Count::Set(attempts) => attempts,
                 };
-                // A first delivery that did not happen leaves no time behind.
+                // A first delivery that did not happen leaves no time behind; one that does not count does.
                 let first_delivery_ms =
-                    lease.first_delivery_ms.filter(|_| attempts > 0 || count == Count::Add);
+                    lease.first_delivery_ms.filter(|_| attempts > 0 || count != Count::Keep);
                 self.give_back(range, Lease { first_delivery_ms, ..lease }, due_ms, attempts);
             }
             Verdict::Extend { deadline_ms } => self.leases.insert(range, Lease { deadline_ms, ..lease }),

@@ -96,6 +96,7 @@ fn a_release_counts_as_it_says() {
         settle(&mut cursor, 0..1, release(count));
         let again = lease(&mut cursor, ask(ANNA, 1), 0);
         assert_eq!((again.runs[0].attempt, again.runs[0].is_redelivered), (attempt, true), "{count:?}");
+        assert_eq!(again.runs[0].is_first, count == Count::Keep, "{count:?}");
     }
 }
 

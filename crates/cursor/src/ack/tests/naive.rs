@@ -309,7 +309,7 @@ impl Naive {
                     Count::Add => lease.attempt,
                     Count::Set(count) => count,
                 };
-                if rec.attempts == 0 && count != Count::Add {
+                if rec.attempts == 0 && count == Count::Keep {
                     rec.first_ms = None;
                 }
                 let is_spent = self.config.max_attempts.is_some_and(|max| rec.attempts >= max);
