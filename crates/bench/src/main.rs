@@ -11,6 +11,7 @@
     reason = "a load generator lives on the real clock"
 )]
 
+mod amqp;
 mod aws;
 mod compare;
 mod histogram;
@@ -57,6 +58,8 @@ enum Command {
     Aws(aws::compare::Args),
     /// Wiremill and nats-server in turn, same machine, same generator; medians.
     Nats(nats::compare::Args),
+    /// Wiremill and RabbitMQ in turn, same machine, same generator; medians.
+    Amqp(amqp::compare::Args),
     /// A reader that catches up from the disk while a producer goes on: how fast it is, and what it costs the producer.
     CatchUp(compare::catch_up::Args),
     /// Log files grown, reserved, zero-filled and recycled: what a sync into each costs.
@@ -79,6 +82,7 @@ fn main() -> Result<(), Failure> {
         Command::AwsStorm(args) => aws::storm::run(&args),
         Command::Aws(args) => aws::compare::run(&args),
         Command::Nats(args) => nats::compare::run(&args),
+        Command::Amqp(args) => amqp::compare::run(&args),
         Command::CatchUp(args) => compare::catch_up::run(&args),
         Command::LogFiles(args) => log_files::run(&args),
         Command::Footprint(args) => compare::footprint::run(&args),

@@ -63,6 +63,11 @@ pub(crate) fn scratch(name: &str) -> Result<PathBuf, Failure> {
     Ok(dir)
 }
 
+/// A folder under `target/bench` that stays from run to run.
+pub(crate) fn kept(name: &str) -> PathBuf {
+    root().join("target/bench").join(name)
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
 }
@@ -209,7 +214,12 @@ fn properties(dir: &Path, port: u16, synced: bool) -> String {
     )
 }
 
-fn start(name: &'static str, mut command: Command, dir: PathBuf, port: u16) -> Result<Running, Failure> {
+pub(crate) fn start(
+    name: &'static str,
+    mut command: Command,
+    dir: PathBuf,
+    port: u16,
+) -> Result<Running, Failure> {
     let log = fs::File::create(dir.join("output.log"))?;
     let begin = Instant::now();
     let process = command.stdout(log.try_clone()?).stderr(log).spawn()?;
