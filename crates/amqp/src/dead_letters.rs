@@ -12,8 +12,9 @@ use model::{Attributes, Namespace, RecordAttributes, Result};
 use crate::{
     codec::{Properties, Table, TableWriter, Value, table_of},
     message::{FORMAT, Place, Stored, find, with_headers},
+    schedule,
     server::Server,
-    vhost::{DEFAULT, Vhost, queue::Queue},
+    vhost::{DEFAULT, Vhost, arguments::OverflowPolicy, queue::Queue},
 };
 
 /// How the dialect is called where the broker has to find it.
@@ -72,11 +73,30 @@ impl DeadLetters for Taker {
         let index = if letter.batch.format == FORMAT { letter.index } else { 0 };
         let Some((stored, _)) = find(body, index, &mut Place::default())? else { return Ok(Vec::new()) };
         let now_ms = server.broker.env().clock.wall_ms();
-        Route { vhost: &vhost, queue: &queue, exchange, letter, stored, now_ms }.copies()
+        let is_moved = letter.batch.origin.is_some();
+        Route { vhost: &vhost, queue: &queue, exchange, reason: letter.reason, is_moved, stored, now_ms }
+            .copies()
     }
 }
 
-fn internal(exception: crate::error::Exception) -> model::Error {
+/// The dead letters of a message that `queue` is too full for, where its overflow policy has some: `batch` has it alone.
+pub(crate) fn of_refused(
+    vhost: &Vhost,
+    queue: &Queue,
+    batch: &NewBatch,
+) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
+    let policy = queue.arguments.overflow;
+    let Some(exchange) = queue.arguments.dead_letter_exchange.as_deref() else { return Ok(Vec::new()) };
+    if policy != OverflowPolicy::RejectPublishDlx {
+        return Ok(Vec::new());
+    }
+    let Some((stored, _)) = find(&batch.body, 0, &mut Place::default())? else { return Ok(Vec::new()) };
+    let now_ms = vhost.broker.env().clock.wall_ms();
+    let reason = LetterReason::Excess;
+    Route { vhost, queue, exchange, reason, is_moved: false, stored, now_ms }.copies()
+}
+
+pub(crate) fn internal(exception: crate::error::Exception) -> model::Error {
     model::Error::internal(exception.to_string())
 }
 
@@ -97,7 +117,9 @@ struct Route<'a> {
     vhost: &'a Vhost,
     queue: &'a Queue,
     exchange: &'a str,
-    letter: &'a Letter<'a>,
+    reason: LetterReason,
+    /// It came from another queue: what it says of its deaths is the broker's own.
+    is_moved: bool,
     stored: Stored<'a>,
     now_ms: i64,
 }
@@ -107,7 +129,7 @@ impl Route<'_> {
         let properties = self.stored.read_properties();
         let old = properties.headers.unwrap_or_default();
         let deaths = self.earlier(old);
-        let reason = reason_of(self.letter.reason);
+        let reason = reason_of(self.reason);
         let own_key = self.queue.arguments.dead_letter_key.as_deref();
         let further = keys_of(old, "CC");
         let mut keys: Vec<&[u8]> = vec![own_key.unwrap_or(self.stored.routing_key)];
@@ -127,36 +149,36 @@ impl Route<'_> {
         message.put(0, &mut body);
         let body = Bytes::from(body);
         let goes = |queue: &&Arc<Queue>| !self.goes_round(&queue.name, &deaths);
-        let copy =
-            |queue: &Arc<Queue>| (queue.partition.clone(), batch_for(queue, &message, &properties, &body));
+        let due_ms =
+            schedule::delay_ms(table_of(&headers)).map(|delay| self.now_ms.saturating_add_unsigned(delay));
+        let copy = |queue: &Arc<Queue>| {
+            (queue.partition.clone(), batch_for(queue, &message, &properties, &body, due_ms))
+        };
+        if resolved.queues.is_empty() && self.queue.arguments.keeps_letters() {
+            let kept =
+                self.vhost.find_any_queue(&schedule::of_letters(&self.queue.name)).map_err(internal)?;
+            let retry_ms = i64::try_from(schedule::RETRY.as_millis()).unwrap_or(i64::MAX);
+            let due_ms = Some(self.now_ms.saturating_add(retry_ms));
+            let keep = |queue: Arc<Queue>| {
+                (queue.partition.clone(), batch_for(&queue, &message, &properties, &body, due_ms))
+            };
+            return Ok(kept.into_iter().map(keep).collect());
+        }
         Ok(resolved.queues.iter().filter(goes).map(copy).collect())
     }
 
     /// What happened to the message before. What a client wrote there does not count.
     fn earlier<'t>(&self, headers: Table<'t>) -> Vec<Death<'t>> {
-        if self.letter.batch.origin.is_none() {
+        if !self.is_moved {
             return Vec::new();
         }
-        let Some(Value::Array(deaths)) = headers.get(DEATHS) else { return Vec::new() };
-        let text = |fields: Table<'_>, name: &str| {
-            fields.get(name).and_then(Value::text).unwrap_or_default().to_owned()
-        };
-        let read = deaths.values().take(DEATHS_MAX).filter_map(|value| match value {
-            Value::Table(fields) => Some(Death {
-                queue: text(fields, "queue"),
-                reason: text(fields, "reason"),
-                count: fields.get("count").and_then(Value::integer).unwrap_or(1),
-                fields,
-            }),
-            _ => None,
-        });
-        read.collect()
+        deaths_of(headers)
     }
 
     /// Whether a message comes back to a queue that it left, and nobody has rejected it on the way: it would go round for
     /// ever.
     fn goes_round(&self, queue: &str, deaths: &[Death<'_>]) -> bool {
-        if self.letter.reason == LetterReason::Rejected {
+        if self.reason == LetterReason::Rejected {
             return false;
         }
         if queue == &*self.queue.name {
@@ -222,7 +244,31 @@ impl Route<'_> {
     }
 }
 
-fn keys_of<'t>(headers: Table<'t>, name: &str) -> Vec<&'t [u8]> {
+/// What `x-death` says.
+fn deaths_of(headers: Table<'_>) -> Vec<Death<'_>> {
+    let Some(Value::Array(deaths)) = headers.get(DEATHS) else { return Vec::new() };
+    let text =
+        |fields: Table<'_>, name: &str| fields.get(name).and_then(Value::text).unwrap_or_default().to_owned();
+    let read = deaths.values().take(DEATHS_MAX).filter_map(|value| match value {
+        Value::Table(fields) => Some(Death {
+            queue: text(fields, "queue"),
+            reason: text(fields, "reason"),
+            count: fields.get("count").and_then(Value::integer).unwrap_or(1),
+            fields,
+        }),
+        _ => None,
+    });
+    read.collect()
+}
+
+/// Whether a dead letter with these headers comes back to a queue that it left, and nobody has rejected it on the way.
+pub(crate) fn goes_round(headers: Table<'_>, queue: &str) -> bool {
+    let deaths = deaths_of(headers);
+    let at = deaths.iter().position(|death| death.queue == queue);
+    at.is_some_and(|at| deaths.iter().take(at + 1).all(|death| death.reason != "rejected"))
+}
+
+pub(crate) fn keys_of<'t>(headers: Table<'t>, name: &str) -> Vec<&'t [u8]> {
     let Some(Value::Array(keys)) = headers.get(name) else { return Vec::new() };
     let text = |value| match value {
         Value::Text(key) => Some(key),
@@ -231,10 +277,18 @@ fn keys_of<'t>(headers: Table<'t>, name: &str) -> Vec<&'t [u8]> {
     keys.values().filter_map(text).collect()
 }
 
-fn batch_for(queue: &Queue, message: &Stored<'_>, properties: &Properties<'_>, body: &Bytes) -> NewBatch {
+/// The batch of one queue; where messages wait in that one, this waits until `due_ms`.
+fn batch_for(
+    queue: &Queue,
+    message: &Stored<'_>,
+    properties: &Properties<'_>,
+    body: &Bytes,
+    due_ms: Option<i64>,
+) -> NewBatch {
     let level = queue.arguments.max_priority.map(|max| properties.priority.unwrap_or(0).min(max));
     let row = RecordAttributes {
         priority: level,
+        deliver_at_ms: due_ms.filter(|_| queue.is_schedule),
         body_len: Some(u32::try_from(message.body.len()).unwrap_or(u32::MAX)),
         ..RecordAttributes::default()
     };
@@ -243,7 +297,7 @@ fn batch_for(queue: &Queue, message: &Stored<'_>, properties: &Properties<'_>, b
         format: FORMAT,
         attributes: Attributes::Same(Box::new(row)),
         body: body.clone(),
-        durability: (!properties.is_persistent()).then_some(Durability::Memory),
+        durability: (!properties.is_persistent() && !queue.is_schedule).then_some(Durability::Memory),
         ..NewBatch::default()
     }
 }

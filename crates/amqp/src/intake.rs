@@ -6,19 +6,21 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use broker::{Append, Broker, Durability, NewBatch, Outcome, PublishUnit, Settlement};
+use broker::{Append, Durability, NewBatch, Outcome, Partition, PublishUnit, Settlement};
 use bytes::Bytes;
 use model::{Attributes, LogId, RecordAttributes, Result, Seq};
 
 use crate::{
     channel::assembly::Whole,
     codec::{Method, put_method},
+    dead_letters,
     message::{FORMAT, Stored, expiration_ms},
-    vhost::{queue::Queue, routing::Resolved},
+    schedule,
+    vhost::{Vhost, queue::Queue, routing::Resolved},
 };
 
 /// Messages and bytes of one batch.
-const BATCH_COUNT: u32 = 4_096;
+pub(crate) const BATCH_COUNT: u32 = 4_096;
 const BATCH_LEN: usize = 1 << 20;
 
 /// Bytes that are gathered before they are stored, whether the read is handled or not.
@@ -39,6 +41,8 @@ struct Open {
 struct Row {
     priority: u8,
     expiry_ms: Option<i64>,
+    /// When it is due, where it waits for that.
+    due_ms: Option<i64>,
     body_len: u32,
 }
 
@@ -54,6 +58,25 @@ struct Awaited {
 pub(crate) struct Answer {
     pub wait: Seq,
     pub frames: Vec<u8>,
+}
+
+/// What came of a unit.
+pub(crate) struct Kept {
+    pub answer: Answer,
+    /// Messages that a queue was too full for, as they go through its dead-letter exchange.
+    pub letters: Vec<(Arc<Partition>, NewBatch)>,
+}
+
+impl Kept {
+    /// Bytes of the dead letters.
+    pub(crate) fn len(&self) -> usize {
+        self.letters.iter().map(|(_, batch)| batch.body.len()).sum()
+    }
+
+    /// The dead letters, ready to be stored.
+    pub(crate) fn letters(&self) -> Vec<Append> {
+        self.letters.iter().map(|(partition, batch)| Append::new(partition, batch.clone())).collect()
+    }
 }
 
 /// Messages on their way into queues.
@@ -111,6 +134,11 @@ impl Intake {
             let row = Row {
                 priority: message.properties.priority.unwrap_or(0),
                 expiry_ms: expiration_ms(&message.properties).map(|ms| now_ms.saturating_add_unsigned(ms)),
+                due_ms: to
+                    .has_schedule
+                    .then(|| schedule::delay_ms(message.properties.headers.unwrap_or_default()))
+                    .flatten()
+                    .map(|delay_ms| now_ms.saturating_add_unsigned(delay_ms)),
                 body_len: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
             };
             open.says_something |= row.priority > 0 || row.expiry_ms.is_some();
@@ -126,15 +154,20 @@ impl Intake {
     /// The batch that the message goes into: the last one of all its queues, or a new one.
     fn batch_for(&mut self, message: &Whole<'_>, to: &Arc<Resolved>) -> usize {
         let is_persistent = message.properties.is_persistent();
+        // The batch that was begun last is the last one of all its queues.
+        if let Some(open) = self.open.last()
+            && Arc::ptr_eq(&open.to, to)
+            && open.takes(is_persistent)
+        {
+            return self.open.len() - 1;
+        }
         let mut lasts = to.queues.iter().map(|queue| self.last.get(&queue.partition.log_id()));
         let last = lasts.next().flatten().copied();
         if let Some(at) = last
             && lasts.all(|other| other == Some(&at))
             && let Some(open) = self.open.get(at)
             && open.to.queues.len() == to.queues.len()
-            && open.is_persistent == is_persistent
-            && open.count < open.to.batch_count_max()
-            && open.body.len() < BATCH_LEN
+            && open.takes(is_persistent)
         {
             return at;
         }
@@ -166,18 +199,24 @@ impl Intake {
     }
 }
 
-impl Resolved {
-    /// Where a queue refuses what is too much, each message stands for itself.
-    fn batch_count_max(&self) -> u32 {
-        let refuses = |queue: &Arc<Queue>| queue.stream.settings().overflow == broker::Overflow::Refuse;
-        if self.queues.iter().any(refuses) { 1 } else { BATCH_COUNT }
-    }
-}
-
 impl Open {
+    /// Whether one more message goes into it.
+    fn takes(&self, is_persistent: bool) -> bool {
+        self.is_persistent == is_persistent
+            && self.count < self.to.batch_count_max
+            && self.body.len() < BATCH_LEN
+    }
+
     fn batch_of(&self, queue: &Queue, body: &Bytes) -> NewBatch {
         let level_max = queue.arguments.max_priority;
-        let attributes = if level_max.is_some() || self.says_something {
+        let attributes = if queue.is_schedule {
+            let row = |row: &Row| RecordAttributes {
+                deliver_at_ms: row.due_ms,
+                body_len: Some(row.body_len),
+                ..RecordAttributes::default()
+            };
+            Attributes::Rows(self.rows.iter().map(row).collect())
+        } else if level_max.is_some() || self.says_something {
             let row = |row: &Row| RecordAttributes {
                 priority: level_max.map(|max| row.priority.min(max)),
                 expiry_ms: row.expiry_ms,
@@ -193,13 +232,19 @@ impl Open {
             format: FORMAT,
             attributes,
             body: body.clone(),
-            durability: (!self.is_persistent).then_some(Durability::Memory),
+            // What waits for its time survives a restart, whatever it is then.
+            durability: (!self.is_persistent && !queue.is_schedule).then_some(Durability::Memory),
             ..NewBatch::default()
         }
     }
 }
 
 impl Batches {
+    /// Bytes of all its batches.
+    pub(crate) fn len(&self) -> usize {
+        self.appends.iter().map(|(_, batch)| batch.body.len()).sum()
+    }
+
     fn unit(&self, settlements: &[Settlement]) -> PublishUnit {
         let append = |(queue, batch): &(Arc<Queue>, NewBatch)| Append::new(&queue.partition, batch.clone());
         let appends = self.appends.iter().map(append).collect();
@@ -208,11 +253,13 @@ impl Batches {
 
     /// Stores everything, with these settlements in the same unit; what to say of it, and when. An error says that
     /// nothing happened, and whether to try again.
-    pub(crate) fn publish(&self, broker: &Broker, settlements: &[Settlement]) -> Result<Answer> {
+    pub(crate) fn publish(&self, vhost: &Vhost, settlements: &[Settlement]) -> Result<Kept> {
         if self.appends.is_empty() && settlements.is_empty() {
-            return Ok(Answer { wait: Seq(0), frames: self.confirms(|_| true) });
+            let answer = Answer { wait: Seq(0), frames: self.confirms(|_| true) };
+            return Ok(Kept { answer, letters: Vec::new() });
         }
-        let published = broker.publish(self.unit(settlements))?;
+        let published = vhost.broker.publish(self.unit(settlements))?;
+        let letters = self.letters(vhost, &published.outcomes);
         let is_taken = |at: usize| {
             let refused = |outcome: &Outcome| match outcome {
                 // A queue that is gone takes what it gets, as the original has it.
@@ -222,7 +269,25 @@ impl Batches {
             let outcomes = self.ranges.get(at).and_then(|range| published.outcomes.get(range.clone()));
             !outcomes.is_some_and(|outcomes| outcomes.iter().any(refused))
         };
-        Ok(Answer { wait: published.wait, frames: self.confirms(is_taken) })
+        Ok(Kept { answer: Answer { wait: published.wait, frames: self.confirms(is_taken) }, letters })
+    }
+
+    /// The dead letters of what full queues refused.
+    fn letters(&self, vhost: &Vhost, outcomes: &[Outcome]) -> Vec<(Arc<Partition>, NewBatch)> {
+        let mut letters = Vec::new();
+        for ((queue, batch), outcome) in self.appends.iter().zip(outcomes) {
+            let Outcome::Refused(refusal) = outcome else { continue };
+            if refusal.reason != broker::RefusalReason::Full {
+                continue;
+            }
+            match dead_letters::of_refused(vhost, queue, batch) {
+                Ok(copies) => letters.extend(copies),
+                Err(error) => {
+                    tracing::error!(queue = %queue.name, %error, "a refused message has no dead letter");
+                }
+            }
+        }
+        letters
     }
 
     /// Confirms, as few as can say it: those that were refused one by one, then everything up to the last per channel.

@@ -30,8 +30,10 @@ mod connection;
 mod dead_letters;
 mod error;
 mod expiry;
+mod held;
 mod intake;
 mod message;
+mod schedule;
 mod server;
 mod session;
 #[cfg(test)]

@@ -24,6 +24,8 @@ use crate::{
     connection::{self, End},
     dead_letters::{DIALECT, Taker},
     expiry,
+    held::Budget,
+    schedule,
     session::Session,
     vhost::{DEFAULT, Vhosts},
 };
@@ -51,6 +53,9 @@ const FRAME_LEN_BEFORE: usize = 8_192;
 /// Confirms that wait for their sync, in groups.
 const ANSWERS_MAX: usize = 1_024;
 
+/// Share of the memory budget for messages that have not arrived whole, percent.
+const BODIES_SHARE: usize = 10;
+
 /// Settings of the dialect. Names and defaults are those of the original.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -66,6 +71,8 @@ pub struct Options {
     pub handshake: Duration,
     /// How long a publish that the disk has no room for waits before it is tried again.
     pub blocked_retry: Duration,
+    /// How long a message may wait for memory to arrive whole.
+    pub memory_wait: Duration,
     /// Virtual hosts that exist beside `/` and those that have queues.
     pub vhosts: Vec<String>,
 }
@@ -79,6 +86,7 @@ impl Default for Options {
             message_len_max: 128 << 20,
             handshake: Duration::from_secs(10),
             blocked_retry: Duration::from_millis(500),
+            memory_wait: Duration::from_secs(30),
             vhosts: Vec::new(),
         }
     }
@@ -89,6 +97,8 @@ impl Default for Options {
 pub struct ConnectionInfo {
     /// The client.
     pub peer: SocketAddr,
+    /// The name in the client's certificate, where that was verified and has one: EXTERNAL logs in by it.
+    pub certified: Option<String>,
 }
 
 /// The dialect's server: one for the process, whatever the number of its listeners.
@@ -98,6 +108,8 @@ pub struct Server {
     pub(crate) vhosts: Vhosts,
     /// Who consumes replies that need no queue, and under which tag, by address.
     pub(crate) replies: Mutex<HashMap<String, (Arc<Deliveries>, String)>>,
+    /// What messages may take that have not arrived whole, over all connections.
+    pub(crate) bodies: Arc<Budget>,
     next_client_id: AtomicU64,
 }
 
@@ -105,6 +117,7 @@ impl Server {
     /// The server over `broker`.
     pub fn new(broker: Broker, options: Options) -> Arc<Self> {
         let server = Arc::new(Server {
+            bodies: Budget::new(broker.options().memory_budget_len / 100 * BODIES_SHARE),
             broker,
             options,
             vhosts: Vhosts::default(),
@@ -115,6 +128,7 @@ impl Server {
         server.broker.register_dead_letters(DIALECT, Arc::new(taker));
         give_back(&server.broker);
         expiry::start(&server);
+        schedule::resume_all(&server);
         server
     }
 

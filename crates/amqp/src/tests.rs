@@ -26,12 +26,16 @@ use crate::{
     },
 };
 
+mod backlog;
 mod channels;
 mod connections;
 mod dead_letters;
 mod durability;
 mod exchanges;
+mod failing;
+mod memory;
 mod queues;
+mod waiting;
 mod working;
 
 /// Longer than anything takes that does not hang.
@@ -53,10 +57,14 @@ impl Rig {
     }
 
     fn with(options: Options) -> Self {
+        Rig::over(options, BrokerOptions::default())
+    }
+
+    fn over(options: Options, broker_options: BrokerOptions) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("wm-amqp-{}-{number}", std::process::id()));
-        let broker = open(env::real(), &dir);
+        let broker = open(env::real(), &dir, broker_options);
         let server = Server::new(broker, options.clone());
         Rig { server, dir, stop: watch::channel(false).0, options }
     }
@@ -65,12 +73,21 @@ impl Rig {
     fn reopen(&mut self, sync_delay_ms: u64) {
         self.server.broker.close().unwrap();
         let options = env::RealOptions { sync_delay_ms, ..env::RealOptions::default() };
-        self.server = Server::new(open(env::real_with(options), &self.dir), self.options.clone());
+        self.server = Server::new(
+            open(env::real_with(options), &self.dir, BrokerOptions::default()),
+            self.options.clone(),
+        );
     }
 
     fn raw(&self) -> Peer {
+        self.raw_as(None)
+    }
+
+    /// A connection whose client has a certificate with that name.
+    fn raw_as(&self, certified: Option<&str>) -> Peer {
         let (near, far) = tokio::io::duplex(1 << 20);
-        let info = ConnectionInfo { peer: "127.0.0.1:5672".parse().unwrap() };
+        let peer = "127.0.0.1:5672".parse().unwrap();
+        let info = ConnectionInfo { peer, certified: certified.map(str::to_owned) };
         tokio::spawn(self.server.clone().serve_connection(far, info, self.stop.subscribe()));
         Peer { stream: near, seen: Vec::new() }
     }
@@ -85,10 +102,10 @@ impl Rig {
     }
 }
 
-fn open(env: env::Env, dir: &std::path::Path) -> Broker {
+fn open(env: env::Env, dir: &std::path::Path, options: BrokerOptions) -> Broker {
     let mut formats = Formats::default();
     formats.register(crate::format()).unwrap();
-    Broker::open(env, dir, BrokerOptions::default(), formats).unwrap().0
+    Broker::open(env, dir, options, formats).unwrap().0
 }
 
 impl Drop for Rig {

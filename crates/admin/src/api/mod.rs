@@ -40,6 +40,7 @@ pub(crate) fn router(shared: &Shared) -> Router<Arc<Shared>> {
         .route("/api/v1/queues/{name}", get(queues::describe).patch(queues::alter).delete(queues::delete))
         .route("/api/v1/queues/{name}/records", get(queues::peek::peek))
         .route("/api/v1/queues/{name}/purge", post(queues::purge))
+        .route("/api/v1/queues/{name}/drop", post(queues::drop_records))
         .route("/api/v1/queues/{name}/replay", post(queues::replay::start))
         .route("/api/v1/queues/{name}/moves", get(queues::moves::list).post(queues::moves::start))
         .route("/api/v1/queues/{name}/moves/{id}", delete(queues::moves::cancel))

@@ -1,7 +1,7 @@
 //! A message under way: method, header, body, in this order and nothing between them.
 
 use crate::{
-    codec::{ContentHeader, Properties},
+    codec::{ContentHeader, FrameKind, Properties},
     error::{Code, Exception, Result},
 };
 
@@ -39,6 +39,16 @@ impl Assembly {
     /// Whether a message is under way.
     pub(crate) fn is_under_way(&self) -> bool {
         self.stage != Stage::Idle
+    }
+
+    /// Whether a frame of that kind comes next.
+    pub(crate) fn expects(&self, kind: FrameKind) -> bool {
+        matches!((self.stage, kind), (Stage::Header, FrameKind::Header) | (Stage::Body, FrameKind::Body))
+    }
+
+    /// Bytes of a body that is not whole.
+    pub(crate) fn held_len(&self) -> usize {
+        if self.stage == Stage::Body { self.body.len() } else { 0 }
     }
 
     /// A publish began.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -18,7 +19,7 @@ use wire::Gathered;
 use crate::{
     channel::assembly::Whole,
     client::Client,
-    codec::{Key, Method, TableWriter, Value, put_body, put_content, put_method},
+    codec::{Key, Method, TableWriter, Value, put_body, put_body_of, put_content, put_method},
     message::{FORMAT, Place, Stored, find, with_headers},
     vhost::queue::Queue,
 };
@@ -56,6 +57,8 @@ impl Lessee {
 pub(crate) struct Unacked {
     pub tag: u64,
     pub offset: Offset,
+    /// Which delivery of it this is.
+    pub attempt: u32,
     pub lessee: Arc<Lessee>,
     /// Whether it uses credit up.
     pub counts: bool,
@@ -109,14 +112,22 @@ pub(crate) enum Form<'a> {
 }
 
 /// Messages that were found in a batch.
-struct Laid<'a> {
-    offset: Offset,
+pub(crate) struct Laid<'a> {
+    pub offset: Offset,
     attempt: u32,
     is_redelivered: bool,
-    exchange: &'a [u8],
-    routing_key: &'a [u8],
-    properties: &'a [u8],
-    body: Bytes,
+    pub exchange: &'a [u8],
+    pub routing_key: &'a [u8],
+    pub properties: &'a [u8],
+    /// Where its body is in that of the batch.
+    all: &'a Bytes,
+    range: Range<usize>,
+}
+
+impl<'a> Laid<'a> {
+    pub(crate) fn body(&self) -> &'a [u8] {
+        self.all.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 impl Deliveries {
@@ -268,21 +279,22 @@ impl Deliveries {
         }
         let counts = matches!(form, Form::Pushed(_));
         let mut frames = Vec::with_capacity(256);
+        let mut out_count = 0;
         for delivery in deliveries {
             each_message(broker, delivery, reading, &mut |laid| {
                 state.last_tag += 1;
                 let tag = state.last_tag;
                 if !no_ack {
-                    let unacked = Unacked { tag, offset: laid.offset, lessee: lessee.clone(), counts };
+                    let (offset, attempt) = (laid.offset, laid.attempt);
+                    let unacked = Unacked { tag, offset, attempt, lessee: lessee.clone(), counts };
                     state.unacked.push_back(unacked);
-                    if counts {
-                        lessee.out.fetch_add(1, Relaxed);
-                        state.credit.take(1, 0);
-                    }
+                    out_count += u64::from(counts);
                 }
                 self.put(&mut frames, &mut out, form, tag, &laid, lessee, frame_max);
             })?;
         }
+        lessee.out.fetch_add(out_count, Relaxed);
+        state.credit.take(out_count, 0);
         self.client.push(&mut out);
         Ok(true)
     }
@@ -312,12 +324,12 @@ impl Deliveries {
         put_method(frames, self.channel, method);
         if lessee.queue.arguments.is_quorum && laid.attempt > 1 {
             let counted = with_count(laid.properties, laid.attempt - 1);
-            put_content(frames, self.channel, &counted, laid.body.len());
+            put_content(frames, self.channel, &counted, laid.range.len());
         } else {
-            put_content(frames, self.channel, laid.properties, laid.body.len());
+            put_content(frames, self.channel, laid.properties, laid.range.len());
         }
         out.slice(frames);
-        put_body(out, self.channel, &laid.body, frame_max);
+        put_body_of(out, self.channel, laid.all, laid.range.clone(), frame_max);
     }
 }
 
@@ -335,7 +347,7 @@ fn with_count(properties: &[u8], count: u32) -> Vec<u8> {
 }
 
 /// Calls `each` with the messages of a delivery, in its order. Those of other dialects are written anew.
-fn each_message(
+pub(crate) fn each_message(
     broker: &Broker,
     delivery: &Delivery,
     reading: &mut Reading,
@@ -361,7 +373,8 @@ fn each_message(
                 exchange,
                 routing_key,
                 properties,
-                body: batch.body.slice(range),
+                all: &batch.body,
+                range,
             });
         }
     }

@@ -82,6 +82,8 @@ pub(crate) struct Channel {
     pub replies: Option<Replies>,
     /// It was closed by the server; everything but the client's word on that is ignored.
     pub is_closing: bool,
+    /// What it held when that was counted last, bytes.
+    pub counted_len: usize,
 }
 
 impl Channel {
@@ -96,7 +98,17 @@ impl Channel {
             getter: HashMap::new(),
             replies: None,
             is_closing: false,
+            counted_len: 0,
         }
+    }
+
+    /// Bytes of messages that are not whole or not committed.
+    pub(crate) fn held_len(&self) -> usize {
+        let transaction = match &self.publishing {
+            Publishing::Transaction(transaction) => transaction.intake.len(),
+            _ => 0,
+        };
+        self.assembly.held_len() + transaction
     }
 
     /// The queue that a name means.

@@ -1,5 +1,7 @@
 //! Frames on their way out.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use wire::Gathered;
 
@@ -31,9 +33,14 @@ fn framed(out: &mut Vec<u8>, kind: FrameKind, channel: u16, payload: impl FnOnce
 }
 
 fn put_head(out: &mut Vec<u8>, kind: FrameKind, channel: u16, len: usize) {
-    out.push(kind.octet());
-    out.extend_from_slice(&channel.to_be_bytes());
-    out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(&head(kind, channel, len));
+}
+
+/// What a frame begins with.
+fn head(kind: FrameKind, channel: u16, len: usize) -> [u8; 7] {
+    let [c0, c1] = channel.to_be_bytes();
+    let [l0, l1, l2, l3] = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+    [kind.octet(), c0, c1, l0, l1, l2, l3]
 }
 
 /// Appends the frame of a content header: `properties` are flags and properties as they go out.
@@ -48,14 +55,28 @@ pub(crate) fn put_content(out: &mut Vec<u8>, channel: u16, properties: &[u8], bo
 
 /// Adds the frames of a body, none longer than `frame_max` with everything. A long body goes by reference.
 pub(crate) fn put_body(out: &mut Gathered, channel: u16, body: &Bytes, frame_max: usize) {
+    put_body_of(out, channel, body, 0..body.len(), frame_max);
+}
+
+/// [`put_body`] for a body that lies at `range` in `all`.
+pub(crate) fn put_body_of(
+    out: &mut Gathered,
+    channel: u16,
+    all: &Bytes,
+    range: Range<usize>,
+    frame_max: usize,
+) {
     let part_len = frame_max.saturating_sub(OVERHEAD_LEN).max(1);
-    let mut from = 0;
-    while from < body.len() {
-        let to = body.len().min(from + part_len);
-        let mut head = Vec::with_capacity(OVERHEAD_LEN);
-        put_head(&mut head, FrameKind::Body, channel, to - from);
-        out.slice(&head);
-        out.shared(&body.slice(from..to));
+    let mut from = range.start;
+    while from < range.end {
+        let to = range.end.min(from + part_len);
+        out.slice(&head(FrameKind::Body, channel, to - from));
+        // References are counted for long bodies alone.
+        match all.get(from..to) {
+            Some(part) if part.len() <= wire::COPY_MAX => out.slice(part),
+            Some(_) => out.shared(&all.slice(from..to)),
+            None => {}
+        }
         out.slice(&[END]);
         from = to;
     }

@@ -13,8 +13,9 @@ use crate::{
     vhost::{DEFAULT, namespace_of},
 };
 
-/// Mechanisms that are offered.
+/// Mechanisms that are offered, and those offered to a client whose certificate was verified.
 const MECHANISMS: &[u8] = b"AMQPLAIN PLAIN";
+const MECHANISMS_CERTIFIED: &[u8] = b"AMQPLAIN EXTERNAL PLAIN";
 
 /// The shortest longest frame that a client may ask for. The original has 8192 here; clients of before ask for 4096.
 const FRAME_MIN: u32 = 4_096;
@@ -41,7 +42,7 @@ impl Session {
             version_major: 0,
             version_minor: 9,
             server_properties: table_of(&properties),
-            mechanisms: MECHANISMS,
+            mechanisms: if self.info.certified.is_some() { MECHANISMS_CERTIFIED } else { MECHANISMS },
             locales: b"en_US",
         };
         put_method(&mut self.out, 0, start);
@@ -100,18 +101,19 @@ impl Session {
     }
 
     async fn authenticate(&mut self, mechanism: &str, response: &[u8]) -> std::result::Result<(), Exception> {
-        let credentials = match mechanism {
-            "PLAIN" => plain(response),
-            "AMQPLAIN" => amqplain(response),
-            other => {
-                let text = format!("unknown authentication mechanism '{other}'");
-                return Err(Exception::new(Code::CommandInvalid, text));
-            }
-        };
         let refused = || {
             Exception::refused(format!(
                 "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
             ))
+        };
+        let credentials = match mechanism {
+            "PLAIN" => plain(response),
+            "AMQPLAIN" => amqplain(response),
+            "EXTERNAL" => return self.log_in_certified().ok_or_else(refused),
+            other => {
+                let text = format!("unknown authentication mechanism '{other}'");
+                return Err(Exception::new(Code::CommandInvalid, text));
+            }
         };
         let (user, password) = credentials.ok_or_else(refused)?;
         let principal = if self.server.lets_anyone_in() {
@@ -126,6 +128,26 @@ impl Session {
         self.principal = Some(Arc::new(principal));
         self.user = user;
         Ok(())
+    }
+
+    /// Logs in by the name in the client's certificate. `None` without one, or when it is nobody's.
+    fn log_in_certified(&mut self) -> Option<()> {
+        let Some(user) = self.info.certified.clone() else {
+            tracing::info!(peer = %self.info.peer, "EXTERNAL was asked for without a certificate that has a name");
+            return None;
+        };
+        let principal = if self.server.lets_anyone_in() {
+            Principal::anonymous()
+        } else {
+            let known = self.server.broker.users().principal(&user);
+            if known.is_none() {
+                tracing::info!(peer = %self.info.peer, user, "a certificate names nobody who is known");
+            }
+            known?
+        };
+        self.principal = Some(Arc::new(principal));
+        self.user = user;
+        Some(())
     }
 
     fn tune(

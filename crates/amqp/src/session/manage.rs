@@ -10,7 +10,7 @@ use crate::{
     error::{Code, Exception, Scope},
     vhost::{
         binding::{Binding, Target},
-        exchange::{plain_name, spec_of},
+        exchange::{Asked, plain_name},
         queue::QueueSpec,
     },
 };
@@ -142,25 +142,25 @@ impl Session {
                     return Err(Exception::refused("operation not permitted on the default exchange"));
                 }
                 self.check_may(Action::Configure, "exchange", &name)?;
-                let flags = (durable, auto_delete, internal);
-                let seq = vhost.declare_exchange(&name, kind, |kind| spec_of(kind, flags, arguments))?;
-                self.durable(seq).await?;
+                let asked = Asked { durable, auto_delete, internal, arguments };
+                let seq = vhost.declare_exchange(&name, kind, asked)?;
+                self.answer_after(seq);
                 self.reply_to(number, nowait, Method::ExchangeDeclareOk {})
             }
             Method::ExchangeDelete { exchange, if_unused, nowait, .. } => {
                 self.check_may(Action::Configure, "exchange", exchange)?;
                 let seq = vhost.delete_exchange(exchange, if_unused)?;
-                self.durable(seq).await?;
+                self.answer_after(seq);
                 self.reply_to(number, nowait, Method::ExchangeDeleteOk {})
             }
             Method::ExchangeBind { destination, source, routing_key, nowait, arguments, .. } => {
                 let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
-                self.bind((source, "exchange", destination), binding, true).await?;
+                self.bind((source, "exchange", destination), binding, true)?;
                 self.reply_to(number, nowait, Method::ExchangeBindOk {})
             }
             Method::ExchangeUnbind { destination, source, routing_key, nowait, arguments, .. } => {
                 let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
-                self.bind((source, "exchange", destination), binding, false).await?;
+                self.bind((source, "exchange", destination), binding, false)?;
                 self.reply_to(number, nowait, Method::ExchangeUnbindOk {})
             }
             _ => Err(unexpected(&method)),
@@ -168,17 +168,13 @@ impl Session {
     }
 
     /// Binds, or unbinds.
-    async fn bind(
-        &mut self,
-        (source, what, name): (&str, &str, &str),
-        binding: Binding,
-        is_there: bool,
-    ) -> Done {
+    fn bind(&mut self, (source, what, name): (&str, &str, &str), binding: Binding, is_there: bool) -> Done {
         let vhost = self.vhost()?;
         self.check_may(Action::Write, what, name)?;
         self.check_may(Action::Read, "exchange", source)?;
         let seq = if is_there { vhost.bind(source, binding)? } else { vhost.unbind(source, &binding)? };
-        self.durable(seq).await
+        self.answer_after(seq);
+        Ok(())
     }
 
     async fn queue_method(&mut self, number: u16, method: Method<'_>) -> Done {
@@ -209,7 +205,7 @@ impl Session {
                 let is_bare = queue.is_empty() && routing_key.0.is_empty();
                 let key = if is_bare { name.as_bytes() } else { routing_key.0 };
                 let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
-                self.bind((exchange, "queue", &name), binding, true).await?;
+                self.bind((exchange, "queue", &name), binding, true)?;
                 self.reply_to(number, nowait, Method::QueueBindOk {})
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
@@ -217,7 +213,7 @@ impl Session {
                 let is_bare = queue.is_empty() && routing_key.0.is_empty();
                 let key = if is_bare { name.as_bytes() } else { routing_key.0 };
                 let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
-                self.bind((exchange, "queue", &name), binding, false).await?;
+                self.bind((exchange, "queue", &name), binding, false)?;
                 self.reply_to(number, false, Method::QueueUnbindOk {})
             }
             Method::QueuePurge { queue, nowait, .. } => {
@@ -235,7 +231,8 @@ impl Session {
                 };
                 let (message_count, seq) =
                     vhost.delete_queue(&name, self.client.id, (if_unused, if_empty))?;
-                self.durable(seq).await?;
+                self.answer_after(seq);
+                self.sync_out().await.map_err(|failed| failed.exception)?;
                 self.reply_to(number, nowait, Method::QueueDeleteOk { message_count })?;
                 self.flush();
                 Ok(())
@@ -276,7 +273,7 @@ impl Session {
             self.check_may(Action::Configure, "queue", &name)?;
             vhost.declare_queue(&name, spec, self.client.id)?
         };
-        self.durable(seq).await?;
+        self.answer_after(seq);
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.last_queue = Some(name.clone());
         }

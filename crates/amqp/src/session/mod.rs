@@ -17,22 +17,24 @@ mod transact;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
-use broker::{Action, Principal};
+use broker::{Action, Principal, PublishUnit};
 use model::{ErrorKind, Seq};
 use tokio::sync::mpsc;
 use wire::Gathered;
 
 use crate::{
-    channel::{Channel, Failed, Publishing, deliveries::Deliveries, settling::Settling},
+    channel::{Channel, Failed, Publishing, assembly::Assembly, deliveries::Deliveries, settling::Settling},
     client::Client,
     codec::{
         ContentHeader, Fault, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header,
         put_method, wanted,
     },
     error::{Code, Exception, Scope},
-    intake::{Answer, Intake},
+    held::Held,
+    intake::{Answer, Intake, Kept},
     server::{ConnectionInfo, Server},
     vhost::{Vhost, routing::Resolved},
 };
@@ -59,6 +61,15 @@ enum Phase {
     Running,
 }
 
+/// Why connections are blocked, in the original's words.
+const LOW_ON_MEMORY: &str = "low on memory";
+
+/// How long a publish may wait for memory before its client is told.
+const MEMORY_GRACE: Duration = Duration::from_millis(200);
+
+/// How long whoever waits for memory waits before it asks again.
+const MEMORY_RETRY: Duration = Duration::from_millis(50);
+
 /// Remembered answers of routing, per connection.
 const KEPT_ROUTES: usize = 4_096;
 
@@ -72,6 +83,8 @@ struct Routes {
     /// By exchange and key.
     by_key: HashMap<Box<str>, ByKey>,
     count: usize,
+    /// The one that was asked for last: publishers repeat themselves.
+    last: Option<(String, Vec<u8>, Arc<Resolved>)>,
 }
 
 pub(crate) struct Session {
@@ -93,8 +106,15 @@ pub(crate) struct Session {
     routes: Routes,
     /// Frames for the client, handed over when a read is handled.
     out: Vec<u8>,
+    /// What has to be durable before `out` is handed over.
+    out_wait: Seq,
+    /// What came of the frame at hand, where it went wrong on its quick way.
+    unfinished: Option<Failed>,
     wants_blocked: bool,
     wants_auth_close: bool,
+    /// Bytes of messages that are not whole or not committed, over all channels, and what is charged for them.
+    held_len: usize,
+    held: Held,
 }
 
 type Result<T> = std::result::Result<T, Failed>;
@@ -107,6 +127,8 @@ impl Session {
         answers: mpsc::Sender<Answer>,
     ) -> Self {
         Session {
+            held_len: 0,
+            held: Held::new(&server.bodies),
             server,
             info,
             client,
@@ -122,6 +144,8 @@ impl Session {
             staged: Seq(0),
             routes: Routes::default(),
             out: Vec::new(),
+            out_wait: Seq(0),
+            unfinished: None,
             wants_blocked: false,
             wants_auth_close: false,
         }
@@ -141,6 +165,13 @@ impl Session {
     pub(crate) async fn handle(&mut self, buffer: &[u8]) -> (usize, Option<Ending>) {
         let mut done = 0;
         let ending = loop {
+            // What there is most of makes no future: that is large, and would be moved for every frame.
+            while let Some(len) = self.quick(buffer.get(done..).unwrap_or_default()) {
+                done += len;
+                if self.waits() {
+                    break;
+                }
+            }
             match self.step(buffer.get(done..).unwrap_or_default()).await {
                 Ok(0) => break None,
                 Ok(len) => done += len,
@@ -151,8 +182,25 @@ impl Session {
             (None, Err(failed)) => Some(Ending::Told(Box::new(failed))),
             (ending, _) => ending,
         };
+        let ending = match (ending, self.sync_out().await) {
+            (None, Err(failed)) => Some(Ending::Told(Box::new(failed))),
+            (ending, _) => ending,
+        };
         self.flush();
         (done, ending)
+    }
+
+    /// Waits until everything is durable that answers in `out` say. Those of declarations and bindings of one read wait
+    /// together; when that fails, nobody is told of them.
+    async fn sync_out(&mut self) -> Result<()> {
+        let wait = std::mem::replace(&mut self.out_wait, Seq(0));
+        if wait == Seq(0) {
+            return Ok(());
+        }
+        self.server.broker.durable(wait).await.map_err(|error| {
+            self.out.clear();
+            internal(error)
+        })
     }
 
     /// Hands over what waits for the client.
@@ -170,6 +218,9 @@ impl Session {
         if self.phase == Phase::Header {
             return self.begin(buffer);
         }
+        if self.waits() {
+            self.catch_breath().await.map_err(|failed| Ending::Told(Box::new(failed)))?;
+        }
         let frame = match next_frame(buffer, self.client.frame_max()) {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(0),
@@ -179,6 +230,12 @@ impl Session {
             }
         };
         let payload = buffer.get(frame.payload.clone()).unwrap_or_default();
+        // Opening channels, and what manages exchanges and queues; everything else may send something at once.
+        let is_answered_later =
+            frame.kind == FrameKind::Method && matches!(payload, [0, 20, 0, 10, ..] | [0, 40 | 50, ..]);
+        if !is_answered_later {
+            self.sync_out().await.map_err(|failed| Ending::Told(Box::new(failed)))?;
+        }
         match self.frame(&frame, payload).await {
             Ok(None) => {}
             Ok(Some(ending)) => return Err(ending),
@@ -205,12 +262,69 @@ impl Session {
         Ending::Told(Box::new(Failed { exception: exception.of_connection(), class: 0, method: 0 }))
     }
 
+    /// Handles the frame at the start of `buffer` if it is one of those that there are most of, for which nothing has to be
+    /// waited: publishes with their content, and the client's word on deliveries. How long it was; `None` for everything
+    /// else, and for what is wrong.
+    fn quick(&mut self, buffer: &[u8]) -> Option<usize> {
+        if self.phase != Phase::Running || self.out_wait != Seq(0) {
+            return None;
+        }
+        let frame = next_frame(buffer, self.client.frame_max()).ok()??;
+        let payload = buffer.get(frame.payload.clone())?;
+        let channel = self.channels.get_mut(&frame.channel).filter(|channel| !channel.is_closing)?;
+        match frame.kind {
+            FrameKind::Heartbeat => return None,
+            FrameKind::Header | FrameKind::Body => {
+                if !channel.assembly.expects(frame.kind) {
+                    return None;
+                }
+                if let Err(failed) = self.content_frame(&frame, payload) {
+                    self.unfinished = Some(failed);
+                    return None;
+                }
+            }
+            FrameKind::Method => {
+                let [0, 60, 0, 40 | 80 | 90 | 120, ..] = payload else { return None };
+                if channel.assembly.is_under_way() {
+                    return None;
+                }
+                match Method::read(payload).ok()? {
+                    Method::BasicPublish { exchange, routing_key, mandatory, immediate: false, .. } => {
+                        channel.assembly.begin(exchange, routing_key.0, mandatory);
+                    }
+                    Method::BasicPublish { .. } => return None,
+                    method => {
+                        if let Err(exception) = self.settle(frame.channel, &method) {
+                            self.unfinished = Some(Failed::of(exception, &method));
+                            return None;
+                        }
+                    }
+                }
+            }
+        }
+        Some(frame.len)
+    }
+
+    /// Whether something has to be done before more is read.
+    fn waits(&self) -> bool {
+        self.intake.is_full() || self.held.is_short(self.held_len)
+    }
+
+    /// Stores what is gathered, and waits for memory, as far as that has to be.
+    async fn catch_breath(&mut self) -> Result<()> {
+        self.charge().await?;
+        if self.intake.is_full() { self.work_off().await } else { Ok(()) }
+    }
+
     async fn frame(&mut self, frame: &Frame, payload: &[u8]) -> Result<Option<Ending>> {
+        if let Some(failed) = self.unfinished.take() {
+            return Err(failed);
+        }
         match frame.kind {
             FrameKind::Heartbeat => Ok(None),
             FrameKind::Method => self.method_frame(frame.channel, payload).await,
             FrameKind::Header | FrameKind::Body => {
-                self.content_frame(frame, payload).await?;
+                self.content_frame(frame, payload)?;
                 Ok(None)
             }
         }
@@ -274,7 +388,7 @@ impl Session {
         Ok(())
     }
 
-    async fn content_frame(&mut self, frame: &Frame, payload: &[u8]) -> Result<()> {
+    fn content_frame(&mut self, frame: &Frame, payload: &[u8]) -> Result<()> {
         let number = frame.channel;
         let fails = |exception| Failed { exception, class: 60, method: 40 };
         if self.phase != Phase::Running {
@@ -307,26 +421,39 @@ impl Session {
             channel.assembly = assembly;
         }
         published.map_err(fails)?;
-        if self.intake.is_full() {
-            self.work_off().await?;
-        }
+        self.note_held(number);
         Ok(())
     }
 
     /// Stores what was published and settles what was settled; confirms follow on their own.
     pub(crate) async fn work_off(&mut self) -> Result<()> {
         let broker = self.server.broker.clone();
-        if !self.intake.is_empty() {
+        if !self.intake.is_empty()
+            && let Some(vhost) = self.vhost.clone()
+        {
             let batches = self.intake.take();
-            let answer = loop {
-                match batches.publish(&broker, &[]) {
-                    Ok(answer) => break answer,
-                    Err(error) => self.wait_for_room(error).await?,
+            let mut kept = loop {
+                match batches.publish(&vhost, &[]) {
+                    Ok(kept) => break kept,
+                    Err(error) => self.wait_for_room(error, batches.len()).await?,
                 }
             };
-            self.answer(answer).await;
+            if !kept.letters.is_empty() {
+                kept.answer.wait = kept.answer.wait.max(self.store_letters(&kept).await?);
+            }
+            self.answer(kept.answer).await;
         }
         self.settling.make(&broker).await.map_err(internal)
+    }
+
+    /// Stores dead letters of what was refused: the refusal is told when they are durable.
+    async fn store_letters(&mut self, kept: &Kept) -> Result<Seq> {
+        loop {
+            match self.server.broker.publish(PublishUnit::of(kept.letters())) {
+                Ok(published) => return Ok(published.wait),
+                Err(error) => self.wait_for_room(error, kept.len()).await?,
+            }
+        }
     }
 
     /// What was published is answered when it is durable.
@@ -340,27 +467,97 @@ impl Session {
     }
 
     /// A publish that found no room waits for it: the client is slowed down, and told when it asked for that.
-    async fn wait_for_room(&mut self, error: model::Error) -> Result<()> {
+    async fn wait_for_room(&mut self, error: model::Error, len: usize) -> Result<()> {
         match error.kind() {
             _ if self.client.outbox.is_closed() => Err(internal(error)),
+            ErrorKind::Throttled if self.server.broker.is_memory_short(len) => {
+                self.wait_for_memory(len).await;
+                Ok(())
+            }
             ErrorKind::Throttled => {
                 self.server.broker.room().await;
                 Ok(())
             }
             ErrorKind::Unavailable if self.server.broker.failure().is_none() => {
-                if self.wants_blocked {
-                    self.flush();
-                    let mut frame = Vec::new();
-                    put_method(&mut frame, 0, Method::ConnectionBlocked { reason: "low on disk" });
-                    self.client.send(&frame);
-                }
+                self.tell_blocked("low on disk");
                 tokio::time::sleep(self.server.options.blocked_retry).await;
-                if self.wants_blocked {
-                    put_method(&mut self.out, 0, Method::ConnectionUnblocked {});
-                }
+                self.tell_unblocked();
                 Ok(())
             }
             _ => Err(internal(error)),
+        }
+    }
+
+    /// Waits until consumers have made room in memory; a client that waits for longer than a moment is told.
+    async fn wait_for_memory(&mut self, len: usize) {
+        let (broker, began) = (self.server.broker.clone(), tokio::time::Instant::now());
+        let mut is_told = false;
+        while broker.is_memory_short(len) && !self.client.outbox.is_closed() {
+            if !is_told && began.elapsed() >= MEMORY_GRACE {
+                self.tell_blocked(LOW_ON_MEMORY);
+                is_told = true;
+            }
+            tokio::time::sleep(MEMORY_RETRY).await;
+        }
+        if is_told {
+            self.tell_unblocked();
+        }
+    }
+
+    /// Charges what is held of messages that are not whole or not committed. Where there is no memory for it, the client
+    /// is not read from until there is; not for ever, as those who have the memory may wait for some as well.
+    async fn charge(&mut self) -> Result<()> {
+        if self.held.set(self.held_len) {
+            return Ok(());
+        }
+        self.tell_blocked(LOW_ON_MEMORY);
+        let wait = self.server.options.memory_wait;
+        let until = tokio::time::Instant::now() + wait;
+        while !self.held.set(self.held_len) {
+            if tokio::time::Instant::now() >= until || self.client.outbox.is_closed() {
+                let text = "memory for messages that have not arrived whole is used up";
+                let exception = Exception::new(Code::ResourceError, text);
+                return Err(Failed { exception, class: 60, method: 40 });
+            }
+            tokio::time::sleep(MEMORY_RETRY.min(wait)).await;
+        }
+        self.tell_unblocked();
+        Ok(())
+    }
+
+    /// What a channel holds has changed.
+    fn note_held(&mut self, number: u16) {
+        if let Some(channel) = self.channels.get_mut(&number) {
+            let now = channel.held_len();
+            let before = std::mem::replace(&mut channel.counted_len, now);
+            self.held_len = (self.held_len + now).saturating_sub(before);
+        }
+    }
+
+    /// A channel is gone with what it held.
+    fn forget_held(&mut self, number: u16) {
+        if let Some(channel) = self.channels.get_mut(&number) {
+            let before = std::mem::take(&mut channel.counted_len);
+            channel.assembly = Assembly::default();
+            self.held_len = self.held_len.saturating_sub(before);
+            self.held.set(self.held_len);
+        }
+    }
+
+    fn tell_blocked(&mut self, reason: &str) {
+        if self.wants_blocked {
+            self.flush();
+            let mut frame = Vec::new();
+            put_method(&mut frame, 0, Method::ConnectionBlocked { reason });
+            self.client.send(&frame);
+        }
+    }
+
+    fn tell_unblocked(&mut self) {
+        if self.wants_blocked {
+            let mut frame = Vec::new();
+            put_method(&mut frame, 0, Method::ConnectionUnblocked {});
+            self.client.send(&frame);
         }
     }
 
@@ -368,6 +565,11 @@ impl Session {
     async fn catch_up(&mut self) -> std::result::Result<(), Exception> {
         self.work_off().await.map_err(|failed| failed.exception)?;
         Ok(self.server.broker.durable(self.staged).await?)
+    }
+
+    /// What is answered next waits until that is durable.
+    fn answer_after(&mut self, seq: Seq) {
+        self.out_wait = self.out_wait.max(seq);
     }
 
     /// Waits until what an answer says is durable.
@@ -422,6 +624,7 @@ impl Session {
         if let Publishing::Transaction(transaction) = std::mem::take(&mut channel.publishing) {
             transaction.roll_back(&deliveries);
         }
+        self.forget_held(number);
         for running in &consumers {
             Deliveries::stop(&running.consumer.lessee);
         }

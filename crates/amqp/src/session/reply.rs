@@ -69,10 +69,10 @@ impl Session {
 
     /// Sends a reply to who asked. `None` for a message that is no reply; whether there is anybody who asked.
     pub(super) fn reply(&self, message: &Whole<'_>, properties: &[u8]) -> Option<bool> {
-        let address = std::str::from_utf8(message.routing_key).ok()?;
-        if !message.exchange.is_empty() || !address.starts_with(ADDRESS) {
+        if !message.exchange.is_empty() || !message.routing_key.starts_with(ADDRESS.as_bytes()) {
             return None;
         }
+        let address = std::str::from_utf8(message.routing_key).ok()?;
         let asked = self.server.replies.lock().get(address).cloned();
         Some(asked.is_some_and(|(deliveries, tag)| deliveries.reply(&tag, message, properties)))
     }

@@ -13,8 +13,11 @@ use crate::{
 
 /// How a message goes back.
 const BACK: Verdict = Verdict::Release { delay_ms: 0, count: Count::Add };
-/// How it goes back where that is not to count.
-const BACK_UNCOUNTED: Verdict = Verdict::Release { delay_ms: 0, count: Count::Keep };
+
+/// How a message goes back whose delivery happened, and is not to count.
+fn back_uncounted(attempt: u32) -> Verdict {
+    Verdict::Release { delay_ms: 0, count: Count::Set(attempt.saturating_sub(1)) }
+}
 
 impl Session {
     pub(super) fn settle(&mut self, number: u16, method: &Method<'_>) -> Result<(), Exception> {
@@ -36,7 +39,9 @@ impl Session {
         for unacked in taken {
             let verdict = match verdict {
                 // Where deliveries are limited, a nack does not count (since 4.3).
-                BACK if is_nack && unacked.lessee.queue.arguments.delivery_limit.is_some() => BACK_UNCOUNTED,
+                BACK if is_nack && unacked.lessee.queue.arguments.delivery_limit.is_some() => {
+                    back_uncounted(unacked.attempt)
+                }
                 verdict => verdict,
             };
             match &mut channel.publishing {

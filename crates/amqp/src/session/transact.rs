@@ -50,23 +50,30 @@ impl Session {
     async fn commit(&mut self, number: u16, mut transaction: Transaction) -> Result<(), Exception> {
         let Some(channel) = self.channels.get(&number) else { return Ok(()) };
         let (mut own, mut apart) = transaction.settlements(&channel.deliveries);
-        let broker = self.server.broker.clone();
+        let (broker, vhost) = (self.server.broker.clone(), self.vhost()?);
+        self.note_held(number);
         let batches = transaction.intake.take();
         let settlements = own.settlements();
-        let wait = loop {
-            match batches.publish(&broker, &settlements) {
-                Ok(answer) => break answer.wait,
+        let kept = loop {
+            match batches.publish(&vhost, &settlements) {
+                Ok(kept) => break kept,
                 Err(error) if error.kind() == model::ErrorKind::Closed && !settlements.is_empty() => {
                     // A queue is gone with what was to be settled there: the rest goes on without it.
                     own.make(&broker).await?;
-                    break batches.publish(&broker, &[])?.wait;
+                    break batches.publish(&vhost, &[])?;
                 }
-                Err(error) => self.wait_for_room(error).await.map_err(|failed| failed.exception)?,
+                Err(error) => {
+                    self.wait_for_room(error, batches.len()).await.map_err(|failed| failed.exception)?
+                }
             }
         };
         own.made();
         apart.make(&broker).await?;
-        self.staged = self.staged.max(wait);
+        if !kept.letters.is_empty() {
+            let wait = self.store_letters(&kept).await.map_err(|failed| failed.exception)?;
+            self.staged = self.staged.max(wait);
+        }
+        self.staged = self.staged.max(kept.answer.wait);
         self.durable(self.staged).await
     }
 }

@@ -1,4 +1,4 @@
-use broker::{Credentials, UserSpec};
+use broker::{Action, Credentials, Permission, UserSpec};
 
 use super::*;
 
@@ -47,23 +47,28 @@ async fn while_no_user_exists_anybody_may_come_in_and_then_only_users() {
     let refused = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.";
     for (response, is_let_in) in [(&b"\0ann\0secret"[..], true), (b"\0guest\0guest", false), (b"x", false)] {
         let mut peer = rig.raw();
-        peer.send_bytes(b"AMQP\x00\x00\x09\x01").await;
-        peer.expect("ConnectionStart ").await;
-        let capabilities = fields(&[("authentication_failure_close", Value::Bool(true))]);
-        let properties = fields(&[("capabilities", Value::Table(table_of(&capabilities)))]);
-        let start_ok = Method::ConnectionStartOk {
-            client_properties: table_of(&properties),
-            mechanism: "PLAIN",
-            response,
-            locale: "en_US",
-        };
-        peer.send(0, start_ok).await;
+        start(&mut peer, "PLAIN", response).await;
         if is_let_in {
             peer.expect("ConnectionTune ").await;
         } else {
             peer.expect_close(403, refused).await;
         }
     }
+}
+
+/// Asks to be let in, and to be told if not.
+async fn start(peer: &mut Peer, mechanism: &str, response: &[u8]) {
+    peer.send_bytes(b"AMQP\x00\x00\x09\x01").await;
+    peer.expect("ConnectionStart ").await;
+    let capabilities = fields(&[("authentication_failure_close", Value::Bool(true))]);
+    let properties = fields(&[("capabilities", Value::Table(table_of(&capabilities)))]);
+    let start_ok = Method::ConnectionStartOk {
+        client_properties: table_of(&properties),
+        mechanism,
+        response,
+        locale: "en_US",
+    };
+    peer.send(0, start_ok).await;
 }
 
 #[tokio::test]
@@ -179,4 +184,26 @@ async fn any_split_of_a_conversation_is_the_same_conversation() {
         peer.send_bytes(&[byte]).await;
     }
     assert_eq!(peer.get("q").await.unwrap().text(), "hello");
+}
+
+#[tokio::test]
+async fn a_client_with_a_certificate_logs_in_by_its_name() {
+    const REFUSED: &str = "ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL. For details see the broker logfile.";
+    let rig = Rig::new();
+    let mut peer = rig.raw();
+    start(&mut peer, "EXTERNAL", b"").await;
+    peer.expect_close(403, REFUSED).await;
+    let spec =
+        UserSpec { permissions: Some(vec![Permission::allow(Action::Read, "*")]), ..UserSpec::default() };
+    rig.server.broker.users().put("worker", spec).await.unwrap();
+    let mut peer = rig.raw_as(Some("worker"));
+    peer.shake_hands("EXTERNAL", b"", "/").await;
+    peer.expect("ConnectionOpenOk").await;
+    peer.open(1).await;
+    peer.ask_declare("q", Flags::default(), &[]).await;
+    let text = "ACCESS_REFUSED - configure access to queue 'q' in vhost '/' refused for user 'worker'";
+    peer.expect_close(403, text).await;
+    let mut peer = rig.raw_as(Some("nobody"));
+    start(&mut peer, "EXTERNAL", b"").await;
+    peer.expect_close(403, REFUSED).await;
 }

@@ -104,3 +104,53 @@ async fn what_a_consumer_had_before_a_start_comes_again_in_its_place() {
         assert_eq!(message.header("x-delivery-count").as_deref(), count);
     }
 }
+
+#[tokio::test]
+async fn a_restart_does_not_count_transient_messages_that_it_lost() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare("q").await;
+    peer.confirm().await;
+    for body in ["lost", "kept", "lost too"] {
+        let properties = if body == "kept" { persistent() } else { Properties::default() };
+        peer.publish_on(1, ("", "q"), properties, body.as_bytes()).await;
+        peer.expect("BasicAck").await;
+    }
+    assert_eq!(peer.counts("q").await.0, 3);
+    drop(peer);
+    rig.reopen(0);
+    let mut peer = rig.connect().await;
+    assert_eq!(peer.counts("q").await.0, 1);
+    peer.send(1, Method::QueuePurge { ticket: 0, queue: "q", nowait: false }).await;
+    peer.expect("QueuePurgeOk { message_count: 1 }").await;
+}
+
+#[tokio::test]
+async fn what_is_asked_for_together_waits_for_one_sync_and_is_answered_in_order() {
+    let mut rig = Rig::new();
+    rig.reopen(200);
+    let mut peer = rig.connect().await;
+    peer.declare("q").await;
+    let mut all = Vec::new();
+    for number in 0..100 {
+        let key = number.to_string();
+        let bind = Method::QueueBind {
+            ticket: 0,
+            queue: "q",
+            exchange: "amq.topic",
+            routing_key: Key(key.as_bytes()),
+            nowait: false,
+            arguments: Table::default(),
+        };
+        put_method(&mut all, 1, bind);
+    }
+    put_method(&mut all, 1, Method::ConfirmSelect { nowait: false });
+    let began = Instant::now();
+    peer.send_bytes(&all).await;
+    for _ in 0..100 {
+        peer.expect("QueueBindOk").await;
+        assert!(began.elapsed() >= Duration::from_millis(200));
+    }
+    peer.expect("ConfirmSelectOk").await;
+    assert!(began.elapsed() < Duration::from_secs(10), "each of them waited for a sync of its own");
+}

@@ -22,21 +22,40 @@ async fn a_queue_is_declared_again_only_as_it_is() {
 #[tokio::test]
 async fn what_is_not_built_is_refused_by_name() {
     let rig = Rig::new();
-    for (name, value, words) in [
-        (
-            "x-queue-type",
-            Value::Text(b"stream"),
-            "NOT_IMPLEMENTED - queue type 'stream' of queue 'q' in vhost '/' is not built",
-        ),
-        (
-            "x-overflow",
-            Value::Text(b"reject-publish-dlx"),
-            "NOT_IMPLEMENTED - argument 'x-overflow' of queue 'q' in vhost '/' is not built",
-        ),
-    ] {
+    let mut peer = rig.connect().await;
+    peer.ask_declare("q", Flags::default(), &[("x-queue-type", Value::Text(b"stream"))]).await;
+    let words = "NOT_IMPLEMENTED - queue type 'stream' of queue 'q' in vhost '/' is not built";
+    peer.expect_close(540, words).await;
+}
+
+#[tokio::test]
+async fn a_length_counts_what_waits_and_not_what_is_out() {
+    for kind in [b"classic", &b"quorum"[..]] {
+        let rig = Rig::new();
         let mut peer = rig.connect().await;
-        peer.ask_declare("q", Flags::default(), &[(name, value)]).await;
-        peer.expect_close(540, words).await;
+        let arguments = [("x-max-length", Value::I32(2)), ("x-queue-type", Value::Text(kind))];
+        peer.declare_with("q", Flags::default(), &arguments).await;
+        for body in ["a", "b"] {
+            peer.publish(("", "q"), body).await;
+        }
+        peer.sync().await;
+        let (one, other) = (peer.get("q").await.unwrap(), peer.get("q").await.unwrap());
+        for body in ["c", "d"] {
+            peer.publish(("", "q"), body).await;
+        }
+        peer.sync().await;
+        assert_eq!(peer.counts("q").await.0, 2, "nothing was too much");
+        // What comes back is too much, and the oldest go.
+        peer.nack(other.tag, true).await;
+        peer.sync().await;
+        for _ in 0..100 {
+            if peer.counts("q").await.0 == 2 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(peer.get("q").await.unwrap().text(), "c");
+        peer.ack(one.tag).await;
     }
 }
 

@@ -263,3 +263,19 @@ async fn confirms_cover_every_message_in_order() {
     }
     assert_eq!(peer.counts("q").await.0, 500);
 }
+
+#[tokio::test]
+async fn a_message_given_back_without_counting_is_redelivered_all_the_same() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let quorum = [("x-queue-type", Value::Text(b"quorum")), ("x-delivery-limit", Value::I32(2))];
+    peer.declare_with("q", Flags::default(), &quorum).await;
+    peer.publish(("", "q"), "a").await;
+    peer.sync().await;
+    for round in 0..6 {
+        let message = peer.get("q").await.unwrap();
+        assert_eq!(message.redelivered, round > 0, "round {round}");
+        assert_eq!(message.header("x-delivery-count"), None);
+        peer.nack(message.tag, true).await;
+    }
+}

@@ -40,6 +40,8 @@ pub(crate) struct Arguments {
     pub overflow: OverflowPolicy,
     pub dead_letter_exchange: Option<String>,
     pub dead_letter_key: Option<Vec<u8>>,
+    /// Dead letters are kept until somebody takes them, if the overflow policy is to refuse.
+    pub dead_letters_at_least_once: bool,
     pub max_priority: Option<u8>,
     pub single_active_consumer: bool,
     pub delivery_limit: Option<u32>,
@@ -135,6 +137,7 @@ impl Arguments {
             overflow,
             dead_letter_exchange: look.text("x-dead-letter-exchange")?.map(str::to_owned),
             dead_letter_key: look.text("x-dead-letter-routing-key")?.map(|key| key.as_bytes().to_vec()),
+            dead_letters_at_least_once: strategy_of(&look, is_quorum)?,
             max_priority: priority_of(&look, is_quorum)?,
             single_active_consumer: look.flag("x-single-active-consumer")?,
             delivery_limit: limit_of(&look, is_quorum)?,
@@ -143,6 +146,14 @@ impl Arguments {
             return Err(look.invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
         }
         Ok(arguments)
+    }
+
+    /// Whether dead letters that no queue takes wait for one: the original has that where a full queue refuses, and takes
+    /// it for at most once elsewhere.
+    pub(crate) fn keeps_letters(&self) -> bool {
+        self.dead_letters_at_least_once
+            && self.dead_letter_exchange.is_some()
+            && self.overflow != OverflowPolicy::DropHead
     }
 
     /// Refuses arguments that differ from those of what is there already, in the original's words.
@@ -202,6 +213,23 @@ fn expires_of(look: &Look<'_>) -> Result<Option<u64>> {
     match look.count("x-expires")? {
         Some(0) => Err(look.invalid("x-expires", "{value_zero,0}")),
         expires => Ok(expires),
+    }
+}
+
+/// Whether dead letters are to arrive at least once.
+fn strategy_of(look: &Look<'_>, is_quorum: bool) -> Result<bool> {
+    const NAME: &str = "x-dead-letter-strategy";
+    match look.text(NAME)? {
+        None => Ok(false),
+        Some(_) if !is_quorum => {
+            let what = look.what;
+            Err(Exception::precondition(format!(
+                "invalid arg '{NAME}' for {what} of queue type rabbit_classic_queue"
+            )))
+        }
+        Some("at-most-once") => Ok(false),
+        Some("at-least-once") => Ok(true),
+        Some(_) => Err(look.invalid(NAME, "invalid_dead_letter_strategy")),
     }
 }
 

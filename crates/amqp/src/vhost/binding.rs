@@ -14,6 +14,7 @@ use crate::{
     codec::Value,
     error::{Exception, Result},
     message::canonical,
+    schedule,
 };
 
 /// Where a binding leads.
@@ -149,6 +150,7 @@ impl Vhost {
     /// Whether a target is there; else what the client is told.
     fn check_target(&self, topology: &Topology, target: &Target) -> Result<()> {
         match target {
+            Target::Queue(name) if schedule::is_schedule(name) => Err(self.no_queue(name)),
             Target::Queue(name) => self.stream(name).map(drop).ok_or_else(|| self.no_queue(name)),
             Target::Exchange(name) if topology.exchanges.contains_key(name) => Ok(()),
             Target::Exchange(name) => Err(self.no_exchange(name)),

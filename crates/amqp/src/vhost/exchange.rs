@@ -14,6 +14,7 @@ use super::{
 use crate::{
     codec::{Table, Value},
     error::{Code, Exception, Result},
+    schedule,
 };
 
 /// How an exchange chooses.
@@ -41,14 +42,12 @@ impl Kind {
 }
 
 /// Types of the original's plugins, which are not built.
-const NOT_BUILT: [&str; 6] = [
-    "x-consistent-hash",
-    "x-local-random",
-    "x-modulus-hash",
-    "x-random",
-    "x-recent-history",
-    "x-delayed-message",
-];
+const NOT_BUILT: [&str; 5] =
+    ["x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random", "x-recent-history"];
+
+/// The type of exchanges that let messages wait, and the argument that names how they choose then.
+const DELAYED: &str = "x-delayed-message";
+const DELAYED_KIND: &str = "x-delayed-type";
 
 /// The argument that names where unroutable messages go.
 const ALTERNATE: &str = "alternate-exchange";
@@ -60,8 +59,26 @@ pub(crate) struct ExchangeSpec {
     pub durable: bool,
     pub auto_delete: bool,
     pub internal: bool,
+    /// Messages that say so wait before they are routed: `x-delayed-message`, which chooses as `kind` does.
+    pub is_delayed: bool,
     /// The fields of its arguments, as they were sent.
     pub arguments: Vec<u8>,
+}
+
+impl ExchangeSpec {
+    /// The name of its type.
+    fn type_name(&self) -> &'static str {
+        if self.is_delayed { DELAYED } else { self.kind.name() }
+    }
+}
+
+/// What a declaration of an exchange says beside its name and type.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    pub arguments: Table<'a>,
 }
 
 /// An exchange with what is bound to it.
@@ -85,7 +102,14 @@ impl Exchange {
 /// The exchanges that are always there.
 pub(super) fn predeclared() -> Vec<(&'static str, Exchange)> {
     let made = |name, kind, internal| {
-        let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Vec::new() };
+        let spec = ExchangeSpec {
+            kind,
+            durable: true,
+            auto_delete: false,
+            internal,
+            is_delayed: false,
+            arguments: Vec::new(),
+        };
         (name, Exchange::new(spec))
     };
     vec![
@@ -116,13 +140,17 @@ impl Vhost {
 
     /// Makes an exchange, or finds that the one which is there is the same. Wait for the sequence.
     pub(crate) fn declare_exchange(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         kind: &str,
-        spec: impl FnOnce(Kind) -> ExchangeSpec,
+        asked: Asked<'_>,
     ) -> Result<Seq> {
+        let Asked { durable, auto_delete, internal, arguments } = asked;
+        let is_delayed = kind == DELAYED;
+        let kind = if is_delayed { delayed_kind(arguments)? } else { kind };
         let kind = self.kind_of(kind)?;
-        let spec = spec(kind);
+        let arguments = arguments.bytes().to_vec();
+        let spec = ExchangeSpec { kind, durable, auto_delete, internal, is_delayed, arguments };
         let mut topology = self.topology.write();
         if let Some(known) = topology.exchanges.get(name) {
             self.check_same(name, &known.spec, &spec)?;
@@ -140,12 +168,25 @@ impl Vhost {
             )));
         }
         self.check_alternate(name, &spec)?;
-        let seq = match spec.durable {
-            true => stored::put_exchange(&self.broker, &self.namespace, name, Some(&spec))?,
-            false => Seq(0),
+        let mut seq = Seq(0);
+        let schedule = match spec.is_delayed {
+            true => {
+                let (queue, made) = self.make_schedule(&schedule::of_exchange(name), spec.durable)?;
+                seq = made;
+                Some(queue)
+            }
+            false => None,
         };
+        if spec.durable {
+            let put = stored::put_exchange(&self.broker, &self.namespace, name, Some(&spec))?;
+            seq = seq.max(put);
+        }
         topology.exchanges.insert(name.into(), Exchange::new(spec));
         self.changed();
+        drop(topology);
+        if let Some(queue) = schedule {
+            schedule::start(self, queue);
+        }
         Ok(seq)
     }
 
@@ -174,8 +215,8 @@ impl Vhost {
                 self.name
             ))
         };
-        if asked.kind != known.kind {
-            return Err(differs("type", asked.kind.name(), known.kind.name()));
+        if (asked.is_delayed, asked.type_name()) != (known.is_delayed, known.type_name()) {
+            return Err(differs("type", asked.type_name(), known.type_name()));
         }
         for (field, asked, known) in [
             ("durable", asked.durable, known.durable),
@@ -187,7 +228,7 @@ impl Vhost {
             }
         }
         let what = format!("exchange '{name}' in vhost '{}'", self.name);
-        Arguments::check_same(&what, &[ALTERNATE], &known.arguments, &asked.arguments)
+        Arguments::check_same(&what, &[ALTERNATE, DELAYED_KIND], &known.arguments, &asked.arguments)
     }
 
     /// Deletes an exchange with its bindings. One that is not there is fine. Wait for the sequence.
@@ -226,6 +267,9 @@ impl Vhost {
         if exchange.spec.durable {
             seq = seq.max(stored::put_exchange(&self.broker, &self.namespace, name, None)?);
         }
+        if exchange.spec.is_delayed {
+            seq = seq.max(self.drop_schedule(&schedule::of_exchange(name))?);
+        }
         Ok(seq.max(self.drop_target(topology, &Target::Exchange(name.into()))?))
     }
 
@@ -242,11 +286,15 @@ impl Vhost {
     }
 }
 
-/// The spec that a declaration asks for.
-pub(crate) fn spec_of(
-    kind: Kind,
-    (durable, auto_delete, internal): (bool, bool, bool),
-    arguments: Table<'_>,
-) -> ExchangeSpec {
-    ExchangeSpec { kind, durable, auto_delete, internal, arguments: arguments.bytes().to_vec() }
+/// How an exchange that lets messages wait chooses afterwards.
+fn delayed_kind(arguments: Table<'_>) -> Result<&str> {
+    match arguments.get(DELAYED_KIND).and_then(Value::text) {
+        Some(DELAYED) => Err(Exception::precondition(format!(
+            "Invalid argument, '{DELAYED}' can't be used for '{DELAYED_KIND}'"
+        ))),
+        Some(kind) => Ok(kind),
+        None => Err(Exception::precondition(format!(
+            "Invalid argument, '{DELAYED_KIND}' must be an existing exchange type"
+        ))),
+    }
 }

@@ -16,7 +16,7 @@ mod stored;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,10 +24,11 @@ use std::{
 };
 
 use broker::{Broker, Principal};
-use model::Namespace;
+use model::{Namespace, StreamId};
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 
-use crate::expiry::Expiry;
+use crate::{expiry::Expiry, schedule};
 
 use self::{
     binding::Target,
@@ -56,6 +57,10 @@ pub(crate) struct Vhost {
     generation: AtomicU64,
     /// Queues that somebody uses, by name.
     queues: Mutex<HashMap<Arc<str>, Arc<Queue>>>,
+    /// Queues that hold messages until their time and are served.
+    pub schedules: Mutex<HashSet<StreamId>>,
+    /// Where they are served.
+    pub runtime: Option<Handle>,
 }
 
 #[derive(Default)]
@@ -68,21 +73,25 @@ pub(crate) struct Topology {
 
 impl Vhost {
     /// The virtual host with what is durable of it.
-    fn load(broker: Broker, expiry: Arc<Expiry>, name: &str, namespace: Namespace) -> Arc<Self> {
+    fn load(broker: Broker, vhosts: &Vhosts, name: &str, namespace: Namespace) -> Arc<Self> {
         let mut topology = Topology::default();
         for (name, exchange) in predeclared() {
             topology.exchanges.insert(name.into(), exchange);
         }
         stored::load(&broker, &namespace, &mut topology);
-        Arc::new(Vhost {
+        let vhost = Arc::new(Vhost {
             name: name.to_owned(),
             namespace,
             broker,
-            expiry,
+            expiry: vhosts.expiry.clone(),
             topology: RwLock::new(topology),
             generation: AtomicU64::new(1),
             queues: Mutex::default(),
-        })
+            schedules: Mutex::default(),
+            runtime: vhosts.runtime.clone(),
+        });
+        schedule::resume(&vhost);
+        vhost
     }
 
     /// Changes with every change of exchanges, bindings or streams.
@@ -102,18 +111,26 @@ pub(crate) fn namespace_of(principal: &Principal, name: &str) -> Namespace {
 }
 
 /// Every virtual host that somebody has connected to.
-#[derive(Default)]
 pub(crate) struct Vhosts {
     /// Queues of all of them that expire.
     pub expiry: Arc<Expiry>,
+    /// Where their background work runs: with the server.
+    runtime: Option<Handle>,
     by_namespace: Mutex<HashMap<Namespace, Arc<Vhost>>>,
+}
+
+impl Default for Vhosts {
+    fn default() -> Self {
+        let runtime = Handle::try_current().ok();
+        Vhosts { expiry: Arc::default(), runtime, by_namespace: Mutex::default() }
+    }
 }
 
 impl Vhosts {
     /// The virtual host of that namespace. Reads what is stored of it when it is asked for the first time.
     pub(crate) fn of(&self, broker: &Broker, name: &str, namespace: Namespace) -> Arc<Vhost> {
         let mut known = self.by_namespace.lock();
-        let load = || Vhost::load(broker.clone(), self.expiry.clone(), name, namespace.clone());
+        let load = || Vhost::load(broker.clone(), self, name, namespace.clone());
         known.entry(namespace.clone()).or_insert_with(load).clone()
     }
 }

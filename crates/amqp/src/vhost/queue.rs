@@ -18,6 +18,7 @@ use super::{
 use crate::{
     dead_letters::DIALECT,
     error::{Code, Exception, Result},
+    schedule,
 };
 
 /// Where the arguments are kept among a stream's settings, in Base64.
@@ -38,6 +39,8 @@ pub(crate) struct Queue {
     raw_arguments: Vec<u8>,
     /// The connection that alone may use it.
     pub owner: Option<u64>,
+    /// It holds messages until their time: no client uses it.
+    pub is_schedule: bool,
     pub users: Mutex<Users>,
     /// Held for writing while a client deletes it, until that client is answered: consumers are told afterwards.
     pub deletion: Arc<RwLock<()>>,
@@ -101,8 +104,13 @@ impl Vhost {
         format!("queue '{name}' in vhost '{}'", self.name)
     }
 
-    /// The queue of that name, if it is there.
+    /// The queue of that name that clients may use, if it is there.
     pub(crate) fn find_queue(&self, name: &str) -> Result<Option<Arc<Queue>>> {
+        if schedule::is_schedule(name) { Ok(None) } else { self.find_any_queue(name) }
+    }
+
+    /// The queue of that name, if it is there.
+    pub(crate) fn find_any_queue(&self, name: &str) -> Result<Option<Arc<Queue>>> {
         let Some(stream) = self.stream(name) else {
             self.queues.lock().remove(name);
             return Ok(None);
@@ -129,6 +137,7 @@ impl Vhost {
             }
             None => self.broker.open_work(&partition, broker::QUEUE_WORK, work_spec(&arguments))?.0,
         };
+        let is_schedule = schedule::is_schedule(&name);
         let mut queues = self.queues.lock();
         if let Some(known) = queues.get(&name).filter(|known| known.stream.id() == stream.id()) {
             if Arc::ptr_eq(&known.stream, &stream) {
@@ -146,6 +155,7 @@ impl Vhost {
                 arguments,
                 raw_arguments,
                 owner,
+                is_schedule,
                 users: Mutex::new(users),
                 deletion,
             };
@@ -155,7 +165,18 @@ impl Vhost {
         }
         let users = Mutex::new(Users { used_ns: self.now_ns(), ..Users::default() });
         let deletion = Arc::default();
-        let queue = Queue { name, stream, partition, work, arguments, raw_arguments, owner, users, deletion };
+        let queue = Queue {
+            name,
+            stream,
+            partition,
+            work,
+            arguments,
+            raw_arguments,
+            owner,
+            is_schedule,
+            users,
+            deletion,
+        };
         let queue = Arc::new(queue);
         queues.insert(queue.name.clone(), queue.clone());
         drop(queues);
@@ -209,7 +230,7 @@ impl Vhost {
 
     /// Makes a queue, or finds that the one which is there is the same. Wait for the sequence.
     pub(crate) fn declare_queue(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         spec: &QueueSpec,
         connection: u64,
@@ -231,7 +252,13 @@ impl Vhost {
                     let spec_of_work = work_spec(&arguments);
                     let (_, opened) = self.broker.open_work(partition, broker::QUEUE_WORK, spec_of_work)?;
                     let owner = spec.exclusive.then_some(connection);
-                    return Ok((self.handle(stream, owner)?, made.max(opened)));
+                    let mut seq = made.max(opened);
+                    if arguments.keeps_letters() {
+                        let (letters, made) = self.make_schedule(&schedule::of_letters(name), true)?;
+                        seq = seq.max(made);
+                        schedule::start(self, letters);
+                    }
+                    return Ok((self.handle(stream, owner)?, seq));
                 }
                 Err(error) if error.kind() == ErrorKind::Exists => {}
                 Err(error) => return Err(error.into()),
@@ -258,7 +285,6 @@ impl Vhost {
                 }
             }
         }
-        not_built(&arguments, &self.what(name))?;
         Ok(arguments)
     }
 
@@ -310,7 +336,41 @@ impl Vhost {
             Err(error) => return Err(error.into()),
         };
         self.queues.lock().remove(&queue.name);
-        Ok(deleted.max(self.forget_queue(&queue.name)?))
+        let letters = match queue.arguments.keeps_letters() {
+            true => self.drop_schedule(&schedule::of_letters(&queue.name))?,
+            false => Seq(0),
+        };
+        Ok(deleted.max(letters).max(self.forget_queue(&queue.name)?))
+    }
+
+    /// Makes a queue that holds messages until their time, or finds it. Wait for the sequence.
+    pub(super) fn make_schedule(&self, name: &str, is_durable: bool) -> Result<(Arc<Queue>, Seq)> {
+        let spec = StreamSpec {
+            partitions: 1,
+            settings: StreamSettings { mode: Mode::Queue, ..StreamSettings::default() },
+            facets: Facets { transient: !is_durable, ..Facets::default() },
+        };
+        let (stream, made) = match self.broker.stage_create_stream(self.key(name), spec) {
+            Ok(made) => made,
+            Err(error) if error.kind() == ErrorKind::Exists => {
+                let stream = self.stream(name).ok_or_else(|| self.no_queue(name))?;
+                (stream, self.broker.catalog_staged())
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let partition = stream.partition(PartitionIndex(0)).ok_or_else(|| self.no_queue(name))?;
+        let (_, opened) = self.broker.open_work(partition, broker::QUEUE_WORK, WorkSpec::default())?;
+        Ok((self.handle(stream, None)?, made.max(opened)))
+    }
+
+    /// Deletes a queue that holds messages until their time, with them. Wait for the sequence.
+    pub(super) fn drop_schedule(&self, name: &str) -> Result<Seq> {
+        self.queues.lock().remove(name);
+        match self.broker.stage_delete_stream(&self.key(name)) {
+            Ok(seq) => Ok(seq),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Seq(0)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Deletes what belongs to a connection that ends.
@@ -325,16 +385,6 @@ impl Vhost {
             }
         }
     }
-}
-
-/// Arguments that are understood and not built.
-fn not_built(arguments: &Arguments, what: &str) -> Result<()> {
-    let refused =
-        |name: &str| Exception::not_implemented(format!("argument '{name}' of {what} is not built"));
-    if arguments.overflow == OverflowPolicy::RejectPublishDlx {
-        return Err(refused("x-overflow"));
-    }
-    Ok(())
 }
 
 fn work_spec(arguments: &Arguments) -> WorkSpec {
@@ -368,6 +418,7 @@ fn stream_spec(name: &str, spec: &QueueSpec, arguments: &Arguments) -> StreamSpe
                 OverflowPolicy::DropHead => Overflow::DropOldest,
                 OverflowPolicy::RejectPublish | OverflowPolicy::RejectPublishDlx => Overflow::Refuse,
             },
+            limits_ready: arguments.max_length.is_some() || arguments.max_length_bytes.is_some(),
             ttl_ms: arguments.message_ttl_ms,
             delivery_limit: arguments.delivery_limit,
             extras,

@@ -46,7 +46,7 @@ fn encode_exchange(spec: &ExchangeSpec) -> Vec<u8> {
         Kind::Topic => 2,
         Kind::Headers => 3,
     };
-    let flags = u8::from(spec.auto_delete) | u8::from(spec.internal) << 1;
+    let flags = u8::from(spec.auto_delete) | u8::from(spec.internal) << 1 | u8::from(spec.is_delayed) << 2;
     let mut out = vec![VERSION, kind, flags];
     put_bytes(&mut out, &spec.arguments);
     out
@@ -62,6 +62,7 @@ fn decode_exchange(bytes: &[u8]) -> Option<ExchangeSpec> {
         durable: true,
         auto_delete: flags & 1 != 0,
         internal: flags & 2 != 0,
+        is_delayed: flags & 4 != 0,
         arguments,
     })
 }
@@ -159,6 +160,7 @@ mod tests {
             durable: true,
             auto_delete: true,
             internal: false,
+            is_delayed: true,
             arguments: vec![1, b'a', b'V'],
         };
         assert_eq!(decode_exchange(&encode_exchange(&spec)), Some(spec));

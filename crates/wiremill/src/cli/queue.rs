@@ -72,6 +72,18 @@ pub enum Verb {
         #[command(flatten)]
         context: Context,
     },
+    /// Delete single records that nobody holds, whether they are due or wait for their time
+    Drop {
+        name: String,
+        /// Offsets, as `peek` shows them
+        #[arg(required = true)]
+        offsets: Vec<u64>,
+        /// Partition that they are in
+        #[arg(long, default_value_t = 0)]
+        partition: u32,
+        #[command(flatten)]
+        context: Context,
+    },
     /// Move what waits to another stream, in units: a record is here or there, never both
     Move {
         name: String,
@@ -238,6 +250,11 @@ pub async fn run(verb: Verb) -> Result<(), String> {
         Verb::Purge { name, context } => {
             let answer = context.client()?.post(&format!("{}/purge", path(&name)), json!({})).await?;
             context.either(&answer, &format!("{} records purged\n", answer["purged"]))
+        }
+        Verb::Drop { name, offsets, partition, context } => {
+            let body = json!({ "offsets": offsets, "partition": partition });
+            let answer = context.client()?.post(&format!("{}/drop", path(&name)), body).await?;
+            context.either(&answer, &format!("{} records dropped\n", answer["dropped"]))
         }
         Verb::Move { name, to, filter, pace, context } => {
             moves::run(&name, Some(&to), &filter, &pace, &context).await

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::Shared;
-use crate::listeners::{Connection, Dialect, Io, Serving};
+use crate::listeners::{
+    Connection, Dialect, Io, Serving,
+    certificate::{self, NameOf},
+};
 
 struct Amqp {
     server: Arc<amqp::Server>,
+    login_from: NameOf,
 }
 
 /// The dialect, as the settings have it.
@@ -18,12 +23,15 @@ pub(super) fn dialect(shared: &Shared<'_>) -> Arc<dyn Dialect> {
         vhosts: shared.settings.amqp_vhosts.clone(),
         ..amqp::Options::default()
     };
-    Arc::new(Amqp { server: amqp::Server::new(shared.broker.clone(), options) })
+    let login_from = shared.settings.amqp_login_from;
+    Arc::new(Amqp { server: amqp::Server::new(shared.broker.clone(), options), login_from })
 }
 
 impl Dialect for Amqp {
     fn serve(&self, io: Io, connection: Connection, shutdown: watch::Receiver<bool>) -> Serving {
-        let info = amqp::ConnectionInfo { peer: connection.peer };
+        let name = |certificate: &CertificateDer<'_>| certificate::name(certificate, self.login_from);
+        let certified = connection.certificate.as_ref().and_then(name);
+        let info = amqp::ConnectionInfo { peer: connection.peer, certified };
         Box::pin(self.server.clone().serve_connection(io, info, shutdown))
     }
 }

@@ -108,7 +108,7 @@ async fn open(
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
     let local = stream.local_addr().map_err(|e| e.to_string())?;
     let advertised = acceptor.advertised.clone();
-    let mut connection = Connection { peer, local, advertised, greeted: None };
+    let mut connection = Connection { peer, local, advertised, greeted: None, certificate: None };
     let Some(tls) = &acceptor.tls else { return Ok((Io::Plain(stream), connection)) };
     let has_begun = begins_within(&stream, acceptor.dialect.greets_after()).await;
     if !has_begun && let Some(greeting) = acceptor.dialect.greeting(&connection) {
@@ -117,5 +117,8 @@ async fn open(
     }
     let handshake = timeout(HANDSHAKE_LIMIT, tls.acceptor().accept(stream)).await;
     let stream = handshake.map_err(|_| "the TLS handshake took too long")?.map_err(|e| e.to_string())?;
+    // It is that of the client itself: the verifier has looked at the chain.
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    connection.certificate = certificate.map(|own| own.clone().into_owned());
     Ok((Io::Tls(Box::new(stream)), connection))
 }

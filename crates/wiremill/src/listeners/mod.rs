@@ -5,12 +5,14 @@
 
 mod accept;
 mod bind;
+pub mod certificate;
 mod io;
 mod name;
 pub mod tls;
 
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 pub use accept::{Acceptor, run};
@@ -31,6 +33,8 @@ pub struct Connection {
     pub advertised: Option<Arc<Advertised>>,
     /// The number of the greeting that went out before TLS began, if one did.
     pub greeted: Option<u64>,
+    /// The client's certificate, where one was wanted and verified.
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
 /// What a server says in the clear before TLS begins.

@@ -296,6 +296,12 @@ pub const ENTRIES: &[Entry] = &[
         "AMQP virtual hosts that exist beside `/` and those that have queues.",
     ),
     entry(
+        "amqp_login_from",
+        Form::Choice(&["common_name", "dns", "email", "uri"]),
+        "common_name",
+        "Which name of a client's certificate EXTERNAL logs in by: the common name of its subject, or the first alternative name of a kind. Needs `tls_client_ca` for the listener.",
+    ),
+    entry(
         "nats_max_payload",
         Form::Bytes { min: 1, max: 64 * MIB },
         "1MiB",

@@ -8,7 +8,7 @@ use super::{
     parse,
     raw::{Given, Raw},
 };
-use crate::listeners::ListenerName;
+use crate::listeners::{ListenerName, certificate::NameOf};
 
 /// Where a listener accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +159,8 @@ pub struct Settings {
     pub amqp_max_message_len: usize,
     /// Virtual hosts beside the default one.
     pub amqp_vhosts: Vec<String>,
+    /// Which name of a client's certificate counts.
+    pub amqp_login_from: NameOf,
     /// Bytes of the longest NATS message.
     pub nats_max_payload: usize,
     /// Bytes that may wait for one NATS client.
@@ -210,6 +212,12 @@ impl Settings {
             kafka_offsets_retention_min: read.number("kafka_offsets_retention_min")?,
             amqp_max_message_len: read.number("amqp_max_message_len")?,
             amqp_vhosts: parse::words(&read.text("amqp_vhosts")?),
+            amqp_login_from: match read.text("amqp_login_from")?.as_str() {
+                "dns" => NameOf::Dns,
+                "email" => NameOf::Email,
+                "uri" => NameOf::Uri,
+                _ => NameOf::Common,
+            },
             nats_max_payload: read.number("nats_max_payload")?,
             nats_max_pending: read.number("nats_max_pending")?,
             nats_tls_first: match read.text("nats_tls_first")?.as_str() {

@@ -38,6 +38,9 @@ fn a_queue_is_made_looked_into_purged_and_removed() {
     assert_eq!(json(&server, &["queue", "describe", "jobs"])["ready"], 2, "peeking takes nothing");
     let listed = ask(&server, &["queue", "ls"]).unwrap();
     assert!(listed.contains("queue:dead"), "{listed}");
+    publish(&server, "jobs", &["c"]);
+    assert_eq!(ask(&server, &["queue", "drop", "jobs", "1", "7"]).unwrap(), "1 records dropped\n");
+    assert_eq!(bodies(&json(&server, &["queue", "peek", "jobs"])), ["a", "c"]);
     assert_eq!(ask(&server, &["queue", "purge", "jobs"]).unwrap(), "2 records purged\n");
     assert_eq!(json(&server, &["queue", "describe", "jobs"])["ready"], 0);
     ask(&server, &["queue", "rm", "jobs"]).unwrap();

@@ -50,8 +50,13 @@ impl Paper {
         Server::start(&arguments)
     }
 
-    /// Asks for health over TLS; the error of the handshake or of the read.
-    fn ask(&self, server: &Server, with_certificate: bool) -> std::io::Result<(u16, String)> {
+    /// A connection to a listener that speaks TLS; the handshake is still to come.
+    fn connect(
+        &self,
+        server: &Server,
+        listener: &str,
+        with_certificate: bool,
+    ) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -65,7 +70,12 @@ impl Paper {
         };
         let name = ServerName::try_from("localhost").unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut stream = StreamOwned::new(connection, TcpStream::connect(server.address("admin"))?);
+        Ok(StreamOwned::new(connection, TcpStream::connect(server.address(listener))?))
+    }
+
+    /// Asks for health over TLS; the error of the handshake or of the read.
+    fn ask(&self, server: &Server, with_certificate: bool) -> std::io::Result<(u16, String)> {
+        let mut stream = self.connect(server, "admin", with_certificate)?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -130,4 +140,43 @@ fn a_certificate_file_without_a_certificate_ends_the_start() {
     assert!(!output.status.success());
     let why = crate::process::text(&output.stderr);
     assert!(why.contains("empty.pem"), "{why}");
+}
+
+#[test]
+fn an_amqp_client_logs_in_by_its_certificate() {
+    let paper = Paper::new();
+    let of = |name: &str| format!("amqp={}", paper.file(name).display());
+    let (cert, key, ca) = (of("cert.pem"), of("key.pem"), of("ca.pem"));
+    let server = Server::start(&[
+        "--tls-cert",
+        &cert,
+        "--tls-key",
+        &key,
+        "--tls-client-ca",
+        &ca,
+        "--amqp-login-from",
+        "dns",
+    ]);
+    let mut stream = paper.connect(&server, "amqp", true).unwrap();
+    stream.write_all(b"AMQP\x00\x00\x09\x01").unwrap();
+    let frame = |stream: &mut dyn Read| {
+        let mut head = [0; 7];
+        stream.read_exact(&mut head).unwrap();
+        let len = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        let mut rest = vec![0; len + 1];
+        stream.read_exact(&mut rest).unwrap();
+        rest
+    };
+    let start = frame(&mut stream);
+    let offered = b"AMQPLAIN EXTERNAL PLAIN";
+    assert!(start.windows(offered.len()).any(|bytes| bytes == offered));
+    // connection.start-ok: no properties, the mechanism, no response, a locale.
+    let mut start_ok = vec![0, 10, 0, 11, 0, 0, 0, 0, 8];
+    start_ok.extend_from_slice(b"EXTERNAL\x00\x00\x00\x00\x05en_US");
+    let mut out = vec![1, 0, 0];
+    out.extend_from_slice(&(start_ok.len() as u32).to_be_bytes());
+    out.extend_from_slice(&start_ok);
+    out.push(0xce);
+    stream.write_all(&out).unwrap();
+    assert_eq!(frame(&mut stream)[..4], [0, 10, 0, 30], "connection.tune");
 }

@@ -1,4 +1,4 @@
-//! Queues, whatever dialect feeds them: list, create, describe, alter, delete, purge. [`peek`] looks into them, [`moves`]
+//! Queues, whatever dialect feeds them: list, create, describe, alter, delete, purge, drop. [`peek`] looks into them, [`moves`]
 //! takes their records elsewhere, [`replay`] makes settled ones available again, [`settings`] is what they can be told.
 
 pub(crate) mod moves;
@@ -14,8 +14,10 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use broker::{Action, Broker, Facets, Mode, Stream, StreamSettings, StreamSpec};
-use model::{Error, Kind, Result, StreamKey};
+use broker::{
+    Action, Broker, Claim, Facets, Mode, Settlement, Span, Stream, StreamSettings, StreamSpec, Verdict,
+};
+use model::{Error, Kind, Offset, PartitionIndex, Result, StreamKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -120,6 +122,33 @@ pub(crate) async fn purge(
     caller.need(Action::Configure, &name)?;
     let purged = shared.broker.purge_queue(&queue).await?;
     Ok(Json(json!({ "queue": name, "purged": purged })).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DropBody {
+    /// As a look into the queue tells them.
+    offsets: Vec<u64>,
+    #[serde(default)]
+    partition: u32,
+}
+
+/// `POST /api/v1/queues/{name}/drop`: takes single records out that nobody holds.
+pub(crate) async fn drop_records(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(body): Body<DropBody>,
+) -> Answer {
+    let queue = find(&shared.broker, &caller, &name)?;
+    caller.need(Action::Configure, &name)?;
+    let (work, _) = shared.broker.stream_work(&queue, PartitionIndex(body.partition))?;
+    let spans = body.offsets.iter().map(|offset| Span::one(Offset(*offset))).collect();
+    let settlement = Settlement { work, spans, claim: Claim::Nobody, verdict: Verdict::Accept };
+    let (settled, wait) = shared.broker.settle(vec![settlement]).await?;
+    shared.broker.durable(wait).await?;
+    let dropped: u64 = settled.iter().map(|one| one.done.count()).sum();
+    Ok(Json(json!({ "queue": name, "dropped": dropped })).into_response())
 }
 
 /// `GET /api/v1/dead-letters`: queues that others send to what they could not work off, with who does.

@@ -1,0 +1,222 @@
+//! Exchanges of the type x-delayed-message, and dead letters that wait for a queue.
+
+use std::time::Instant;
+
+use model::{Namespace, StreamKey};
+
+use super::*;
+
+async fn delayed(peer: &mut Peer, name: &str, kind: &[u8]) {
+    peer.exchange(name, "x-delayed-message", &[("x-delayed-type", Value::Text(kind))]).await;
+}
+
+/// Publishes a persistent message that waits so long.
+async fn publish_later(peer: &mut Peer, to: (&str, &str), delay: Value<'_>, body: &str) {
+    let headers = fields(&[("x-delay", delay)]);
+    peer.publish_on(1, to, with_table(table_of(&headers)), body.as_bytes()).await;
+}
+
+/// The first message of a queue, once there is one.
+async fn first(peer: &mut Peer, queue: &str) -> Seen {
+    for _ in 0..400 {
+        if let Some(message) = peer.get(queue).await {
+            return message;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nothing came")
+}
+
+#[tokio::test]
+async fn a_message_waits_for_its_time_and_the_others_pass() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    delayed(&mut peer, "later", b"topic").await;
+    peer.declare("q").await;
+    peer.bind("q", "later", "a.*", &[]).await;
+    peer.confirm().await;
+    let began = Instant::now();
+    publish_later(&mut peer, ("later", "a.b"), Value::I32(400), "second").await;
+    peer.expect("BasicAck").await;
+    publish_later(&mut peer, ("later", "a.b"), Value::I32(0), "first").await;
+    peer.expect("BasicAck").await;
+    publish_later(&mut peer, ("later", "b"), Value::I32(10), "for nobody").await;
+    peer.expect("BasicAck").await;
+    assert_eq!(peer.get("q").await.unwrap().text(), "first");
+    assert_eq!(peer.get("q").await, None);
+    let message = first(&mut peer, "q").await;
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    assert_eq!((message.text(), message.exchange.as_str()), ("second", "later"));
+    assert_eq!(message.header("x-delay").unwrap(), format!("{:?}", Value::I32(-400)));
+}
+
+#[tokio::test]
+async fn what_waits_survives_a_restart_and_is_routed_as_things_are_then() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect().await;
+    delayed(&mut peer, "later", b"direct").await;
+    for queue in ["q", "hidden"] {
+        peer.declare(queue).await;
+    }
+    peer.confirm().await;
+    let keys = [Value::Text(b"x")];
+    let mut headers = TableWriter::default();
+    headers.field("x-delay", Value::I64(700)).array("BCC", keys.into_iter());
+    let headers = headers.finish();
+    // A transient message waits as safely as any.
+    let properties = Properties { headers: Some(table_of(&headers)), ..Properties::default() };
+    peer.publish_on(1, ("later", "k"), properties, b"kept").await;
+    peer.expect("BasicAck").await;
+    peer.bind("q", "later", "k", &[]).await;
+    peer.bind("hidden", "later", "x", &[]).await;
+    drop(peer);
+    rig.reopen(0);
+    let schedule = StreamKey::queue(&Namespace::default(), "amq.delayed.later");
+    let stream = rig.server.broker.stream(&schedule).unwrap();
+    assert_eq!(rig.server.broker.queue_counts(&stream).delayed, 1);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let mut peer = rig.connect().await;
+    let message = first(&mut peer, "q").await;
+    assert_eq!(message.text(), "kept");
+    assert_eq!(message.header("BCC"), None);
+    assert_eq!(first(&mut peer, "hidden").await.text(), "kept");
+    assert_eq!(rig.server.broker.queue_counts(&stream).delayed, 0);
+}
+
+#[tokio::test]
+async fn what_waits_is_cancelled_with_its_record_and_with_its_exchange() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    delayed(&mut peer, "later", b"fanout").await;
+    peer.declare("q").await;
+    peer.bind("q", "later", "", &[]).await;
+    peer.confirm().await;
+    for body in ["cancelled", "kept"] {
+        publish_later(&mut peer, ("later", ""), Value::I32(300), body).await;
+        peer.expect("BasicAck").await;
+    }
+    let schedule = StreamKey::queue(&Namespace::default(), "amq.delayed.later");
+    let stream = rig.server.broker.stream(&schedule).unwrap();
+    let partition = stream.partition(model::PartitionIndex(0)).unwrap();
+    let cancelled = [broker::Span::one(model::Offset(0))].into_iter().collect();
+    rig.server.broker.drop_records(partition, &cancelled).unwrap();
+    assert_eq!(first(&mut peer, "q").await.text(), "kept");
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(peer.get("q").await, None);
+    publish_later(&mut peer, ("later", ""), Value::I32(100), "gone with its exchange").await;
+    peer.expect("BasicAck").await;
+    let delete = Method::ExchangeDelete { ticket: 0, exchange: "later", if_unused: false, nowait: false };
+    peer.send(1, delete).await;
+    peer.expect("ExchangeDeleteOk").await;
+    assert!(rig.server.broker.stream(&schedule).is_none());
+    delayed(&mut peer, "later", b"fanout").await;
+    peer.bind("q", "later", "", &[]).await;
+    publish_later(&mut peer, ("later", ""), Value::I32(100), "of the new one").await;
+    peer.expect("BasicAck").await;
+    assert_eq!(first(&mut peer, "q").await.text(), "of the new one");
+}
+
+#[tokio::test]
+async fn an_exchange_bound_to_a_delayed_one_lets_its_messages_wait_there() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    delayed(&mut peer, "later", b"fanout").await;
+    peer.exchange("front", "fanout", &[]).await;
+    for queue in ["now", "then"] {
+        peer.declare(queue).await;
+    }
+    peer.bind("now", "front", "", &[]).await;
+    peer.bind("then", "later", "", &[]).await;
+    let bind = Method::ExchangeBind {
+        ticket: 0,
+        destination: "later",
+        source: "front",
+        routing_key: crate::codec::Key(b""),
+        nowait: false,
+        arguments: Table::default(),
+    };
+    peer.send(1, bind).await;
+    peer.expect("ExchangeBindOk").await;
+    publish_later(&mut peer, ("front", ""), Value::I32(150), "a").await;
+    peer.sync().await;
+    let message = first(&mut peer, "now").await;
+    assert_eq!(message.header("x-delay").unwrap(), format!("{:?}", Value::I32(150)));
+    let message = first(&mut peer, "then").await;
+    assert_eq!((message.text(), message.exchange.as_str()), ("a", "front"));
+}
+
+#[tokio::test]
+async fn a_delayed_exchange_is_declared_in_the_originals_words() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.ask_exchange("e", "x-delayed-message", &[]).await;
+    let text = "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type";
+    peer.expect_close(406, text).await;
+    delayed(&mut peer, "e", b"direct").await;
+    delayed(&mut peer, "e", b"direct").await;
+    peer.ask_exchange("e", "direct", &[]).await;
+    let text = "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'e' in vhost '/': received 'direct' but current is 'x-delayed-message'";
+    peer.expect_close(406, text).await;
+    // Nobody works the queue in which messages wait.
+    peer.ask_declare("amq.delayed.e", Flags { passive: true, ..Flags::default() }, &[]).await;
+    peer.expect_close(404, "NOT_FOUND - no queue 'amq.delayed.e' in vhost '/'").await;
+    peer.publish(("", "amq.delayed.e"), "x").await;
+    assert!(peer.message().await.method.starts_with("BasicReturn"));
+}
+
+#[tokio::test]
+async fn what_a_full_queue_refuses_goes_to_its_dead_letters_before_it_is_refused() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.exchange("dlx", "fanout", &[]).await;
+    peer.declare("dead").await;
+    peer.bind("dead", "dlx", "", &[]).await;
+    let arguments = [
+        ("x-max-length", Value::I32(1)),
+        ("x-overflow", Value::Text(b"reject-publish-dlx")),
+        ("x-dead-letter-exchange", Value::Text(b"dlx")),
+    ];
+    peer.declare_with("work", Flags::default(), &arguments).await;
+    peer.confirm().await;
+    peer.publish(("", "work"), "fits").await;
+    peer.expect("BasicAck").await;
+    peer.publish(("", "work"), "too much").await;
+    peer.expect("BasicNack").await;
+    let letter = peer.get("dead").await.unwrap();
+    assert_eq!(letter.text(), "too much");
+    assert_eq!(letter.header("x-first-death-reason").unwrap(), format!("{:?}", Value::Text(b"maxlen")));
+    assert_eq!(letter.header("x-first-death-queue").unwrap(), format!("{:?}", Value::Text(b"work")));
+    assert_eq!(peer.counts("work").await.0, 1);
+}
+
+#[tokio::test]
+async fn dead_letters_that_have_to_arrive_wait_for_a_queue() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.exchange("dlx", "fanout", &[]).await;
+    let arguments = [
+        ("x-queue-type", Value::Text(b"quorum")),
+        ("x-overflow", Value::Text(b"reject-publish")),
+        ("x-dead-letter-exchange", Value::Text(b"dlx")),
+        ("x-dead-letter-strategy", Value::Text(b"at-least-once")),
+    ];
+    peer.declare_with("work", Flags::default(), &arguments).await;
+    peer.publish(("", "work"), "has to arrive").await;
+    peer.sync().await;
+    let message = peer.get("work").await.unwrap();
+    peer.nack(message.tag, false).await;
+    peer.sync().await;
+    assert_eq!(peer.counts("work").await.0, 0);
+    drop(peer);
+    rig.reopen(0);
+    let mut peer = rig.connect().await;
+    peer.declare("dead").await;
+    peer.bind("dead", "dlx", "", &[]).await;
+    let letter = first(&mut peer, "dead").await;
+    assert_eq!(letter.text(), "has to arrive");
+    assert_eq!(letter.header("x-last-death-reason").unwrap(), format!("{:?}", Value::Text(b"rejected")));
+    let classic = [("x-dead-letter-strategy", Value::Text(b"at-least-once"))];
+    peer.ask_declare("classic", Flags::default(), &classic).await;
+    let text = "PRECONDITION_FAILED - invalid arg 'x-dead-letter-strategy' for queue 'classic' in vhost '/' of queue type rabbit_classic_queue";
+    peer.expect_close(406, text).await;
+}
