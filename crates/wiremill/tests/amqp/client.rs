@@ -82,7 +82,7 @@ pub fn begin(key: &str, len: usize) -> Vec<u8> {
 /// A whole persistent message.
 pub fn message(key: &str, body: &[u8]) -> Vec<u8> {
     let mut out = begin(key, body.len());
-    out.extend(frame(3, 1, body));
+    body.chunks(100_000).for_each(|piece| out.extend(frame(3, 1, piece)));
     out
 }
 
