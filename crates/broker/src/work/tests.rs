@@ -4,7 +4,7 @@ use model::{Attributes, ErrorKind, Kind, Offset, RecordAttributes, StreamKey};
 
 use super::*;
 use crate::{
-    Append, DeadLetter, Mode, NewBatch, Overflow, Oversize, StreamSettings, StreamSpec,
+    Append, DeadLetter, Mode, NewBatch, Overflow, StreamSettings, StreamSpec,
     testing::{Rig, START_MS, batch, key, wait},
 };
 
@@ -585,26 +585,4 @@ fn a_record_that_one_cursor_settled_and_the_other_passed_over_is_gone() {
     settle(&rig, &a, &[1], Verdict::Accept);
     assert!(offsets(&rig, &b, ask(1, 9, LeaseKind::Volatile)).is_empty());
     assert_eq!((partition.stats().records, partition.bounds().start), (0, Offset(2)));
-}
-
-#[test]
-fn who_took_as_many_bytes_as_it_may_is_told_of_the_rest() {
-    for len in [30, 40, 50, 60, 70, 90].map(|kib| kib << 10) {
-        let rig = Rig::new();
-        let partition = queue(&rig, "jobs");
-        for _ in 0..6 {
-            rig.append(&partition, &[&"x".repeat(len)]);
-        }
-        let (work, watch) = (work(&rig, &partition), Watch::new());
-        let allowance = Allowance { records: 10, bytes: 100 << 10, oversize: Oversize::First };
-        let mut taken = 0;
-        while taken < 6 {
-            work.wait(HolderId(1), &watch);
-            assert!(
-                watch.take(),
-                "{taken} records of {len} bytes were taken, and nobody is told of the others"
-            );
-            taken += lease(&rig, &work, LeaseAsk { allowance, ..ask(1, 10, LeaseKind::Taken) }).len();
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! What queues are asked for beside their records, and whose turn it is in them.
 
 use super::*;
+use crate::Oversize;
 
 fn stream(rig: &Rig) -> Arc<crate::Stream> {
     rig.broker.stream(&queue_key("jobs")).unwrap()
@@ -40,4 +41,26 @@ fn a_quiet_key_passes_a_loud_one_that_has_much_out_also_after_a_restart() {
     rig.reopen();
     let work = rig.broker.work(&find(&rig, "jobs"), QUEUE_WORK).unwrap();
     assert_eq!(offsets(&rig, &work, ask(3, 2, LeaseKind::Recorded)), [21, 8]);
+}
+
+#[test]
+fn who_took_as_many_bytes_as_it_may_is_told_of_the_rest() {
+    for len in [30, 40, 50, 60, 70, 90].map(|kib| kib << 10) {
+        let rig = Rig::new();
+        let partition = queue(&rig, "jobs");
+        for _ in 0..6 {
+            rig.append(&partition, &[&"x".repeat(len)]);
+        }
+        let (work, watch) = (work(&rig, &partition), Watch::new());
+        let allowance = Allowance { records: 10, bytes: 100 << 10, oversize: Oversize::First };
+        let mut taken = 0;
+        while taken < 6 {
+            work.wait(HolderId(1), &watch);
+            assert!(
+                watch.take(),
+                "{taken} records of {len} bytes were taken, and nobody is told of the others"
+            );
+            taken += lease(&rig, &work, LeaseAsk { allowance, ..ask(1, 10, LeaseKind::Taken) }).len();
+        }
+    }
 }
