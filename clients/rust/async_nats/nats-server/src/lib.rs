@@ -143,6 +143,8 @@ fn start(config: &str, folder: &Path, address: &str) -> (Child, String) {
     for name in UNUSED {
         command.args(["--listen", &format!("{name}=off")]);
     }
+    // The original takes away what is too old when its time comes, ours at the next look.
+    command.args(["--retention-interval-ms", "200"]);
     command.args(&meaning.flags);
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     let mut child = command.spawn().unwrap();
