@@ -436,7 +436,7 @@ impl Session {
                     let acks = intake::publish(&self.server.broker, runs).await;
                     if !acks.all.is_empty() || !acks.again.is_empty() {
                         // Nobody is told once the connection ends.
-                        let _gone = self.acks.send((self.hub.clone(), acks)).await;
+                        let _gone = self.acks.send((self.intake.account().clone(), acks)).await;
                     }
                 }
                 Work::Acks(all) => {
@@ -450,8 +450,10 @@ impl Session {
                         .collect();
                     if !all.is_empty() {
                         // Nobody is told once the connection ends.
-                        let _gone =
-                            self.acks.send((self.hub.clone(), Acks { wait, all, again: Vec::new() })).await;
+                        let _gone = self
+                            .acks
+                            .send((self.intake.account().clone(), Acks { wait, all, again: Vec::new() }))
+                            .await;
                     }
                 }
                 Work::Pull { consumer, reply, body } => {

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use model::Seq;
 use tokio::sync::mpsc;
 
-use super::error::ApiError;
+use super::{
+    account::Account,
+    error::ApiError,
+    intake::{self, Intake, Work},
+};
 use crate::{
-    core::{
-        fanout::{Fanout, Message},
-        hub::Hub,
-    },
+    core::fanout::{Fanout, Message},
     server::Server,
 };
 
@@ -27,7 +28,7 @@ pub(crate) struct Acks {
     pub again: Vec<Again>,
 }
 
-/// A message that was stored and is published again.
+/// A message that was stored and is published again: for live subscribers, and for streams that take its subject.
 pub(crate) struct Again {
     pub subject: Vec<u8>,
     pub headers: Vec<u8>,
@@ -35,7 +36,7 @@ pub(crate) struct Again {
 }
 
 /// A group on its way to the account that it is for.
-pub(crate) type Waiting = (Arc<Hub>, Acks);
+pub(crate) type Waiting = (Arc<Account>, Acks);
 
 /// The two ends of one session's queue.
 pub(crate) fn queue() -> (mpsc::Sender<Waiting>, mpsc::Receiver<Waiting>) {
@@ -44,13 +45,13 @@ pub(crate) fn queue() -> (mpsc::Sender<Waiting>, mpsc::Receiver<Waiting>) {
 
 /// Sends what is durable, in order, as long as the session lives.
 pub(crate) async fn run(server: &Server, mut waiting: mpsc::Receiver<Waiting>) -> Infallible {
-    let mut fanout: Option<(Arc<Hub>, Fanout)> = None;
-    while let Some((hub, acks)) = waiting.recv().await {
+    let mut fanout: Option<(Arc<Account>, Fanout)> = None;
+    while let Some((account, acks)) = waiting.recv().await {
         let durable = server.broker.durable(acks.wait).await;
-        let (known, out) =
-            fanout.get_or_insert_with(|| (hub.clone(), Fanout::new(hub.clone(), server.seed())));
-        if !Arc::ptr_eq(known, &hub) {
-            (*known, *out) = (hub.clone(), Fanout::new(hub.clone(), server.seed()));
+        let new = || Fanout::new(account.consumers.hub().clone(), server.seed());
+        let (known, out) = fanout.get_or_insert_with(|| (account.clone(), new()));
+        if !Arc::ptr_eq(known, &account) {
+            (*known, *out) = (account.clone(), new());
         }
         for (reply, body) in &acks.all {
             let failed = durable.as_ref().err().map(|error| {
@@ -59,13 +60,41 @@ pub(crate) async fn run(server: &Server, mut waiting: mpsc::Receiver<Waiting>) -
             let payload = failed.as_ref().map_or(&body[..], |failed| failed.as_bytes());
             out.publish(&Message { subject: reply, reply: None, headers_len: None, payload }, None);
         }
-        for again in acks.again.iter().filter(|_| durable.is_ok()) {
-            let payload = [&again.headers[..], &again.body].concat();
-            let headers_len = Some(again.headers.len());
-            let message = Message { subject: &again.subject, reply: None, headers_len, payload: &payload };
+        out.flush(server.options.pending_len_max);
+        if durable.is_ok() && !acks.again.is_empty() {
+            publish_again(server, &account, out, acks.again).await;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Streams that what was published again may go through, one after the other.
+const HOPS_MAX: usize = 16;
+
+/// Publishes again what was stored. Streams may take it, and publish it again in their turn once that is durable.
+async fn publish_again(server: &Server, account: &Arc<Account>, out: &mut Fanout, again: Vec<Again>) {
+    let mut again = again;
+    for _ in 0..HOPS_MAX {
+        let mut intake = Intake::new(account.clone());
+        for one in &again {
+            let payload = [&one.headers[..], &one.body].concat();
+            let headers_len = Some(one.headers.len());
+            let message = Message { subject: &one.subject, reply: None, headers_len, payload: &payload };
+            intake.offer(&message);
             out.publish(&message, None);
         }
         out.flush(server.options.pending_len_max);
+        again.clear();
+        for work in intake.take() {
+            let Work::Publish(runs) = work else { continue };
+            let stored = intake::publish(&server.broker, runs).await;
+            if !stored.again.is_empty() && server.broker.durable(stored.wait).await.is_ok() {
+                again.extend(stored.again);
+            }
+        }
+        if again.is_empty() {
+            return;
+        }
     }
-    std::future::pending().await
+    tracing::warn!(subjects = again.len(), "what streams publish again goes round in a circle: it ends here");
 }

@@ -194,6 +194,7 @@ impl Book {
             sent_end,
             counted_from: sent_end.max(firsts_end),
             firsts_left: parts.firsts.len() as u64,
+            firsts: parts.firsts,
             last_sent_ms: None,
             last_ack_ms: None,
             used: Instant::now(),

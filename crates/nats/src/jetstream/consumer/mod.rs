@@ -72,6 +72,8 @@ struct State {
     /// ones of their subjects.
     counted_from: Offset,
     firsts_left: u64,
+    /// Those messages, ascending, as long as one of them is left.
+    firsts: Vec<Offset>,
     last_sent_ms: Option<i64>,
     last_ack_ms: Option<i64>,
     /// When it was used last.
@@ -158,6 +160,12 @@ impl State {
         let (from, end, records) = (self.counted_from, partition.staged_end(), partition.stats().records);
         let known = self.pending;
         if (known.from, known.end, known.records) != (from, end, records) {
+            if self.firsts_left > 0 && records < known.records + end.since(known.end) {
+                // Some are gone: those that were to come first may be among them.
+                let sent_end = self.sent_end;
+                self.firsts.retain(|first| *first >= sent_end && partition.has(*first));
+                self.firsts_left = self.firsts.len() as u64;
+            }
             let count = count_from(partition, &self.patterns, from, end);
             self.pending = Pending { from, end, records, count };
         }
@@ -169,6 +177,9 @@ impl State {
         self.sent_end = self.sent_end.max(offset.plus(1));
         if offset < self.counted_from {
             self.firsts_left = self.firsts_left.saturating_sub(1);
+            if self.firsts_left == 0 {
+                self.firsts = Vec::new();
+            }
             return;
         }
         self.counted_from = offset.plus(1);

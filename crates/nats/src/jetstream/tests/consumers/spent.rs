@@ -34,6 +34,45 @@ async fn what_was_delivered_as_often_as_it_may_stays_in_a_work_queue() {
 }
 
 #[tokio::test]
+async fn a_first_message_that_is_gone_is_not_waited_for() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker.stream(3).await;
+    let config = json!({"durable_name": "c", "ack_policy": "explicit", "deliver_policy": "last_per_subject",
+        "filter_subject": "a.*"});
+    let made = asker.consumer(config).await;
+    assert_eq!(made["num_pending"], 3, "{made}");
+    asker.api("STREAM.PURGE.S", json!({"filter": "a.1"})).await;
+    assert_eq!(asker.api("CONSUMER.INFO.S.c", Value::Null).await["num_pending"], 2);
+    asker.next("c", "2").await;
+    assert_eq!((asker.got().await.subject, asker.got().await.subject), ("a.0".to_owned(), "a.2".to_owned()));
+    assert_eq!(asker.api("CONSUMER.INFO.S.c", Value::Null).await["num_pending"], 0);
+}
+
+#[tokio::test]
+async fn what_a_stream_publishes_again_is_taken_by_other_streams() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    asker
+        .create(json!({"name": "A", "subjects": ["a.*"], "republish": {"src": "a.*", "dest": "b.$1"}}))
+        .await;
+    asker
+        .create(json!({"name": "B", "subjects": ["b.*"], "republish": {"src": "b.*", "dest": "c.$1"}}))
+        .await;
+    asker
+        .create(json!({"name": "C", "subjects": ["c.*"], "republish": {"src": "c.*", "dest": "d.$1"}}))
+        .await;
+    let mut listener = Asker { peer: rig.client().await };
+    listener.peer.send("SUB d.* 7\r\n").await;
+    listener.peer.sync().await;
+    asker.put("a.x").await;
+    let got = listener.got().await;
+    assert_eq!((got.subject.as_str(), got.body.as_str()), ("d.x", "x"));
+    assert!(got.headers.contains("Nats-Stream: C\r\n"), "{}", got.headers);
+    assert_eq!((asker.state("B").await, asker.state("C").await), ([1, 1, 1], [1, 1, 1]));
+}
+
+#[tokio::test]
 async fn an_acknowledgement_is_measured_where_that_is_asked_for() {
     let rig = Rig::new();
     let mut listener = Asker { peer: rig.client().await };
