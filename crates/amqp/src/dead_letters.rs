@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How the dialect is called where the broker has to find it.
-pub(crate) const DIALECT: &str = "amqp";
+pub const DIALECT: &str = "amqp";
 
 const DEATHS: &str = "x-death";
 
@@ -154,7 +154,7 @@ impl Route<'_> {
         let copy = |queue: &Arc<Queue>| {
             (queue.partition.clone(), batch_for(queue, &message, &properties, &body, due_ms))
         };
-        if resolved.queues.is_empty() && self.queue.arguments.keeps_letters() {
+        if resolved.is_nowhere() && self.queue.arguments.keeps_letters() {
             let kept =
                 self.vhost.find_any_queue(&schedule::of_letters(&self.queue.name)).map_err(internal)?;
             let retry_ms = i64::try_from(schedule::RETRY.as_millis()).unwrap_or(i64::MAX);
@@ -164,7 +164,14 @@ impl Route<'_> {
             };
             return Ok(kept.into_iter().map(keep).collect());
         }
-        Ok(resolved.queues.iter().filter(goes).map(copy).collect())
+        let mut copies: Vec<_> = resolved.queues.iter().filter(goes).map(copy).collect();
+        if !resolved.onward.is_empty() {
+            let streams: Vec<_> = resolved.queues.iter().map(|queue| queue.stream.clone()).collect();
+            let batch = batch_onward(&message, &body);
+            let onward = self.vhost.broker.onward(&resolved.onward, &batch, &streams)?;
+            copies.extend(onward.appends.into_iter().map(|append| (append.partition, append.batch)));
+        }
+        Ok(copies)
     }
 
     /// What happened to the message before. What a client wrote there does not count.
@@ -275,6 +282,22 @@ pub(crate) fn keys_of<'t>(headers: Table<'t>, name: &str) -> Vec<&'t [u8]> {
         _ => None,
     };
     keys.values().filter_map(text).collect()
+}
+
+/// A dead letter that a route takes from its exchange.
+fn batch_onward(message: &Stored<'_>, body: &Bytes) -> NewBatch {
+    let row = RecordAttributes {
+        route_key: Some(Bytes::copy_from_slice(message.routing_key)),
+        body_len: Some(u32::try_from(message.body.len()).unwrap_or(u32::MAX)),
+        ..RecordAttributes::default()
+    };
+    NewBatch {
+        count: 1,
+        format: FORMAT,
+        attributes: Attributes::Same(Box::new(row)),
+        body: body.clone(),
+        ..NewBatch::default()
+    }
 }
 
 /// The batch of one queue; where messages wait in that one, this waits until `due_ms`.

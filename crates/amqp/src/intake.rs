@@ -6,7 +6,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use broker::{Append, Durability, NewBatch, Outcome, Partition, PublishUnit, Settlement};
+use broker::{
+    Append, Broker, Durability, NewBatch, Outcome, Partition, PublishUnit, Settlement, routing::Routed,
+};
 use bytes::Bytes;
 use model::{Attributes, LogId, RecordAttributes, Result, Seq};
 
@@ -26,6 +28,12 @@ const BATCH_LEN: usize = 1 << 20;
 /// Bytes that are gathered before they are stored, whether the read is handled or not.
 pub(crate) const GATHERED_LEN: usize = 4 << 20;
 
+/// What properties, keys and exchanges add to a message, as far as batches for routes leave room for them.
+const PROPERTIES_LEN: usize = 4 << 10;
+
+/// Appends of a unit that are copies of a batch.
+type Copies = (usize, std::ops::Range<usize>);
+
 /// Messages of one batch, for the same queues.
 struct Open {
     to: Arc<Resolved>,
@@ -35,6 +43,8 @@ struct Open {
     /// What the broker has to know of each message, as far as any has something to say.
     rows: Vec<Row>,
     says_something: bool,
+    /// Kept where it goes along routes.
+    keys: Keys,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -45,6 +55,9 @@ struct Row {
     due_ms: Option<i64>,
     body_len: u32,
 }
+
+/// The routing keys of a batch's messages, where it goes along routes.
+type Keys = Vec<Bytes>;
 
 /// A message whose publisher waits.
 struct Awaited {
@@ -92,6 +105,8 @@ pub(crate) struct Intake {
 /// A unit ready to be stored: it can be built again when the broker has no room.
 pub(crate) struct Batches {
     appends: Vec<(Arc<Queue>, NewBatch)>,
+    /// Those that go along routes as well: which batch, where it goes, and as what.
+    onward: Vec<(usize, Arc<Resolved>, NewBatch)>,
     /// For each batch, which appends are of it.
     ranges: Vec<std::ops::Range<usize>>,
     awaited: Vec<Awaited>,
@@ -121,7 +136,7 @@ impl Intake {
         confirmed: Option<(u16, u64)>,
         now_ms: i64,
     ) {
-        let batch = (!to.queues.is_empty()).then(|| self.batch_for(message, to));
+        let batch = (!to.is_nowhere()).then(|| self.batch_for(message, to));
         if let Some(open) = batch.and_then(|at| self.open.get_mut(at)) {
             let before = open.body.len();
             let stored = Stored {
@@ -143,6 +158,9 @@ impl Intake {
             };
             open.says_something |= row.priority > 0 || row.expiry_ms.is_some();
             open.rows.push(row);
+            if !open.to.onward.is_empty() {
+                open.keys.push(Bytes::copy_from_slice(message.routing_key));
+            }
             open.count += 1;
             self.len += open.body.len() - before;
         }
@@ -154,6 +172,9 @@ impl Intake {
     /// The batch that the message goes into: the last one of all its queues, or a new one.
     fn batch_for(&mut self, message: &Whole<'_>, to: &Arc<Resolved>) -> usize {
         let is_persistent = message.properties.is_persistent();
+        if !to.onward.is_empty() {
+            return self.batch_onward(message, to, is_persistent);
+        }
         // The batch that was begun last is the last one of all its queues.
         if let Some(open) = self.open.last()
             && Arc::ptr_eq(&open.to, to)
@@ -171,6 +192,10 @@ impl Intake {
         {
             return at;
         }
+        self.new_batch(to, is_persistent)
+    }
+
+    fn new_batch(&mut self, to: &Arc<Resolved>, is_persistent: bool) -> usize {
         let at = self.open.len();
         self.open.push(Open {
             to: to.clone(),
@@ -179,9 +204,25 @@ impl Intake {
             body: Vec::new(),
             rows: Vec::new(),
             says_something: false,
+            keys: Vec::new(),
         });
         self.last.extend(to.queues.iter().map(|queue| (queue.partition.log_id(), at)));
         at
+    }
+
+    /// The same for a message that takes routes: only the very last batch keeps the order of what they lead to.
+    fn batch_onward(&mut self, message: &Whole<'_>, to: &Arc<Resolved>, is_persistent: bool) -> usize {
+        let last = self.open.len().checked_sub(1);
+        let is_joined = self.open.last().is_some_and(|open| {
+            Arc::ptr_eq(&open.to, to)
+                && open.is_persistent == is_persistent
+                && open.count < open.to.batch_count_max
+                && open.body.len() + message.body.len() + PROPERTIES_LEN < to.batch_len_max()
+        });
+        match last.filter(|_| is_joined) {
+            Some(at) => at,
+            None => self.new_batch(to, is_persistent),
+        }
     }
 
     /// What was gathered, ready to be stored.
@@ -189,13 +230,24 @@ impl Intake {
         self.last.clear();
         self.len = 0;
         let (mut appends, mut ranges) = (Vec::new(), Vec::with_capacity(self.open.len()));
+        let mut onward = Vec::new();
         for mut open in self.open.drain(..) {
             let from = appends.len();
             let body = Bytes::from(std::mem::take(&mut open.body));
             appends.extend(open.to.queues.iter().map(|queue| (queue.clone(), open.batch_of(queue, &body))));
+            if !open.to.onward.is_empty() {
+                onward.push((ranges.len(), open.to.clone(), open.batch_onward(&body)));
+            }
             ranges.push(from..appends.len());
         }
-        Batches { appends, ranges, awaited: std::mem::take(&mut self.awaited) }
+        Batches { appends, ranges, onward, awaited: std::mem::take(&mut self.awaited) }
+    }
+}
+
+impl Resolved {
+    /// Bytes of a batch of several messages that every target of its routes takes.
+    fn batch_len_max(&self) -> usize {
+        self.onward.iter().map(Routed::batch_len_max).min().unwrap_or(BATCH_LEN).min(BATCH_LEN) / 2
     }
 }
 
@@ -239,26 +291,55 @@ impl Open {
     }
 }
 
+impl Open {
+    /// The batch as routes take it along: in other queues and logs it neither expires nor comes before others.
+    fn batch_onward(&self, body: &Bytes) -> NewBatch {
+        let row = |(row, key): (&Row, &Bytes)| RecordAttributes {
+            route_key: Some(key.clone()),
+            body_len: Some(row.body_len),
+            ..RecordAttributes::default()
+        };
+        NewBatch {
+            count: self.count,
+            format: FORMAT,
+            attributes: Attributes::Rows(self.rows.iter().zip(&self.keys).map(row).collect()),
+            body: body.clone(),
+            durability: (!self.is_persistent).then_some(Durability::Memory),
+            ..NewBatch::default()
+        }
+    }
+}
+
 impl Batches {
     /// Bytes of all its batches.
     pub(crate) fn len(&self) -> usize {
         self.appends.iter().map(|(_, batch)| batch.body.len()).sum()
     }
 
-    fn unit(&self, settlements: &[Settlement]) -> PublishUnit {
+    /// The unit, and which of its appends are copies of a batch that routes took along.
+    fn unit(&self, broker: &Broker, settlements: &[Settlement]) -> Result<(PublishUnit, Vec<Copies>)> {
         let append = |(queue, batch): &(Arc<Queue>, NewBatch)| Append::new(&queue.partition, batch.clone());
         let appends = self.appends.iter().map(append).collect();
-        PublishUnit { settlements: settlements.to_vec(), ..PublishUnit::of(appends) }
+        let mut unit = PublishUnit { settlements: settlements.to_vec(), ..PublishUnit::of(appends) };
+        let mut copies = Vec::with_capacity(self.onward.len());
+        for (of, to, batch) in &self.onward {
+            let already: Vec<_> = to.queues.iter().map(|queue| queue.stream.clone()).collect();
+            let from = unit.appends.len();
+            broker.onward(&to.onward, batch, &already)?.join(&mut unit);
+            copies.push((*of, from..unit.appends.len()));
+        }
+        Ok((unit, copies))
     }
 
     /// Stores everything, with these settlements in the same unit; what to say of it, and when. An error says that
     /// nothing happened, and whether to try again.
     pub(crate) fn publish(&self, vhost: &Vhost, settlements: &[Settlement]) -> Result<Kept> {
-        if self.appends.is_empty() && settlements.is_empty() {
+        if self.appends.is_empty() && self.onward.is_empty() && settlements.is_empty() {
             let answer = Answer { wait: Seq(0), frames: self.confirms(|_| true) };
             return Ok(Kept { answer, letters: Vec::new() });
         }
-        let published = vhost.broker.publish(self.unit(settlements))?;
+        let (unit, copies) = self.unit(&vhost.broker, settlements)?;
+        let published = vhost.broker.publish(unit)?;
         let letters = self.letters(vhost, &published.outcomes);
         let is_taken = |at: usize| {
             let refused = |outcome: &Outcome| match outcome {
@@ -266,8 +347,10 @@ impl Batches {
                 Outcome::Refused(refusal) => refusal.reason != broker::RefusalReason::Closed,
                 Outcome::Appended { .. } | Outcome::Duplicate { .. } => false,
             };
-            let outcomes = self.ranges.get(at).and_then(|range| published.outcomes.get(range.clone()));
-            !outcomes.is_some_and(|outcomes| outcomes.iter().any(refused))
+            let of_copies = copies.iter().filter(|(of, _)| *of == at).map(|(_, range)| range);
+            let ranges = self.ranges.get(at).into_iter().chain(of_copies);
+            let mut outcomes = ranges.filter_map(|range| published.outcomes.get(range.clone())).flatten();
+            !outcomes.any(refused)
         };
         Ok(Kept { answer: Answer { wait: published.wait, frames: self.confirms(is_taken) }, letters })
     }

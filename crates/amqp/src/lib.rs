@@ -33,6 +33,7 @@ mod expiry;
 mod held;
 mod intake;
 mod message;
+mod routes;
 mod schedule;
 mod server;
 mod session;
@@ -40,5 +41,6 @@ mod session;
 mod tests;
 mod vhost;
 
+pub use dead_letters::DIALECT;
 pub use message::format;
 pub use server::{ConnectionInfo, Options, Server};

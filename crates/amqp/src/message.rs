@@ -273,7 +273,7 @@ pub(crate) fn canonical(value: Value<'_>, room: &mut usize) -> HeaderValue {
 }
 
 /// Flags and properties of a record that came from elsewhere.
-fn properties_of(record: &Record) -> Vec<u8> {
+pub(crate) fn properties_of(record: &Record) -> Vec<u8> {
     let mut headers = TableWriter::default();
     let kept = ["type", "user-id", "app-id"];
     for header in record.headers.iter().filter(|header| !kept.contains(&header.name.as_str())) {

@@ -255,11 +255,12 @@ fn route_one(
     let headers = properties.headers.unwrap_or_default();
     let mut resolved = vhost.resolve(exchange.unwrap_or(own_exchange), &keys, headers).map_err(internal)?;
     if exchange.is_none() {
-        if resolved.queues.is_empty() {
+        if resolved.is_nowhere() {
             return Ok(false);
         }
         let goes_on = |queue: &Arc<Queue>| !goes_round(headers, &queue.name);
-        resolved = Resolved::of(resolved.queues.iter().filter(|one| goes_on(one)).cloned().collect(), false);
+        let queues = resolved.queues.iter().filter(|one| goes_on(one)).cloned().collect();
+        resolved = Resolved::of(queues, resolved.onward, false);
     }
     let message = Whole {
         exchange: own_exchange,

@@ -25,6 +25,7 @@ use crate::{
     dead_letters::{DIALECT, Taker},
     expiry,
     held::Budget,
+    routes::Exchanges,
     schedule,
     session::Session,
     vhost::{DEFAULT, Vhosts},
@@ -127,6 +128,7 @@ impl Server {
         let taker = Taker { server: Arc::downgrade(&server) };
         server.broker.register_dead_letters(DIALECT, Arc::new(taker));
         give_back(&server.broker);
+        server.broker.register_addresses(DIALECT, Exchanges::new(&server));
         expiry::start(&server);
         schedule::resume_all(&server);
         server

@@ -81,4 +81,6 @@ counters! {
     converted_batches,
     /// Headers that found no place in another dialect, or were not a client's to send; of the whole process.
     lost_headers,
+    /// Records that a route was to take to an address that could not be made for them.
+    unroutable_records,
 }

@@ -8,6 +8,7 @@ use route::Pattern;
 use store::{Durability, Stamp};
 
 use crate::{
+    routing::Live,
     stream::Partition,
     work::{Settled, Settlement},
 };
@@ -19,6 +20,8 @@ pub struct PublishUnit {
     pub appends: Vec<Append>,
     /// Where the appends go as well, by routes.
     pub followers: Vec<Follower>,
+    /// Who is served on the spot, by routes.
+    pub live: Vec<Live>,
     /// Settled in the same unit, unless nothing is appended under [`Extent::All`]. A [`crate::Verdict::Reject`] takes the
     /// record away; moving it is one of the appends.
     pub settlements: Vec<Settlement>,

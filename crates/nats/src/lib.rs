@@ -24,6 +24,7 @@ mod jetstream;
 mod monitor;
 mod nkey;
 mod rights;
+mod routes;
 mod server;
 mod session;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod user_info;
 mod welcome;
 
 pub use jetstream::format;
+pub use routes::DIALECT;
 pub use server::{ConnectionInfo, Options, Server};
 
 /// The version of the original whose behaviour is shown: what is advertised is there.

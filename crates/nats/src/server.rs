@@ -21,9 +21,10 @@ use crate::{
     codec::Connect,
     connection::{self, End},
     core::{client::Client, hub::Hub, pending::Pending},
-    jetstream::{account::Account, config::DIALECT, markers::Markers},
+    jetstream::{account::Account, markers::Markers},
     monitor::Registry,
     nkey,
+    routes::{DIALECT, Subjects},
     session::{Ending, Session},
     welcome::{News, info_line},
 };
@@ -109,7 +110,7 @@ impl Server {
         let pending = Arc::new(Pending::new(options.pending_total_len_max));
         let registry = Registry::new(broker.env().clock.wall_ms());
         broker.register_successors(DIALECT, Arc::new(Markers));
-        Arc::new(Server {
+        let server = Arc::new(Server {
             broker,
             options,
             id,
@@ -119,7 +120,9 @@ impl Server {
             nonce_key,
             pending,
             registry,
-        })
+        });
+        server.broker.register_addresses(DIALECT, Subjects::new(&server));
+        server
     }
 
     /// The subjects of a tenant.

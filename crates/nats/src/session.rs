@@ -18,7 +18,7 @@ use crate::{
     jetstream::{
         acks::{self, Acks, Waiting},
         consumer::ack,
-        intake::{self, Intake, Work},
+        intake::{self, Intake, Work, onward},
     },
     rights::Rights,
     server::{ConnectionInfo, Server},
@@ -193,6 +193,7 @@ impl Session {
         let is_taken = self.intake.offer(&message);
         let mut reached = self.fanout.publish(&message, but) + usize::from(is_taken);
         reached += usize::from(reply.is_some_and(|reply| self.serve(subject, reply)));
+        reached += usize::from(!is_taken && self.intake.offer_to_routes(&message, reached > 0));
         self.tell_ok();
         if let (0, Some(reply), true) = (reached, reply, self.connect.no_responders) {
             self.tell_nobody_listens(reply, subject);
@@ -435,6 +436,21 @@ impl Session {
                 Work::Publish(runs) => {
                     let acks = intake::publish(&self.server.broker, runs).await;
                     if !acks.all.is_empty() || !acks.again.is_empty() {
+                        // Nobody is told once the connection ends.
+                        let _gone = self.acks.send((self.intake.account().clone(), acks)).await;
+                    }
+                }
+                Work::Routed(lones) => {
+                    let (acks, refused) = onward::publish_alone(&self.server.broker, lones).await;
+                    for one in refused {
+                        // The only errors at which clients go on begin so.
+                        let subject = String::from_utf8_lossy(&one.subject);
+                        self.tell_error(&format!(
+                            "Permissions Violation for Publish to \"{subject}\": not stored in {}",
+                            one.why
+                        ));
+                    }
+                    if !acks.all.is_empty() {
                         // Nobody is told once the connection ends.
                         let _gone = self.acks.send((self.intake.account().clone(), acks)).await;
                     }

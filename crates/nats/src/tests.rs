@@ -25,6 +25,7 @@ mod access;
 mod failing;
 mod golden;
 mod monitoring;
+mod routes;
 mod users;
 
 /// Longer than anything takes that does not hang.

@@ -1,5 +1,5 @@
-//! One line that connects dialects: what is published under a pattern also goes to a stream elsewhere, under a key
-//! made from the address.
+//! One line that connects dialects: what is published under a pattern also goes elsewhere, under a key or an address made
+//! from the one that was published to.
 
 use std::fmt;
 
@@ -8,15 +8,17 @@ use model::{Error, Result};
 
 use crate::pattern::{PATTERN_TOKENS_MAX, Pattern, Syntax, tokens};
 
-/// Bytes of a key template.
+/// Bytes of a template.
 pub const TEMPLATE_LEN_MAX: usize = 1_024;
 
-/// Something in the address space of one dialect: `dialect:name`.
+/// Something in the address space of one dialect: `dialect:name`, or `dialect:scope/name` where names lie in scopes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Which dialect, as listeners are named: lower-case letters, digits and `-`.
     pub dialect: String,
-    /// A name or pattern there, never empty.
+    /// What the name lies in, where the dialect has such: taken as it is written, and may be empty.
+    pub scope: Option<String>,
+    /// A name or pattern there; empty only within a scope.
     pub name: String,
 }
 
@@ -28,41 +30,64 @@ impl Place {
             Some((dialect, name))
                 if !dialect.is_empty() && dialect.bytes().all(is_word) && !name.is_empty() =>
             {
-                Ok(Place { dialect: dialect.into(), name: name.into() })
+                Ok(Place { dialect: dialect.into(), scope: None, name: name.into() })
             }
             _ => Err(Error::invalid("a place is written as dialect:name")),
+        }
+    }
+
+    /// The same place of a dialect whose names lie in scopes: what is before the first slash is the scope.
+    /// [`model::ErrorKind::Invalid`] without a slash.
+    pub fn scoped(self) -> Result<Self> {
+        let Place { dialect, name, .. } = self;
+        match name.split_once('/') {
+            Some((scope, name)) => Ok(Place { dialect, scope: Some(scope.into()), name: name.into() }),
+            None => Err(Error::invalid(format!("a place there is written as {dialect}:scope/name"))),
         }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.dialect, self.name)
+        match &self.scope {
+            Some(scope) => write!(f, "{}:{scope}/{}", self.dialect, self.name),
+            None => write!(f, "{}:{}", self.dialect, self.name),
+        }
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Part {
     Text(String),
     /// The nth token of the address, counted from 0.
     Token(usize),
     Address,
+    Key,
 }
 
-/// How a record key is made from the address that was published to: text with `{token.N}` (the Nth token, from 1) and
-/// `{address}`; braces of the text are doubled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyTemplate {
+/// How a record key, or an address, is made from the address that was published to: text with `{token.N}` (the Nth
+/// token, from 1) and `{address}`, and for addresses `{key}` (the record's key); braces of the text are doubled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Template {
     text: String,
     parts: Vec<Part>,
 }
 
-impl KeyTemplate {
-    /// The template that `text` is. [`model::ErrorKind::Invalid`] for unknown or unclosed braces and for tokens
-    /// beyond what patterns have; [`model::ErrorKind::Limit`] above [`TEMPLATE_LEN_MAX`] bytes.
+impl Template {
+    /// The template that `text` is, for a key. [`model::ErrorKind::Invalid`] for unknown or unclosed braces and for
+    /// tokens beyond what patterns have; [`model::ErrorKind::Limit`] above [`TEMPLATE_LEN_MAX`] bytes.
     pub fn parse(text: &str) -> Result<Self> {
+        Template::read(text, false)
+    }
+
+    /// The same for an address, which may have the record's key in it.
+    pub fn for_address(text: &str) -> Result<Self> {
+        Template::read(text, true)
+    }
+
+    fn read(text: &str, knows_key: bool) -> Result<Self> {
         if text.len() > TEMPLATE_LEN_MAX {
-            return Err(Error::limit(format!("a key template is longer than {TEMPLATE_LEN_MAX} bytes")));
+            return Err(Error::limit(format!("a template is longer than {TEMPLATE_LEN_MAX} bytes")));
         }
         let mut parts = Vec::new();
         let mut rest = text;
@@ -77,50 +102,66 @@ impl KeyTemplate {
                 rest = after;
             } else {
                 let inner = rest.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-                let (name, after) = inner.ok_or_else(|| {
-                    Error::invalid("a brace in a key template is not closed, or not doubled")
-                })?;
-                parts.push(part(name)?);
+                let (name, after) = inner
+                    .ok_or_else(|| Error::invalid("a brace in a template is not closed, or not doubled"))?;
+                parts.push(part(name, knows_key)?);
                 rest = after;
             }
         }
         push_text(&mut parts, rest);
-        Ok(KeyTemplate { text: text.into(), parts })
+        Ok(Template { text: text.into(), parts })
     }
 
-    /// The key for an address; `None` when it lacks a token that the template names.
-    pub fn apply(&self, address: &[u8]) -> Option<Bytes> {
-        let mut key = Vec::new();
+    /// What it comes to for an address; `None` when that lacks a token that the template names, or the record has no key
+    /// where the template has it.
+    pub fn apply(&self, address: &[u8], key: Option<&[u8]>) -> Option<Bytes> {
+        let mut out = Vec::new();
         for part in &self.parts {
             match part {
-                Part::Text(text) => key.extend_from_slice(text.as_bytes()),
-                Part::Token(index) => key.extend_from_slice(tokens(address).nth(*index)?),
-                Part::Address => key.extend_from_slice(address),
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Token(index) => out.extend_from_slice(tokens(address).nth(*index)?),
+                Part::Address => out.extend_from_slice(address),
+                Part::Key => out.extend_from_slice(key?),
             }
         }
-        Some(key.into())
+        Some(out.into())
     }
 
-    /// How many tokens an address needs to have a key.
+    /// Whether it has the record's key in it.
+    pub fn needs_key(&self) -> bool {
+        self.parts.contains(&Part::Key)
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How many tokens an address needs to have.
     pub fn tokens_needed(&self) -> usize {
         let needed = |part: &Part| if let Part::Token(index) = part { index + 1 } else { 0 };
         self.parts.iter().map(needed).max().unwrap_or(0)
     }
 }
 
-impl fmt::Display for KeyTemplate {
+impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-fn part(name: &str) -> Result<Part> {
-    if name == "address" {
-        return Ok(Part::Address);
+fn part(name: &str, knows_key: bool) -> Result<Part> {
+    match name {
+        "address" => return Ok(Part::Address),
+        "key" if knows_key => return Ok(Part::Key),
+        _ => {}
     }
     let number = name.strip_prefix("token.").filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     match number.and_then(|digits| digits.parse::<usize>().ok()) {
         Some(number) if (1..=PATTERN_TOKENS_MAX).contains(&number) => Ok(Part::Token(number - 1)),
+        _ if knows_key => Err(Error::invalid(format!(
+            "the template of an address knows {{address}}, {{token.N}} and {{key}}, not {{{name}}}"
+        ))),
         _ => Err(Error::invalid(format!("a key template knows {{address}} and {{token.N}}, not {{{name}}}"))),
     }
 }
@@ -143,28 +184,33 @@ pub struct Route<T> {
     /// Where it goes as well.
     pub target: T,
     /// The record key there; `None` = as the record has it.
-    pub key: Option<KeyTemplate>,
+    pub key: Option<Template>,
 }
 
 impl<T> Route<T> {
     /// A route. [`model::ErrorKind::Invalid`] when the pattern does not read, or the key needs a token that no
     /// matching address has.
-    pub fn new(from: Place, target: T, key: Option<KeyTemplate>) -> Result<Self> {
+    pub fn new(from: Place, target: T, key: Option<Template>) -> Result<Self> {
         let pattern = Pattern::parse(from.name.as_bytes(), Syntax::ALL)?;
-        if let (Some(has), Some(key)) = (pattern.tokens_max(), &key)
-            && has < key.tokens_needed()
-        {
-            return Err(Error::invalid(format!(
-                "addresses that match {pattern} have no token {}",
-                key.tokens_needed()
-            )));
+        let route = Route { from, pattern, target, key };
+        route.key.iter().try_for_each(|key| route.check(key))?;
+        Ok(route)
+    }
+
+    /// [`model::ErrorKind::Invalid`] when a template needs a token that no matching address has.
+    pub fn check(&self, template: &Template) -> Result<()> {
+        let needed = template.tokens_needed();
+        match self.pattern.tokens_max() {
+            Some(has) if has < needed => {
+                Err(Error::invalid(format!("addresses that match {} have no token {needed}", self.pattern)))
+            }
+            _ => Ok(()),
         }
-        Ok(Route { from, pattern, target, key })
     }
 
     /// The key that a record gets which was published to `address`; `None` = as the record has it.
     pub fn key(&self, address: &[u8]) -> Option<Bytes> {
-        self.key.as_ref()?.apply(address)
+        self.key.as_ref()?.apply(address, None)
     }
 }
 
@@ -173,7 +219,7 @@ mod tests {
     use super::*;
 
     fn key(template: &str, address: &str) -> Option<String> {
-        let key = KeyTemplate::parse(template).unwrap().apply(address.as_bytes())?;
+        let key = Template::parse(template).unwrap().apply(address.as_bytes(), None)?;
         Some(String::from_utf8(key.to_vec()).unwrap())
     }
 
@@ -194,6 +240,32 @@ mod tests {
     }
 
     #[test]
+    fn an_address_may_have_the_key_of_the_record_in_it() {
+        let template = Template::for_address("orders.{key}.{token.1}").unwrap();
+        let made = |key: Option<&[u8]>| template.apply(b"eu.new", key);
+        assert_eq!(made(Some(b"k7")).as_deref(), Some(&b"orders.k7.eu"[..]));
+        assert_eq!(made(None), None);
+        assert!(template.needs_key() && !Template::for_address("{address}").unwrap().needs_key());
+        assert!(Template::for_address("{keys}").is_err());
+    }
+
+    #[test]
+    fn a_scope_is_what_is_before_the_first_slash() {
+        let place = |text: &str| Place::parse(text).unwrap().scoped();
+        for (text, scope, name) in [
+            ("one:s/a.b", "s", "a.b"),
+            ("one:/a", "", "a"),
+            ("one:s.t/", "s.t", ""),
+            ("one:s/a/b", "s", "a/b"),
+        ] {
+            let place = place(text).unwrap();
+            assert_eq!((place.scope.as_deref(), place.name.as_str()), (Some(scope), name), "{text}");
+            assert_eq!(place.to_string(), text);
+        }
+        assert!(place("one:a.b").is_err());
+    }
+
+    #[test]
     fn templates_that_mean_nothing_are_refused() {
         for template in [
             "{",
@@ -207,7 +279,7 @@ mod tests {
             "{token.1",
             "a}b",
         ] {
-            let error = KeyTemplate::parse(template).unwrap_err();
+            let error = Template::parse(template).unwrap_err();
             assert_eq!(error.kind(), model::ErrorKind::Invalid, "{template}");
         }
     }
@@ -217,7 +289,7 @@ mod tests {
         for (len, is_taken) in
             [(TEMPLATE_LEN_MAX - 1, true), (TEMPLATE_LEN_MAX, true), (TEMPLATE_LEN_MAX + 1, false)]
         {
-            assert_eq!(KeyTemplate::parse(&"x".repeat(len)).is_ok(), is_taken, "{len}");
+            assert_eq!(Template::parse(&"x".repeat(len)).is_ok(), is_taken, "{len}");
         }
     }
 
@@ -235,7 +307,7 @@ mod tests {
     #[test]
     fn a_route_whose_key_can_never_be_made_is_refused() {
         let route = |from: &str, key: &str| {
-            Route::new(Place::parse(from).unwrap(), 7, Some(KeyTemplate::parse(key).unwrap()))
+            Route::new(Place::parse(from).unwrap(), 7, Some(Template::parse(key).unwrap()))
         };
         assert!(route("one:orders.*", "{token.2}").is_ok());
         assert!(route("one:orders.*", "{token.3}").is_err());

@@ -28,7 +28,7 @@ mod pattern;
 mod table;
 mod trie;
 
-pub use bridge::{KeyTemplate, Place, Route, TEMPLATE_LEN_MAX};
+pub use bridge::{Place, Route, TEMPLATE_LEN_MAX, Template};
 pub use expand::{Expansion, HOPS_MAX, Hop, Way, expand, explain};
 pub use generation::{Cache, Generations, Stamp};
 pub use headers::{HeaderMatch, HeaderRule};

@@ -56,9 +56,11 @@ pub fn build(shared: &Shared<'_>) -> Result<BTreeMap<ListenerName, Arc<dyn Diale
 }
 
 /// What each dialect that is built publishes to.
-const ADDRESSES: [admin::AddressSpace; 2] = [
+const ADDRESSES: [admin::AddressSpace; 4] = [
     admin::AddressSpace { dialect: kafka::DIALECT, names: Some(Kind::Log) },
     admin::AddressSpace { dialect: aws::DIALECT, names: Some(Kind::Queue) },
+    admin::AddressSpace { dialect: ::nats::DIALECT, names: None },
+    admin::AddressSpace { dialect: ::amqp::DIALECT, names: None },
 ];
 
 fn admin_server(shared: &Shared<'_>, nats: Arc<::nats::Server>) -> Arc<admin::Server> {

@@ -9,7 +9,7 @@ use axum::{
     response::IntoResponse,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use broker::{Action, Append, Broker, Follower, Outcome, Partition, PublishUnit, ReadLimits, Stream, Watch};
+use broker::{Action, Append, Broker, Outcome, Partition, PublishUnit, ReadLimits, Stream, Watch};
 use bytes::Bytes;
 use model::{Error, Header, HeaderValue, Kind, Offset, PartitionIndex, Record, Result};
 use serde::Deserialize;
@@ -266,30 +266,25 @@ pub(crate) async fn publish(
         indices.push(index);
         appends.push(Append::new(partition_of(&stream, index)?, composer.compose(&[record], time)?));
     }
-    let followers = match stream.key().kind {
-        Kind::Log => followers(&shared.broker, composer.dialect(), &stream, &appends)?,
-        Kind::Queue => Vec::new(),
-    };
-    let published = shared.broker.publish(PublishUnit { followers, ..PublishUnit::of(appends) })?;
+    let mut unit = PublishUnit::of(appends);
+    if stream.key().kind == Kind::Log {
+        follow_routes(&shared.broker, composer.dialect(), &stream, &mut unit)?;
+    }
+    let published = shared.broker.publish(unit)?;
     shared.broker.durable(published.wait).await?;
     let rows: Result<Vec<Value>> =
         published.outcomes.iter().zip(indices).map(|(one, index)| placed(one, index)).collect();
     Ok((StatusCode::CREATED, Json(json!({ "records": rows? }))).into_response())
 }
 
-/// What takes the records along the routes from the log's name.
-fn followers(
-    broker: &Broker,
-    dialect: &str,
-    stream: &Arc<Stream>,
-    appends: &[Append],
-) -> Result<Vec<Follower>> {
+/// Takes the records along the routes from the log's name, too.
+fn follow_routes(broker: &Broker, dialect: &str, stream: &Arc<Stream>, unit: &mut PublishUnit) -> Result<()> {
     let targets = broker.routed(&stream.key().namespace, dialect, &stream.key().name);
-    let mut followers = Vec::new();
-    for (of, append) in appends.iter().enumerate() {
-        followers.extend(broker.followers(of, &targets, &append.batch, std::slice::from_ref(stream))?);
+    for of in 0..unit.appends.len() {
+        let Some(append) = unit.appends.get(of) else { break };
+        broker.onward(&targets, &append.batch, std::slice::from_ref(stream))?.follow(of, unit);
     }
-    Ok(followers)
+    Ok(())
 }
 
 fn placed(outcome: &Outcome, partition: u32) -> Result<Value> {

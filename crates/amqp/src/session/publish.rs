@@ -96,7 +96,7 @@ impl Session {
                 Some((number, *last))
             }
         };
-        if to.queues.is_empty() && message.mandatory && !is_replied {
+        if to.is_nowhere() && message.mandatory && !is_replied {
             self.give_back_unrouted(number, message);
         }
         let now_ms = match properties.expiration {

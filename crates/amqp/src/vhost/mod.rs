@@ -2,12 +2,13 @@
 //! of its queues; exchanges and bindings are this dialect's own, kept as documents where they are durable.
 //!
 //! - [`exchange`] declares and deletes exchanges; [`binding`] binds and unbinds;
-//! - [`routing`] says which queues a message goes to;
+//! - [`routing`] says which queues a message goes to, [`entering`] what enters from other dialects;
 //! - [`queue`] declares and deletes queues, [`arguments`] reads what they are declared with;
 //! - [`stored`] is how exchanges and bindings lie in documents.
 
 pub(crate) mod arguments;
 pub(crate) mod binding;
+pub(crate) mod entering;
 pub(crate) mod exchange;
 pub(crate) mod queue;
 pub(crate) mod routing;
@@ -94,9 +95,10 @@ impl Vhost {
         vhost
     }
 
-    /// Changes with every change of exchanges, bindings or streams.
+    /// Changes with every change of exchanges, bindings, routes or streams.
     pub(crate) fn generation(&self) -> (u64, u64) {
-        (self.generation.load(Ordering::Acquire), self.broker.catalog_generation())
+        let elsewhere = self.broker.catalog_generation() + self.broker.routes_generation();
+        (self.generation.load(Ordering::Acquire), elsewhere)
     }
 
     /// To be called while the topology is locked, so that nobody keeps what is old under the new number.

@@ -101,7 +101,7 @@ impl Service {
 
     /// Where messages of a queue go as well, by routes that people added.
     fn onward(&self, broker: &Broker, namespace: &Namespace, name: &str) -> Option<Arc<[Routed]>> {
-        self.routes.lock().of(broker, namespace, sending::DIALECT, name)
+        self.routes.lock().of(broker, namespace, sending::DIALECT, name.as_bytes())
     }
 
     /// Refuses to make a queue again within a minute of its deletion, where the dialect is as strict as AWS.

@@ -304,7 +304,7 @@ async fn publish(
         for (of, one) in units.iter().enumerate() {
             if let Some(onward) = onward {
                 let stream = std::slice::from_ref(&queue.stream);
-                unit.followers.extend(broker.followers(of, onward, &one.batch, stream)?);
+                broker.onward(onward, &one.batch, stream)?.follow(of, &mut unit);
             }
         }
         match broker.publish(unit) {

@@ -51,6 +51,7 @@ impl Broker {
             cursors: Default::default(),
             memberships: Default::default(),
             redirects: Default::default(),
+            addresses: Default::default(),
             successors: Default::default(),
             user_watchers: Default::default(),
             producer_ids: Default::default(),

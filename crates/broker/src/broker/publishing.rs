@@ -22,6 +22,7 @@ use crate::{
         Append, Conditions, Extent, Follower, NewBatch, Outcome, PublishUnit, Published, Refusal,
         RefusalReason, Replaces,
     },
+    routing::Live,
     settings::{DeadLetter, Mode},
     stream::Partition,
     tenant::TenantCounters,
@@ -86,9 +87,14 @@ impl Broker {
     /// client down), [`model::ErrorKind::Unavailable`] when the disk is, [`model::ErrorKind::Indeterminate`] once a write
     /// failed, [`model::ErrorKind::Closed`] when a cursor that is settled on is gone. Nothing happened then.
     pub fn publish(&self, unit: PublishUnit) -> Result<Published> {
-        let PublishUnit { appends, followers, settlements, extent } = unit;
+        let PublishUnit { appends, followers, live, settlements, extent } = unit;
         let append_count = appends.len();
         let (appends, follows) = in_order(appends, followers)?;
+        if appends.is_empty() && settlements.is_empty() {
+            // Nothing to store: who is served on the spot is all that there is.
+            live.iter().filter(|live| live.of.is_none()).for_each(Live::serve);
+            return Ok(Published::default());
+        }
         let len: usize = appends.iter().map(|append| append.batch.body.len() + BATCH_OVERHEAD_LEN).sum();
         let permit = self.store().reserve(len + room_of(&settlements), Class::Publish)?;
         if appends.iter().any(is_volatile) {
@@ -131,6 +137,8 @@ impl Broker {
             .filter_map(|at| parts.partitions.get(at))
             .for_each(|partition| self.schedule(partition));
         settlements.iter().for_each(|settlement| self.schedule(settlement.work.partition()));
+        let is_stored = |of: usize| matches!(outcomes.get(of), Some(Outcome::Appended { .. }));
+        live.iter().filter(|live| live.of.is_none_or(is_stored)).for_each(Live::serve);
         Ok(Published { outcomes, settled, wait })
     }
 

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use broker::{
-    Action, Append, Broker, Follower, NewBatch, Outcome, Partition, PublishUnit, Published, Refusal, Stream,
+    Action, Append, Broker, NewBatch, Outcome, Partition, PublishUnit, Published, Refusal, Stream,
     TimeSource,
-    routing::{RouteCache, Routed},
+    routing::{Onward, RouteCache, Routed},
 };
 use bytes::Bytes;
 use model::{BatchFlags, ErrorKind, ProducerStamp, Seq};
@@ -49,8 +49,7 @@ pub(crate) struct Routes {
 
 /// What is published for one request.
 struct Unit {
-    appends: Vec<Append>,
-    followers: Vec<Follower>,
+    publish: PublishUnit,
     /// Bytes that further records may unpack to.
     unpacked_left: usize,
 }
@@ -146,16 +145,16 @@ fn attempt(ctx: &Ctx, routes: &mut Routes, frame: &Bytes, correlation: i32, unpa
         Ok(request) => request,
         Err(why) => return Attempt::Done(Step::Close(why)),
     };
-    let mut unit = Unit { appends: Vec::new(), followers: Vec::new(), unpacked_left: unpacked_max };
+    let mut unit = Unit { publish: PublishUnit::default(), unpacked_left: unpacked_max };
     let Some(asked) = ask(ctx, routes, frame, &request, correlation, &mut unit) else {
         return Attempt::Long;
     };
     let broker = &ctx.server.broker;
-    let Unit { appends, followers, .. } = unit;
-    if appends.is_empty() {
+    let publish = unit.publish;
+    if publish.appends.is_empty() {
         return Attempt::Done(finish(broker, asked, Ok(Published::default())));
     }
-    match broker.publish(PublishUnit { followers, ..PublishUnit::of(appends) }) {
+    match broker.publish(publish) {
         Err(e) if e.kind() == ErrorKind::Throttled => Attempt::NoRoom,
         published => Attempt::Done(finish(broker, asked, published)),
     }
@@ -231,7 +230,7 @@ fn ask(
                 &ctx.server.broker,
                 &stream.key().namespace,
                 DIALECT,
-                &stream.key().name,
+                stream.key().name.as_bytes(),
             ),
         });
         let mut parts = Vec::with_capacity(topic.partition_data.len());
@@ -293,11 +292,11 @@ fn check(
         Ok(newest_ms) => newest_ms,
         Err(part) => return Some(part),
     };
-    let append = unit.appends.len();
+    let append = unit.publish.appends.len();
     let new = new_batch(frame, &batch, own_time, newest_ms);
     if let Some(onward) = &target.onward {
-        match followers(&ctx.server.broker, append, stream, onward, newest_ms, &new) {
-            Ok(followers) => unit.followers.extend(followers),
+        match copies(&ctx.server.broker, stream, onward, newest_ms, &new) {
+            Ok(copies) => copies.follow(append, &mut unit.publish),
             Err(error) => {
                 let message = Some(error.text().to_owned());
                 let code = ErrorCode::INVALID_RECORD;
@@ -305,7 +304,7 @@ fn check(
             }
         }
     }
-    unit.appends.push(Append::new(partition, new));
+    unit.publish.appends.push(Append::new(partition, new));
     Some(Part::Staged { append, partition: partition.clone(), own_time })
 }
 
@@ -334,26 +333,18 @@ fn max_event_time_ms(newest_ms: i64, own_time: bool) -> Option<i64> {
 }
 
 /// The copies that go along the topic's routes. Which time counts is for each target to say.
-fn followers(
+fn copies(
     broker: &Broker,
-    append: usize,
     stream: &Arc<Stream>,
     onward: &[Routed],
     newest_ms: i64,
     new: &NewBatch,
-) -> model::Result<Vec<Follower>> {
-    let own_time = |follower: &Follower| {
-        let of = onward.iter().find(|target| {
-            let index = follower.append.partition.index();
-            let partition = target.stream.partition(index);
-            partition.is_some_and(|partition| partition.log_id() == follower.append.partition.log_id())
-        });
-        of.is_some_and(|target| target.stream.settings().time == TimeSource::Append)
-    };
-    let mut followers = broker.followers(append, onward, new, std::slice::from_ref(stream))?;
-    for follower in &mut followers {
-        let own_time = own_time(follower);
-        let copy = &mut follower.append.batch;
+) -> model::Result<Onward> {
+    let mut copies = broker.onward(onward, new, std::slice::from_ref(stream))?;
+    for append in copies.appends.iter_mut().filter(|append| append.batch.format == FORMAT) {
+        let target = broker.stream_by_id(append.partition.stream_id());
+        let own_time = target.is_some_and(|stream| stream.settings().time == TimeSource::Append);
+        let copy = &mut append.batch;
         copy.stamp = Some(if own_time { stamp_append_time } else { stamp_create_time });
         copy.max_event_time_ms = match own_time {
             true => None,
@@ -361,7 +352,7 @@ fn followers(
             false => copy.max_event_time_ms.or(max_event_time_ms(newest_ms, false)),
         };
     }
-    Ok(followers)
+    Ok(copies)
 }
 
 /// Holds the records against the topic's rules, unpacking what is left to unpack; their newest time.

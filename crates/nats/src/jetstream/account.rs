@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     config::{StreamConfig, overlap},
     consumer::book::Book,
+    foreign,
     mapping::Mapping,
 };
 use crate::core::{
@@ -37,10 +38,18 @@ pub(crate) struct Bound {
     pub republish: Option<Mapping>,
     /// Tells two states of one stream apart.
     number: u64,
+    /// Whether another dialect made it.
+    pub is_foreign: bool,
 }
 
 impl Bound {
+    /// As clients call it.
     pub(crate) fn name(&self) -> &str {
+        if self.is_foreign { &self.config.name } else { &self.stream.key().name }
+    }
+
+    /// As the catalog does.
+    fn key_name(&self) -> &str {
         &self.stream.key().name
     }
 
@@ -74,7 +83,7 @@ pub(crate) struct Account {
     generations: Arc<Generations>,
     /// The catalog's generation that the table is of.
     seen: AtomicU64,
-    /// Whether there is none: then a publish costs nothing more than without streams.
+    /// Whether none takes a subject: then a publish costs nothing more than without streams.
     is_empty: AtomicBool,
     /// Held while streams or consumers are made or changed: what is checked stays so.
     pub changing: Mutex<()>,
@@ -112,6 +121,11 @@ impl Account {
         account
     }
 
+    /// The broker that has its streams.
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
     /// Milliseconds since the Unix epoch.
     pub(crate) fn now_ms(&self) -> i64 {
         self.broker.env().clock.wall_ms()
@@ -142,7 +156,7 @@ impl Account {
         let mut table = self.table.write();
         let streams = self.broker.streams(&self.namespace, Some(Kind::Log));
         table.take_in(streams);
-        self.is_empty.store(table.all.is_empty(), Release);
+        self.is_empty.store(table.routes.is_empty(), Release);
         self.seen.store(generation, Release);
     }
 
@@ -156,8 +170,13 @@ impl Account {
     pub(crate) fn stream(&self, name: &str) -> Option<Arc<Bound>> {
         self.refresh();
         let table = self.table.read();
-        let at = table.all.binary_search_by(|bound| bound.name().cmp(name)).ok()?;
-        table.all.get(at).cloned()
+        match table.all.binary_search_by(|bound| bound.key_name().cmp(name)) {
+            Ok(at) => table.all.get(at).filter(|bound| bound.name() == name).cloned(),
+            Err(_) if foreign::may_be_alias(name) => {
+                table.all.iter().find(|bound| bound.is_foreign && bound.name() == name).cloned()
+            }
+            Err(_) => None,
+        }
     }
 
     /// The stream that takes a subject.
@@ -182,10 +201,10 @@ impl Table {
         let old = std::mem::take(&mut self.all);
         let mut old = old.into_iter().peekable();
         for stream in streams {
-            while let Some(gone) = old.next_if(|known| known.name() < &*stream.key().name) {
+            while let Some(gone) = old.next_if(|known| known.key_name() < &*stream.key().name) {
                 self.unbind(&gone);
             }
-            let known = old.next_if(|known| known.name() == &*stream.key().name);
+            let known = old.next_if(|known| known.key_name() == &*stream.key().name);
             if let Some(known) = &known
                 && is_same(known.stream.settings(), stream.settings())
                 && known.stream.id() == stream.id()
@@ -202,8 +221,10 @@ impl Table {
     }
 
     fn bind(&mut self, stream: Arc<Stream>) {
+        let own = StreamConfig::of(stream.settings());
+        let is_foreign = own.is_none();
         let (Some(config), Some(partition)) =
-            (StreamConfig::of(stream.settings()), stream.partitions().first())
+            (own.or_else(|| foreign::config_of(&stream)), stream.partitions().first())
         else {
             return;
         };
@@ -219,6 +240,7 @@ impl Table {
             config,
             patterns,
             number: self.next_number,
+            is_foreign,
         });
         for pattern in &bound.patterns {
             self.routes.add(&Rule::Tokens(pattern.clone()), Member(bound.clone()));

@@ -10,14 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{error::ApiError, json, mapping::Mapping};
-use crate::core::subject;
+use crate::{core::subject, routes::DIALECT};
 
 /// Where the configuration is kept beside the broker's own settings, and when the stream was made.
 const CONFIG: &str = "nats.stream";
 const CREATED: &str = "nats.created";
-
-/// This dialect, where the broker asks it what is left in place of expired messages.
-pub(crate) const DIALECT: &str = "nats";
 
 /// `_nats.level` and the like: what servers say of themselves in metadata.
 const OWN_METADATA: &str = "_nats.";
@@ -214,6 +211,22 @@ impl StreamConfig {
     /// The configuration of a stream that this dialect made.
     pub(crate) fn of(settings: &StreamSettings) -> Option<Self> {
         serde_json::from_str(settings.extras.get(CONFIG)?).ok()
+    }
+
+    /// What is shown of a log that another dialect made: it takes no subject, and is changed by nobody here.
+    pub(super) fn of_another(name: String) -> Self {
+        StreamConfig {
+            name,
+            max_consumers: -1,
+            max_msgs: -1,
+            max_bytes: -1,
+            max_msgs_per_subject: -1,
+            max_msg_size: -1,
+            num_replicas: 1,
+            deny_delete: true,
+            deny_purge: true,
+            ..StreamConfig::default()
+        }
     }
 
     /// Fills in what was not given, and says what is wrong with the rest, in the original's words. More than one replica
@@ -502,9 +515,13 @@ fn ms(ns: i64) -> Option<u64> {
     u64::try_from(ns / NS_PER_MS).ok().filter(|ms| *ms > 0)
 }
 
+/// Whether a stream's name may have it.
+pub(super) fn is_name_char(c: char) -> bool {
+    !(c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\'))
+}
+
 fn check_name(name: &str) -> Result<(), ApiError> {
-    let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
-    if name.is_empty() || name.contains(is_bad) {
+    if name.is_empty() || !name.chars().all(is_name_char) {
         return Err(ApiError::invalid_config("stream name is required and can not contain '.', '*', '>'"));
     }
     if name.len() > NAME_LEN_MAX {

@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use broker::{
     Append, Broker, Conditions, NewBatch, Outcome, Partition, PublishUnit, ReadLimits, Refusal,
-    RefusalReason, Replaces, routing::Cache,
+    RefusalReason, Replaces,
+    routing::{Cache, Routed},
 };
 use bytes::Bytes;
 use model::{Attributes, ErrorKind, Offset, RecordAttributes, Result, Seq, limits};
 
 mod again;
+pub(crate) mod onward;
 mod ttl;
 
 use again::{Lasts, lasts_before};
+use onward::{Lone, Onward, batch_len_max};
 
 use super::{
     account::{Account, Bound},
@@ -44,6 +47,8 @@ const CONFIRM_PREFIX: &[u8] = b"$JS.FC.";
 pub(crate) enum Work {
     /// Messages for streams.
     Publish(Vec<Run>),
+    /// Messages that no stream takes, along routes.
+    Routed(Vec<Lone>),
     /// A request of the API, and where its answer goes.
     Request { request: Request, reply: Option<Box<[u8]>>, body: Box<[u8]> },
     /// Acknowledgements of messages.
@@ -55,6 +60,8 @@ pub(crate) enum Work {
 /// Messages that become one batch of one stream.
 pub(crate) struct Run {
     bound: Arc<Bound>,
+    /// Where its messages go as well, by routes.
+    onward: Option<Arc<[Routed]>>,
     body: Vec<u8>,
     rows: Vec<RecordAttributes>,
     replies: Vec<Option<Box<[u8]>>>,
@@ -101,12 +108,13 @@ impl Stay {
 pub(crate) struct Intake {
     account: Arc<Account>,
     takers: Cache<Option<Arc<Bound>>>,
+    onward: Onward,
     work: Vec<Work>,
 }
 
 impl Intake {
     pub(crate) fn new(account: Arc<Account>) -> Self {
-        Intake { account, takers: Cache::new(SUBJECTS_MAX), work: Vec::new() }
+        Intake { account, takers: Cache::new(SUBJECTS_MAX), onward: Onward::default(), work: Vec::new() }
     }
 
     pub(crate) fn account(&self) -> &Arc<Account> {
@@ -197,19 +205,26 @@ impl Intake {
         let longer = ttl::at_least_markers(&bound.config, block);
         let stored = Stored { subject, headers: longer.as_deref().unwrap_or(block), body };
         let reply = message.reply.filter(|_| !bound.config.no_ack).map(Into::into);
+        let onward = self.onward.of(self.account.broker(), &self.account.namespace, message.subject);
         if !matches!(self.work.last(), Some(Work::Publish(_))) {
             self.work.push(Work::Publish(Vec::new()));
         }
         let Some(Work::Publish(runs)) = self.work.last_mut() else { return };
         let asks_nothing = !block.windows(ASKING_PREFIX.len()).any(|part| part == ASKING_PREFIX);
         // A refusal is of one message, so what may be refused goes alone.
-        let is_open = asks_nothing && bound.config.discard == Discard::Old && bound.config.max_msg_size < 0;
+        let may_refuse = |onward: &Arc<[Routed]>| onward.iter().any(Routed::may_refuse);
+        let is_open = asks_nothing
+            && bound.config.discard == Discard::Old
+            && bound.config.max_msg_size < 0
+            && !onward.as_ref().is_some_and(may_refuse);
         let joined = runs.last_mut().filter(|run| {
             is_open
                 && run.is_open
                 && Arc::ptr_eq(&run.bound, bound)
+                && is_same_way(run.onward.as_ref(), onward.as_ref())
                 && run.rows.len() < limits::BATCH_RECORDS_MAX as usize
-                && run.body.len() + message.payload.len() < limits::BATCH_LEN_MAX / 2
+                && run.body.len() + message.payload.len()
+                    < onward.as_deref().map_or(limits::BATCH_LEN_MAX / 2, batch_len_max)
         });
         let run = match joined {
             Some(run) => run,
@@ -220,6 +235,7 @@ impl Intake {
                 };
                 runs.push(Run {
                     bound: bound.clone(),
+                    onward,
                     body: Vec::new(),
                     rows: Vec::new(),
                     replies: Vec::new(),
@@ -349,11 +365,27 @@ async fn store(broker: &Broker, runs: &[(Run, Bytes)]) -> Result<(Vec<Outcome>, 
         if appends.is_empty() {
             return Ok((Vec::new(), Seq(0)));
         }
-        match broker.publish(PublishUnit::of(appends)) {
+        let mut unit = PublishUnit::of(appends);
+        for (of, (run, _)) in runs.iter().filter(|(run, _)| run.refused.is_none()).enumerate() {
+            if let (Some(onward), Some(append)) = (&run.onward, unit.appends.get(of)) {
+                let own = std::slice::from_ref(&run.bound.stream);
+                broker.onward(onward, &append.batch, own)?.follow(of, &mut unit);
+            }
+        }
+        match broker.publish(unit) {
             Ok(published) => return Ok((published.outcomes, published.wait)),
             Err(error) if error.kind() == ErrorKind::Throttled => broker.room().await,
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Messages with different ways on are batches of their own.
+fn is_same_way(one: Option<&Arc<[Routed]>>, other: Option<&Arc<[Routed]>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        _ => false,
     }
 }
 
@@ -386,6 +418,10 @@ fn refused(broker: &Broker, run: &Run, len: usize, refusal: &Refusal) -> ApiErro
                 Some(expected) if expected != end => ApiError::wrong_last_sequence(end.0),
                 _ => ApiError::wrong_last_message_id(&last_message_id(broker, partition)),
             }
+        }
+        // What speaks against a copy elsewhere.
+        RefusalReason::TooLarge | RefusalReason::Full | RefusalReason::Closed if run.onward.is_some() => {
+            ApiError::store_failed(refusal.error.text())
         }
         RefusalReason::TooLarge => ApiError::message_too_large(),
         RefusalReason::Full => {

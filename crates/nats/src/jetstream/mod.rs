@@ -27,12 +27,13 @@ pub(crate) mod api;
 pub(crate) mod config;
 pub(crate) mod consumer;
 mod error;
+mod foreign;
 mod headers;
 pub(crate) mod intake;
 pub(crate) mod json;
 mod mapping;
 pub(crate) mod markers;
-mod stored;
+pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 mod time;

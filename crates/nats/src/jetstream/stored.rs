@@ -19,6 +19,9 @@ use super::headers;
 /// The tag that stored batches carry. Fixed for ever.
 pub(crate) const FORMAT: FormatTag = FormatTag(4);
 
+/// The header with the key of a record that came from elsewhere, where it is text.
+const KEY: &str = "wm-key";
+
 /// Headers of one record that came from elsewhere; more travel in one of them.
 const HEADERS_MAX: usize = 1_000;
 
@@ -81,6 +84,27 @@ pub(crate) fn split<'a>(
     Ok(())
 }
 
+/// The header block of a record of any dialect, with its properties; nothing where there are none.
+pub(crate) fn header_block(record: &Record) -> Vec<u8> {
+    let takes = |name: &str, value: Option<&[u8]>| {
+        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        let is_line = |value: &[u8]| !value.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+        is_name && value.is_some_and(is_line)
+    };
+    let room = Room {
+        values: Values::Text,
+        count_max: HEADERS_MAX,
+        takes: &takes,
+        takes_body: &|_| true,
+        has_time: false,
+    };
+    let carried = crossing::carry(record, &room).headers;
+    let pairs = carried.iter().map(|(name, value)| (name.as_bytes(), value.as_deref().unwrap_or_default()));
+    let key = record.key.as_deref().filter(|key| record.route_key.as_deref() != Some(*key));
+    let key = key.filter(|key| std::str::from_utf8(key).is_ok() && takes(KEY, Some(*key)));
+    headers::block(pairs.chain(key.map(|key| (KEY.as_bytes(), key))))
+}
+
 struct NatsFormat;
 
 impl Format for NatsFormat {
@@ -124,25 +148,9 @@ impl Format for NatsFormat {
     }
 
     fn write(&self, records: &[Record]) -> Result<Bytes> {
-        let takes = |name: &str, value: Option<&[u8]>| {
-            let is_name =
-                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
-            let is_line = |value: &[u8]| !value.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
-            is_name && value.is_some_and(is_line)
-        };
-        let room = Room {
-            values: Values::Text,
-            count_max: HEADERS_MAX,
-            takes: &takes,
-            takes_body: &|_| true,
-            has_time: false,
-        };
         let mut out = Vec::new();
         for (index, record) in (0..).zip(records) {
-            let carried = crossing::carry(record, &room).headers;
-            let pairs =
-                carried.iter().map(|(name, value)| (name.as_bytes(), value.as_deref().unwrap_or_default()));
-            let block = headers::block(pairs);
+            let block = header_block(record);
             let subject = record.route_key.as_deref().or(record.key.as_deref()).unwrap_or_default();
             let body = record.body.as_deref().unwrap_or_default();
             Stored { subject, headers: &block, body }.put(index, &mut out);

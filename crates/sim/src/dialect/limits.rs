@@ -123,8 +123,8 @@ impl Run {
             ));
         }
         let Some(own) = broker.stream(&super::streams::key(main)) else { return };
-        let followers = match broker.followers(0, &targets, &plan.batch, &[own]) {
-            Ok(followers) => followers,
+        let onward = match broker.onward(&targets, &plan.batch, &[own]) {
+            Ok(onward) => onward,
             Err(error) => return self.broken(format!("a publish does not follow its routes: {error}")),
         };
         let copies = if targets.is_empty() { Vec::new() } else { self.copies(&plan, number) };
@@ -137,7 +137,8 @@ impl Run {
         }
         let Some(partition) = self.partition(main) else { return };
         let append = Append::new(&partition, plan.batch.clone());
-        let unit = PublishUnit { followers, extent: Extent::Each, ..PublishUnit::of(vec![append]) };
+        let mut unit = PublishUnit { extent: Extent::Each, ..PublishUnit::of(vec![append]) };
+        onward.follow(0, &mut unit);
         let published = match broker.publish(unit) {
             Ok(published) => published,
             Err(error) => return self.not_taken(&error),

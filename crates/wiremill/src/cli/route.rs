@@ -13,11 +13,13 @@ pub enum Verb {
         #[command(flatten)]
         context: Context,
     },
-    /// Add a route from an address, which may be a pattern, to a stream
+    /// Add a route from an address, which may be a pattern, to a stream or to an address of another dialect
     Add {
-        /// DIALECT:ADDRESS; between dots, * is one token and # any number, and a last > one or more
+        /// kafka:TOPIC, sqs:QUEUE, nats:SUBJECT or amqp:EXCHANGE/KEY; between dots, * is one token and # any number,
+        /// and a last > one or more
         from: String,
-        /// log:NAME (or kafka:NAME), queue:NAME (or sqs:NAME, amqp:NAME), or KIND://TENANT/SPACE/NAME
+        /// log:NAME (or kafka:NAME), queue:NAME (or sqs:NAME, amqp:NAME), or an address, nats:SUBJECT or
+        /// amqp:EXCHANGE/KEY, with {token.N}, {address} and {key} in it; elsewhere KIND://TENANT/SPACE/NAME
         to: String,
         /// Key of the records in the stream, such as '{token.2}' or '{address}'; absent: their own
         #[arg(long)]
@@ -36,7 +38,7 @@ pub enum Verb {
     },
     /// Say who would get a record that is published to an address, and why
     Explain {
-        /// DIALECT:ADDRESS, such as kafka:orders
+        /// DIALECT:ADDRESS, such as kafka:orders, nats:orders.new or amqp:events/order.created
         address: String,
         #[command(flatten)]
         context: Context,
@@ -80,7 +82,7 @@ fn explained(answer: &Value) -> String {
     if targets.is_empty() {
         return if note.is_empty() { "nobody would get it\n".to_owned() } else { format!("{note}\n") };
     }
-    let columns = [("STREAM", "stream"), ("KIND", "kind"), ("PARTITIONS", "partitions"), ("WHY", "why")];
+    let columns = [("WHO", "who"), ("KIND", "kind"), ("PARTITIONS", "partitions"), ("WHY", "why")];
     let mut out = table::render(targets, &columns);
     if !note.is_empty() {
         out.push_str(&format!("\n{note}\n"));

@@ -7,6 +7,7 @@ use crate::{
     jetstream::{
         account::Bound,
         error::ApiError,
+        foreign,
         stored::{FORMAT, split},
     },
     server::Server,
@@ -97,7 +98,7 @@ fn first_of(
     let looked = if batch.format == FORMAT {
         look(batch, &|index| is_live(index).then(|| batch.base.plus(u64::from(index))))
     } else {
-        match server.broker.convert(&bound.partition, part, FORMAT) {
+        match foreign::converted(&server.broker, &bound.partition, part) {
             Ok(Some((offsets, body))) => {
                 let count = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
                 let converted = Batch { format: FORMAT, body, count, ..batch.clone() };

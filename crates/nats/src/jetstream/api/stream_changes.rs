@@ -73,6 +73,11 @@ pub(super) async fn update(server: &Server, account: &Account, name: &str, body:
     let wait = {
         let _changing = account.changing.lock();
         let known = stream(account, name)?;
+        if known.is_foreign {
+            return Err(ApiError::invalid_config(
+                "the stream is changed where it was made, by another protocol",
+            ));
+        }
         let config = known.config.updated(config)?;
         if account.overlapping(&config.patterns(), name).is_some() {
             return Err(ApiError::overlap());
@@ -113,8 +118,8 @@ fn check_consumers(account: &Account, known: &Bound, new: &StreamConfig) -> Resu
 /// Deletes a stream with its messages.
 pub(super) async fn delete(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
     expect_empty(body)?;
-    stream(account, name)?;
-    match server.broker.delete_stream(&account.key(name)).await {
+    let key = stream(account, name)?.stream.key().clone();
+    match server.broker.delete_stream(&key).await {
         Ok(()) => {
             account.consumers.advise_of_stream(name, Done::Deleted);
             Ok(super::fields([("success", true.into())]))

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use model::{Batch, ErrorKind, Offset, Result};
 
 use super::{
-    super::stored::{FORMAT, split},
+    super::{
+        foreign,
+        stored::{FORMAT, split},
+    },
     config::ConsumerConfig,
 };
 
@@ -167,7 +170,7 @@ fn items_of(
         let offset = |index: u32| Some(batch.base.plus(u64::from(index))).filter(|_| is_live(index));
         return split_items(batch, &|index| offset(index).filter(|offset| wants(*offset)));
     }
-    let Some((offsets, body)) = broker.convert(partition, part, FORMAT)? else { return Ok(Vec::new()) };
+    let Some((offsets, body)) = foreign::converted(broker, partition, part)? else { return Ok(Vec::new()) };
     let count = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
     let converted = Batch { format: FORMAT, body, count, ..batch.clone() };
     split_items(&converted, &|index| offsets.get(index as usize).copied().filter(|offset| wants(*offset)))

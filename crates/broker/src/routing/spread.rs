@@ -1,44 +1,18 @@
-//! From targets to appends: which partition takes which record, and under which key.
+//! Which partition of a stream takes which record.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use model::{Attributes, PartitionIndex, Record, RecordAttributes, Result};
+use model::{Attributes, PartitionIndex, Record, Result};
 
-use super::Routed;
 use crate::{
     broker::Broker,
     partitioning::partition_of_key,
-    publish::{Append, Follower, NewBatch, Replaces},
+    publish::NewBatch,
     stream::{Partition, Stream},
 };
 
 impl Broker {
-    /// What takes the batch of append `of` to the targets of its address: each stream once, and none of those in
-    /// `already`. Where the target has several partitions, each record goes where its key belongs there (the route's, else
-    /// its own), and records without a key to the partition that ends first; the bytes stay as they are unless that parts
-    /// them. [`model::ErrorKind::Corrupt`] when they have to be read and do not.
-    pub fn followers(
-        &self,
-        of: usize,
-        targets: &[Routed],
-        batch: &NewBatch,
-        already: &[Arc<Stream>],
-    ) -> Result<Vec<Follower>> {
-        let mut followers = Vec::new();
-        let is_new = |target: &&Routed| already.iter().all(|stream| stream.id() != target.stream.id());
-        for target in targets.iter().filter(is_new) {
-            let mut copy = NewBatch { producer: None, replaces: Replaces::Nothing, ..batch.clone() };
-            if let Some(key) = &target.key {
-                copy.attributes = with_key(&batch.attributes, key);
-            }
-            for (partition, batch) in self.spread(&target.stream, copy)? {
-                followers.push(Follower { of, append: Append::new(&partition, batch) });
-            }
-        }
-        Ok(followers)
-    }
-
     /// The batch by the partitions of `stream` that its records belong to.
     pub(crate) fn spread(&self, stream: &Stream, batch: NewBatch) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
         let whole = |partition: Option<&Arc<Partition>>| {
@@ -68,14 +42,15 @@ impl Broker {
         parted.collect()
     }
 
-    /// The key of every record, as stored in the target.
-    fn keys_of(&self, batch: &NewBatch) -> Result<Vec<Option<Bytes>>> {
+    /// The key of every record, as stored in the target; where it has none, what it was published under is its key
+    /// wherever keys are read.
+    pub(super) fn keys_of(&self, batch: &NewBatch) -> Result<Vec<Option<Bytes>>> {
         let mut keys: Vec<Option<Bytes>> =
             (0..batch.count).map(|index| batch.attributes.of(index)?.record_key.clone()).collect();
         if keys.iter().any(Option::is_none) {
             self.formats().of(batch.format)?.attributes(&batch.as_stored(), &mut |index, row| {
                 if let Some(key @ None) = keys.get_mut(index as usize) {
-                    *key = row.record_key;
+                    *key = row.record_key.or(row.route_key);
                 }
                 Ok(())
             })?;
@@ -84,7 +59,7 @@ impl Broker {
     }
 
     /// A batch of some of the records of another.
-    fn part(&self, batch: &NewBatch, records: Vec<(u32, Record)>) -> Result<NewBatch> {
+    pub(super) fn part(&self, batch: &NewBatch, records: Vec<(u32, Record)>) -> Result<NewBatch> {
         let attributes = match &batch.attributes {
             Attributes::Rows(rows) => {
                 let row = |(index, _): &(u32, Record)| rows.get(*index as usize).cloned().unwrap_or_default();
@@ -106,15 +81,6 @@ impl Broker {
     }
 }
 
-fn with_key(attributes: &Attributes, key: &Bytes) -> Attributes {
-    let keyed = |row: &RecordAttributes| RecordAttributes { record_key: Some(key.clone()), ..row.clone() };
-    match attributes {
-        Attributes::None => Attributes::Same(Box::new(keyed(&RecordAttributes::default()))),
-        Attributes::Same(row) => Attributes::Same(Box::new(keyed(row))),
-        Attributes::Rows(rows) => Attributes::Rows(rows.iter().map(keyed).collect()),
-    }
-}
-
 /// The partition that takes records of a key: the same for the same key; without one, the one that ends first.
 fn index_for(stream: &Stream, key: Option<&[u8]>) -> Option<PartitionIndex> {
     let partitions = stream.partitions();
@@ -126,6 +92,3 @@ fn index_for(stream: &Stream, key: Option<&[u8]>) -> Option<PartitionIndex> {
         None => partitions.iter().min_by_key(|partition| partition.bounds().end).map(|least| least.index()),
     }
 }
-
-#[cfg(test)]
-mod tests;

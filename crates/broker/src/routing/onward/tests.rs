@@ -11,33 +11,34 @@ use crate::{
 };
 
 /// Publishes to the log `name` as the address `a:NAME`, along its routes.
-fn publish(rig: &Rig, name: &str, batch: NewBatch) -> Published {
+pub(super) fn publish(rig: &Rig, name: &str, batch: NewBatch) -> Published {
     publish_as(rig, name, batch, Extent::Each)
 }
 
 fn publish_as(rig: &Rig, name: &str, batch: NewBatch, extent: Extent) -> Published {
     let stream = rig.stream(name);
-    let targets = RouteCache::default().of(&rig.broker, &Namespace::default(), "a", name);
+    let targets = RouteCache::default().of(&rig.broker, &Namespace::default(), "a", name.as_bytes());
     let already = [stream.clone()];
-    let followers = rig.broker.followers(0, &targets.unwrap_or_default(), &batch, &already).unwrap();
+    let onward = rig.broker.onward(&targets.unwrap_or_default(), &batch, &already).unwrap();
     let append = Append::new(&stream.partitions()[0], batch);
-    let unit = PublishUnit { appends: vec![append], followers, extent, ..PublishUnit::default() };
+    let mut unit = PublishUnit { appends: vec![append], extent, ..PublishUnit::default() };
+    onward.follow(0, &mut unit);
     let published = rig.broker.publish(unit).unwrap();
     wait(rig.broker.durable(published.wait)).unwrap();
     published
 }
 
-fn route(rig: &Rig, from: &str, target: &str, key_template: Option<&str>) {
+pub(super) fn route(rig: &Rig, from: &str, target: &str, key_template: Option<&str>) {
     wait(rig.broker.add_route(&Namespace::default(), from, key(target), key_template)).unwrap();
 }
 
-fn bodies(rig: &Rig, name: &str, partition: usize) -> Vec<String> {
+pub(super) fn bodies(rig: &Rig, name: &str, partition: usize) -> Vec<String> {
     let partition = rig.partition(name, partition);
     let start = partition.bounds().start;
     rig.read(&partition, start.0).unwrap().into_iter().map(|(_, body)| body).collect()
 }
 
-fn keyed(key: Option<&str>, body: &str) -> Record {
+pub(super) fn keyed(key: Option<&str>, body: &str) -> Record {
     Record {
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         body: Some(Bytes::copy_from_slice(body.as_bytes())),
@@ -139,9 +140,10 @@ fn a_refusal_of_one_append_s_copy_leaves_the_other_appends_alone() {
     rig.log("other", 1);
     publish(&rig, "in", batch(&["a"]));
     let targets = rig.broker.routed(&Namespace::default(), "a", "in");
-    let followers = rig.broker.followers(1, &targets, &batch(&["b"]), &[]).unwrap();
+    let onward = rig.broker.onward(&targets, &batch(&["b"]), &[]).unwrap();
     let appends = ["other", "in"].map(|name| Append::new(&rig.partition(name, 0), batch(&["b"])));
-    let unit = PublishUnit { followers, ..PublishUnit::of(appends.into()) };
+    let mut unit = PublishUnit::of(appends.into());
+    onward.follow(1, &mut unit);
     let outcomes = rig.broker.publish(unit).unwrap().outcomes;
     assert!(matches!(outcomes[0], Outcome::Appended { .. }), "{outcomes:?}");
     assert!(matches!(outcomes[1], Outcome::Refused(_)), "{outcomes:?}");
