@@ -31,5 +31,6 @@ mod quick;
 mod routes;
 mod sasl;
 mod sessions;
+mod settings;
 mod topics;
 mod usual;
