@@ -237,8 +237,8 @@ impl Pair {
             cursor.skip(Span::of(range.clone()));
         }
         self.cursor = cursor;
-        self.naive.restart();
-        self.expire();
+        self.cursor.expire(self.now_ms);
+        self.naive.restart(self.now_ms);
     }
 
     /// Tells what the cursor wants, a few records at a time.

@@ -124,8 +124,9 @@ impl Naive {
         }
     }
 
-    /// A restart from a snapshot: leases that are not recorded are over.
-    pub(super) fn restart(&mut self) {
+    /// A restart from a snapshot at `now_ms`: leases that are not recorded are over, and so are those whose time is. Who has
+    /// the others has their keys.
+    pub(super) fn restart(&mut self, now_ms: i64) {
         for rec in &mut self.records {
             rec.is_out = false;
             if let State::Leased(lease) = &rec.state
@@ -135,6 +136,7 @@ impl Naive {
                 rec.state = State::Waiting;
             }
         }
+        self.expire(now_ms);
         self.key_holders.clear();
         for offset in 0..self.end() {
             if let State::Leased(lease) = &self.records[offset as usize].state
