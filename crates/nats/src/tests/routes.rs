@@ -92,8 +92,9 @@ async fn subjects_that_lead_to_each_other_bring_a_message_once() {
     route(&rig, "nats:two.*", subject("one.{token.2}")).await;
     let mut peer = rig.client().await;
     peer.send("SUB one.* 1\r\nSUB two.* 2\r\nHPUB one.x 18 19\r\nNATS/1.0\r\nA: b\r\n\r\n!\r\n").await;
-    peer.expect("HMSG one.x 1 18 19\r\nNATS/1.0\r\nA: b\r\n\r\n!\r\n").await;
+    // What a route brings is handed over when it is staged, what the session itself gathered at the end of the read.
     peer.expect("HMSG two.x 2 18 19\r\nNATS/1.0\r\nA: b\r\n\r\n!\r\n").await;
+    peer.expect("HMSG one.x 1 18 19\r\nNATS/1.0\r\nA: b\r\n\r\n!\r\n").await;
     peer.sync().await;
 }
 
