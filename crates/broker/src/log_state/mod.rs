@@ -101,11 +101,11 @@ impl LogState {
     }
 
     pub(crate) fn work(&self, name: &str) -> Option<&WorkState> {
-        self.works.as_ref()?.get(name)
+        self.works.as_ref()?.get(name).map(|work| &**work)
     }
 
     pub(crate) fn work_mut(&mut self, name: &str) -> Option<&mut WorkState> {
-        self.works.as_mut()?.get_mut(name)
+        self.works.as_mut()?.get_mut(name).map(|work| &mut **work)
     }
 
     pub(crate) fn work_names(&self) -> Vec<Arc<str>> {

@@ -239,7 +239,7 @@ impl Broker {
         let mut made = WorkState::new(spec, drops)?;
         made.cursor.note_appended(core.stable_end());
         let note = made.open_note(&name);
-        state.works.get_or_insert_default().insert(name, made);
+        state.works.get_or_insert_default().insert(name, Box::new(made));
         log.note(note);
         Ok((work, self.store().commit(permit, locked)))
     }

@@ -37,7 +37,9 @@ pub(crate) enum Drops {
 }
 
 /// The work cursors of one log.
-pub(crate) type Works = BTreeMap<Arc<str>, WorkState>;
+///
+/// Boxed, as a map makes room for eleven at once, and most queues have one.
+pub(crate) type Works = BTreeMap<Arc<str>, Box<WorkState>>;
 
 /// Records with a time of their own that one cursor keeps in mind, about 200 bytes each; more are noticed when they are
 /// read.
@@ -368,7 +370,7 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
         NOTE_OPEN => {
             let (spec, drops) = WorkState::decode_spec(&mut reader)?;
             reader.finish()?;
-            works.insert(name.into(), WorkState::new(spec, drops)?);
+            works.insert(name.into(), Box::new(WorkState::new(spec, drops)?));
         }
         NOTE_CHANGE => {
             let entry = CursorEntry::decode(reader.rest())?;
@@ -428,7 +430,7 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Works> {
         let name: Arc<str> = reader.text()?.into();
         let (spec, drops) = WorkState::decode_spec(reader)?;
         let cursor = AckCursor::restore(config(&spec), reader.slice()?)?;
-        works.insert(name, WorkState::with_cursor(spec, drops, cursor)?);
+        works.insert(name, Box::new(WorkState::with_cursor(spec, drops, cursor)?));
     }
     Ok(works)
 }
