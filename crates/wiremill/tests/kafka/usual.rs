@@ -139,8 +139,13 @@ pub fn fetched(data: &PartitionData<'static>) -> Vec<(i64, String)> {
 
 /// Everything in one partition from its start.
 pub fn fetch_all(client: &mut Client, topic: &str, partition: i32) -> Vec<(i64, String)> {
+    let start = offset_at(client, topic, partition, -2).offset;
+    fetch_from(client, topic, partition, start)
+}
+
+/// Everything in one partition from `next` on, in as many answers as it takes.
+pub fn fetch_from(client: &mut Client, topic: &str, partition: i32, mut next: i64) -> Vec<(i64, String)> {
     let mut all: Vec<(i64, String)> = Vec::new();
-    let mut next = offset_at(client, topic, partition, -2).offset;
     loop {
         let data = fetch(client, topic, partition, next);
         if next >= data.high_watermark {
