@@ -1,5 +1,7 @@
 //! `STREAM.INFO`: configuration and state, with subjects and deleted sequences where they are asked for.
 
+use broker::Watch;
+use model::Offset;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -73,6 +75,7 @@ pub(super) async fn describe(
     bound: &Bound,
 ) -> std::result::Result<Map<String, Value>, ApiError> {
     bound.shed(&server.broker);
+    readable(server, bound).await?;
     let now_ms = server.broker.env().clock.wall_ms();
     Ok(fields([
         ("config", shown(&bound.config, bound.config.level())),
@@ -80,6 +83,23 @@ pub(super) async fn describe(
         ("state", state(server, account, bound).await?.into()),
         ("ts", time::text(now_ms).into()),
     ]))
+}
+
+/// Waits until what is staged now can be read: an answer that counts a message promises that it is there.
+async fn readable(server: &Server, bound: &Bound) -> std::result::Result<(), ApiError> {
+    let partition = &bound.partition;
+    let (staged, watch) = (partition.staged_end(), Watch::new());
+    loop {
+        let bounds = partition.bounds();
+        if bounds.stable_end >= staged || bounds.start >= staged || partition.check_open().is_err() {
+            return Ok(());
+        }
+        partition.watch(Offset(staged.0 - 1), &watch);
+        tokio::select! {
+            () = watch.changed() => {}
+            error = server.broker.failed() => return Err(ApiError::of(&error)),
+        }
+    }
 }
 
 /// Sequences of messages that are damaged and not served.
