@@ -38,6 +38,7 @@ type Id = (u16, u16);
 const DECLARE_OK: Id = (50, 11);
 const BIND_OK: Id = (50, 21);
 const DELETE_OK: Id = (50, 41);
+const PURGE_OK: Id = (50, 31);
 const CONSUME_OK: Id = (60, 21);
 const QOS_OK: Id = (60, 11);
 const CONFIRM_OK: Id = (85, 11);
@@ -97,6 +98,13 @@ impl Client {
         let mut delete = Method::new(1, (50, 40));
         delete.raw(&[0, 0]).short(name).raw(&[0]);
         self.call(&delete.frame(), DELETE_OK)
+    }
+
+    /// Takes everything out of a queue.
+    pub(crate) fn purge_queue(&mut self, name: &str) -> Result<(), Failure> {
+        let mut purge = Method::new(1, (50, 30));
+        purge.raw(&[0, 0]).short(name).raw(&[0]);
+        self.call(&purge.frame(), PURGE_OK)
     }
 
     /// Makes an exchange anew.
