@@ -22,7 +22,7 @@ const WAITING_MAX: usize = 256;
 /// What publishers are told once a sequence is durable.
 pub(crate) struct Acks {
     pub wait: Seq,
-    /// Where each goes, and what it says.
+    /// Where each goes, and what it says: nothing to whoever acknowledged a message.
     pub all: Vec<(Box<[u8]>, Vec<u8>)>,
     /// What is published again, for live subscribers.
     pub again: Vec<Again>,
@@ -54,6 +54,10 @@ pub(crate) async fn run(server: &Server, mut waiting: mpsc::Receiver<Waiting>) -
             (*known, *out) = (account.clone(), new());
         }
         for (reply, body) in &acks.all {
+            // Clients take any answer to an acknowledgement for a yes: only silence is a no.
+            if body.is_empty() && durable.is_err() {
+                continue;
+            }
             let failed = durable.as_ref().err().map(|error| {
                 serde_json::json!({ "error": ApiError::store_failed(error.text()), "seq": 0 }).to_string()
             });
