@@ -2,7 +2,7 @@
 
 use broker::{Append, Extent, Outcome, PublishUnit, RefusalReason, Replaces, partition_of_key};
 use bytes::Bytes;
-use model::{Namespace, Offset};
+use model::{Kind, Namespace, Offset};
 
 use super::{
     model::{Fact, Rec},
@@ -174,7 +174,9 @@ impl Run {
                 SPREAD => SPREAD + partition_of_key(&key, SPREAD_COUNT) as usize,
                 other => other,
             };
-            copies.push((stream, ends[stream], Rec { expires_ms: None, ..*rec }));
+            // What a queue keeps in memory alone, a log stores as it stores everything.
+            let volatile = rec.volatile && super::streams::key(stream).kind == Kind::Queue;
+            copies.push((stream, ends[stream], Rec { expires_ms: None, volatile, ..*rec }));
             ends[stream] += 1;
         }
         copies

@@ -59,8 +59,9 @@ impl Found {
         Ok(Found { older, opened: Vec::new(), spares })
     }
 
-    /// Opens files from the newest back to one whose first frame is intact and begins at or before the unit after `from`.
-    /// Answers whether there is one; it then is the first of the opened.
+    /// Opens files from the newest back to one whose first frame is intact and begins at or before the unit after `from`;
+    /// a damaged frame will do where the file before is not there any more: only files that nobody needs are taken away,
+    /// and those further back are of no use then. Answers whether there is one; it then is the first of the opened.
     pub(super) fn open_from(&mut self, env: &Env, from: Seq) -> Result<bool> {
         let mut start = false;
         while !start && let Some((number, path, len)) = self.older.pop() {
@@ -68,7 +69,9 @@ impl Found {
             if file.header.is_some()
                 && let Some((first, _)) = file.frame_header(PAGE_LEN)?
             {
-                start = first.first.0 <= from.0 + 1 && file.body(PAGE_LEN, &first)?.is_some();
+                let follows = self.older.last().is_some_and(|(before, ..)| before + 1 == number);
+                let is_whole = file.body(PAGE_LEN, &first)?.is_some();
+                start = first.first.0 <= from.0 + 1 && (is_whole || !follows);
             }
             self.opened.push(file);
         }
