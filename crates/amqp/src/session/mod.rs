@@ -527,11 +527,12 @@ impl Session {
         }
         self.give_back(&deliveries);
         consumers.iter().for_each(|running| self.left(&running.consumer));
-        for running in consumers {
-            running.ended().await;
-        }
+        // Before the consumers leave: whose turn is next finds what comes back in its place.
         if let Err(failed) = self.work_off().await {
             tracing::warn!(error = %failed.exception, "what was out on a channel could not be given back");
+        }
+        for running in consumers {
+            running.ended().await;
         }
     }
 
