@@ -70,8 +70,7 @@ impl Found {
                 && let Some((first, _)) = file.frame_header(PAGE_LEN)?
             {
                 let follows = self.older.last().is_some_and(|(before, ..)| before + 1 == number);
-                let is_whole = file.body(PAGE_LEN, &first)?.is_some();
-                start = first.first.0 <= from.0 + 1 && (is_whole || !follows);
+                start = first.first.0 <= from.0 + 1 && (!follows || file.body(PAGE_LEN, &first)?.is_some());
             }
             self.opened.push(file);
         }
