@@ -11,6 +11,8 @@
 
 mod files;
 mod real;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod worker;
 
 use std::sync::Arc;

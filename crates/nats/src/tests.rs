@@ -11,6 +11,7 @@ use std::{
 };
 
 use broker::{Action, Broker, BrokerOptions, Credentials, Permission, UserSpec};
+use env::testing::{Fails, failing};
 use model::Formats;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -18,11 +19,9 @@ use tokio::{
     time::timeout,
 };
 
-use self::failing::{Fails, failing};
 use crate::{ConnectionInfo, Options, Server};
 
 mod access;
-mod failing;
 mod golden;
 mod monitoring;
 mod routes;

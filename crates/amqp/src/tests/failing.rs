@@ -1,93 +1,15 @@
 //! Storage that fails: nothing is answered as if it were kept.
 
-use std::{
-    io::{self, IoSlice},
-    path::Path,
-    sync::atomic::AtomicBool,
-};
-
-use env::{DirEntry, File, Files, LockedDir, Open};
+use env::testing::{Fails, failing};
 
 use super::*;
 
-/// The machine's files, whose syncs fail once `fails` is set.
-struct Failing {
-    files: Arc<dyn Files>,
-    fails: Arc<AtomicBool>,
-}
-
-struct FailingFile {
-    file: Arc<dyn File>,
-    fails: Arc<AtomicBool>,
-}
-
-impl Files for Failing {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
-        let file = self.files.open(path, how)?;
-        Ok(Arc::new(FailingFile { file, fails: self.fails.clone() }))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.files.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.files.remove(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<usize> {
-        self.files.create_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.files.sync_dir(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.files.list(path)
-    }
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.files.free_bytes(path)
-    }
-    fn lock_dir(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockedDir>> {
-        self.files.lock_dir(path, holder)
-    }
-}
-
-impl File for FailingFile {
-    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(buf, at)
-    }
-    fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
-        self.file.write_all_at(parts, at)
-    }
-    fn sync(&self) -> io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the disk is gone"));
-        }
-        self.file.sync()
-    }
-    fn reserve(&self, len: u64) -> io::Result<bool> {
-        self.file.reserve(len)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn forget_cached(&self, at: u64, len: u64) {
-        self.file.forget_cached(at, len);
-    }
-    fn will_need(&self, at: u64, len: u64) {
-        self.file.will_need(at, len);
-    }
-}
-
 /// A rig whose storage fails when that is set.
-fn failing() -> (Rig, Arc<AtomicBool>) {
+fn rig_on_failing_disk() -> (Rig, Fails) {
     let mut rig = Rig::new();
     rig.server.broker.close().unwrap();
-    let fails = Arc::new(AtomicBool::new(false));
-    let real = env::real();
-    let files = Arc::new(Failing { files: real.files.clone(), fails: fails.clone() });
-    let env = env::Env { files, ..real };
-    rig.server = Server::new(open(env, &rig.dir, BrokerOptions::default()), rig.options.clone());
+    let fails = Fails::default();
+    rig.server = Server::new(open(failing(&fails), &rig.dir, BrokerOptions::default()), rig.options.clone());
     (rig, fails)
 }
 
@@ -108,7 +30,7 @@ async fn rest(peer: &mut Peer) -> Vec<String> {
 
 #[tokio::test]
 async fn a_message_whose_sync_failed_is_not_confirmed() {
-    let (rig, fails) = failing();
+    let (rig, fails) = rig_on_failing_disk();
     let mut peer = rig.connect().await;
     peer.declare("q").await;
     peer.confirm().await;
@@ -121,7 +43,7 @@ async fn a_message_whose_sync_failed_is_not_confirmed() {
 #[tokio::test]
 async fn nothing_is_declared_bound_purged_or_committed_on_storage_that_fails() {
     for what in ["declare", "exchange", "bind", "purge", "commit"] {
-        let (rig, fails) = failing();
+        let (rig, fails) = rig_on_failing_disk();
         let mut peer = rig.connect().await;
         peer.declare("q").await;
         peer.exchange("e", "fanout", &[]).await;

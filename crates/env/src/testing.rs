@@ -1,4 +1,4 @@
-//! A disk that stops working when it is told to.
+//! For the tests of other crates: a disk that stops working when it is told to.
 
 use std::{
     io::{self, IoSlice},
@@ -9,15 +9,15 @@ use std::{
     },
 };
 
-use env::{DirEntry, File, Files, LockedDir, Open};
+use crate::{DirEntry, Env, File, Files, LockedDir, Open, real};
 
 /// Whether syncs fail from here on.
-pub(crate) type Fails = Arc<AtomicBool>;
+pub type Fails = Arc<AtomicBool>;
 
 /// The machine, with a disk whose syncs fail once that is set.
-pub(crate) fn failing(fails: &Fails) -> env::Env {
-    let real = env::real();
-    env::Env { files: Arc::new(FailingFiles { files: real.files.clone(), fails: fails.clone() }), ..real }
+pub fn failing(fails: &Fails) -> Env {
+    let real = real();
+    Env { files: Arc::new(FailingFiles { files: real.files.clone(), fails: fails.clone() }), ..real }
 }
 
 struct FailingFiles {
