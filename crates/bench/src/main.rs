@@ -19,6 +19,7 @@ mod kafka;
 mod log_files;
 mod nats;
 mod process;
+mod received;
 
 use clap::{Parser, Subcommand};
 

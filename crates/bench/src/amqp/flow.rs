@@ -2,7 +2,7 @@
 //! measured flows through and does not pile up.
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,8 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, Target, delivery_len, frames::ack_upto, publish, repeated};
-use crate::{Failure, process::Usage};
+use super::{PATIENCE, Target, delivery_len, frames::ack_upto, publish};
+use crate::{
+    Failure,
+    process::Usage,
+    received::{read_some, repeated},
+};
 
 /// Messages that a consumer may be behind.
 const BEHIND_MAX: u64 = 20_000;
@@ -151,14 +155,10 @@ fn consume(target: &Target, load: Load, course: &Course, index: usize) -> Result
     course.begin.wait();
     let mut heard = Instant::now();
     loop {
-        match client.stream.read(&mut part) {
-            Ok(0) => return Err("the server cut a consumer off".into()),
-            Ok(read) => {
-                bytes += read;
-                heard = Instant::now();
-            }
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
-            Err(e) => return Err(e.into()),
+        let read = read_some(&mut client.stream, &mut part)?;
+        if read > 0 {
+            bytes += read;
+            heard = Instant::now();
         }
         let received = (bytes / len) as u64;
         course.received[index].store(received, Ordering::Relaxed);

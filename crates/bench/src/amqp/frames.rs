@@ -2,12 +2,9 @@
 
 use std::io::Read;
 
-use crate::Failure;
+use crate::{Failure, received::Received};
 
 const END: u8 = 0xce;
-
-/// Bytes of one read.
-const READ_LEN: usize = 256 << 10;
 
 /// A method in the making.
 pub(crate) struct Method {
@@ -74,18 +71,9 @@ pub(crate) fn content(body: &[u8], is_persistent: bool) -> Vec<u8> {
     all
 }
 
-/// Bytes that came, and how far they were looked at.
-pub(crate) struct Frames {
-    bytes: Vec<u8>,
-    at: usize,
-    part: Box<[u8]>,
-}
-
-impl Default for Frames {
-    fn default() -> Self {
-        Frames { bytes: Vec::new(), at: 0, part: vec![0; READ_LEN].into() }
-    }
-}
+/// What came, frame by frame.
+#[derive(Default)]
+pub(crate) struct Frames(Received);
 
 /// A frame that is here whole.
 pub(crate) struct Frame<'a> {
@@ -118,31 +106,24 @@ impl Frame<'_> {
 impl Frames {
     /// Takes in what the server has sent; waits for some of it.
     pub(crate) fn fill(&mut self, stream: &mut impl Read) -> Result<(), Failure> {
-        self.bytes.drain(..self.at);
-        self.at = 0;
-        let len = stream.read(&mut self.part)?;
-        self.bytes.extend_from_slice(&self.part[..len]);
-        if len == 0 { Err("the server hung up".into()) } else { Ok(()) }
+        self.0.fill(stream)
     }
 
     /// Bytes that came and were not looked at, which are taken.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.bytes.drain(..self.at);
-        self.at = 0;
-        std::mem::take(&mut self.bytes)
+        self.0.take()
     }
 
     /// The next frame that is here whole. What closes channel or connection is an error.
     pub(crate) fn next(&mut self) -> Result<Option<Frame<'_>>, Failure> {
-        let rest = &self.bytes[self.at..];
+        let rest = self.0.rest();
         let Some(head) = rest.first_chunk::<7>() else { return Ok(None) };
         let len = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
         if rest.len() < len + 8 {
             return Ok(None);
         }
-        let from = self.at + 7;
-        self.at = from + len + 1;
-        let frame = Frame { kind: head[0], payload: &self.bytes[from..from + len] };
+        let kind = head[0];
+        let frame = Frame { kind, payload: &self.0.pass(len + 8)[7..len + 7] };
         if matches!(frame.id(), Some((10, 50) | (20, 40))) {
             let text = String::from_utf8_lossy(frame.payload.get(6..).unwrap_or_default()).into_owned();
             return Err(format!("the server closed: {text}").into());

@@ -178,9 +178,3 @@ fn delivery_len(exchange: &str, key: &str, body: &[u8], is_persistent: bool) -> 
     let method = 8 + 4 + short("c").len() + 9 + short(exchange).len() + short(key).len();
     method + frames::content(body, is_persistent).len()
 }
-
-/// `message` over and over, to about `len` bytes, and how often.
-fn repeated(message: &[u8], len: usize) -> (Vec<u8>, usize) {
-    let times = (len / message.len()).max(1);
-    (message.repeat(times), times)
-}

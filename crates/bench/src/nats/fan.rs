@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    io::{Read, Write},
+    io::Write,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,8 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, Target, repeated, settle};
-use crate::{Failure, process::Usage};
+use super::{PATIENCE, Target, settle};
+use crate::{
+    Failure,
+    process::Usage,
+    received::{read_some, repeated},
+};
 
 /// Bytes that a subscriber may be behind.
 const BEHIND_LEN_MAX: u64 = 16 << 20;
@@ -126,14 +130,10 @@ fn subscribe(load: &Load, course: &Course, index: usize) -> Result<(), Failure> 
     course.begin.wait();
     let mut heard = Instant::now();
     loop {
-        match stream.read(&mut part) {
-            Ok(0) => return Err("the server cut a subscriber off".into()),
-            Ok(read) => {
-                bytes += read;
-                heard = Instant::now();
-            }
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
-            Err(e) => return Err(e.into()),
+        let read = read_some(&mut stream, &mut part)?;
+        if read > 0 {
+            bytes += read;
+            heard = Instant::now();
         }
         let received = (bytes / len) as u64;
         course.received[index].store(received, Ordering::Relaxed);

@@ -2,24 +2,11 @@
 
 use std::io::Read;
 
-use crate::Failure;
+use crate::{Failure, received::Received};
 
-/// Bytes of one read.
-const READ_LEN: usize = 256 << 10;
-
-/// Bytes that came, and how far they were looked at.
-pub(crate) struct Lines {
-    bytes: Vec<u8>,
-    at: usize,
-    /// What is read into: cleared once, and not for every answer.
-    part: Box<[u8]>,
-}
-
-impl Default for Lines {
-    fn default() -> Self {
-        Lines { bytes: Vec::new(), at: 0, part: vec![0; READ_LEN].into() }
-    }
-}
+/// What came, line by line.
+#[derive(Default)]
+pub(crate) struct Lines(Received);
 
 /// One message. Other lines (INFO, PING, PONG, +OK) are passed over.
 pub(crate) struct Message<'a> {
@@ -34,17 +21,13 @@ pub(crate) struct Message<'a> {
 impl Lines {
     /// Takes in what the server has sent; waits for some of it.
     pub(crate) fn fill(&mut self, stream: &mut impl Read) -> Result<(), Failure> {
-        self.bytes.drain(..self.at);
-        self.at = 0;
-        let len = stream.read(&mut self.part)?;
-        self.bytes.extend_from_slice(&self.part[..len]);
-        if len == 0 { Err("the server hung up".into()) } else { Ok(()) }
+        self.0.fill(stream)
     }
 
     /// The next message that is here whole.
     pub(crate) fn next(&mut self) -> Result<Option<Message<'_>>, Failure> {
         loop {
-            let rest = &self.bytes[self.at..];
+            let rest = self.0.rest();
             let Some(end) = rest.windows(2).position(|two| two == b"\r\n") else { return Ok(None) };
             let line = std::str::from_utf8(&rest[..end])?;
             let mut words = line.split(' ');
@@ -53,7 +36,7 @@ impl Lines {
                 return Err(format!("the server says {line}").into());
             }
             if verb != "MSG" && verb != "HMSG" {
-                self.at += end + 2;
+                self.0.pass(end + 2);
                 continue;
             }
             let words: Vec<&str> = words.collect();
@@ -62,21 +45,21 @@ impl Lines {
                 "HMSG" => (2, words.get(words.len().wrapping_sub(2)) == words.last()),
                 _ => (1, false),
             };
-            let body_at = self.at + end + 2;
-            if self.bytes.len() < body_at + len + 2 {
+            let body_at = end + 2;
+            if rest.len() < body_at + len + 2 {
                 return Ok(None);
             }
             // subject, sid, perhaps where to reply, then one or two numbers
             let reply = match words.as_slice() {
                 [subject, sid, reply, ..] if words.len() > 2 + numbers => {
-                    let at = self.at + verb.len() + subject.len() + sid.len() + 3;
+                    let at = verb.len() + subject.len() + sid.len() + 3;
                     at..at + reply.len()
                 }
                 _ => 0..0,
             };
-            self.at = body_at + len + 2;
-            let reply = std::str::from_utf8(&self.bytes[reply])?;
-            return Ok(Some(Message { reply, body: &self.bytes[body_at..body_at + len], is_status }));
+            let message = self.0.pass(body_at + len + 2);
+            let reply = std::str::from_utf8(&message[reply])?;
+            return Ok(Some(Message { reply, body: &message[body_at..body_at + len], is_status }));
         }
     }
 }

@@ -57,12 +57,6 @@ fn settle(stream: &mut TcpStream) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `command` over and over, to about `len` bytes, and how often.
-fn repeated(command: &[u8], len: usize) -> (Vec<u8>, usize) {
-    let times = (len / command.len()).max(1);
-    (command.repeat(times), times)
-}
-
 /// A request to the JetStream API whose answer is no error.
 fn ask(stream: &mut TcpStream, subject: &str, body: &str) -> Result<String, Failure> {
     let inbox = "_INBOX.ask";
