@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from kit import PATIENCE_S
+from kit import PATIENCE_S, eventually
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
@@ -30,3 +30,19 @@ class Worker:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0
         assert self.lines()[-1] == "drained"
+
+
+class BodyWorker(Worker):
+    """A worker that tells of each message by its body: `took BODY COUNT`, `done BODY TIME` and `failed BODY`."""
+
+    def told(self, body: str) -> list:
+        """What became of one message, without the times."""
+        return [line.rsplit(" ", line.startswith("done"))[0] for line in self.lines() if line.split()[1:2] == [body]]
+
+    def done(self) -> list:
+        """(time, body) of what it finished."""
+        words = [line.split() for line in self.lines()]
+        return [(int(line[2]), line[1]) for line in words if line[0] == "done"]
+
+    def awaits(self, line: str):
+        eventually(f"a worker says {line}", lambda: line in self.lines())

@@ -6,7 +6,7 @@ import pytest
 
 from amqpkit import channel, count, persistent, taken
 from kit import eventually, need, unique
-from workers import Worker
+from workers import BodyWorker
 
 ATTEMPTS = 3
 
@@ -15,21 +15,9 @@ def shows(capability):
     return pytest.mark.shows("pika", capability, protocol="AMQP")
 
 
-class AmqpWorker(Worker):
+class AmqpWorker(BodyWorker):
     def __init__(self, queue: str, log: pathlib.Path):
         super().__init__("amqp_worker.py", log, need("WIREMILL_AMQP"), queue)
-
-    def told(self, body: str) -> list:
-        """What became of one message, without the times."""
-        return [line.rsplit(" ", line.startswith("done"))[0] for line in self.lines() if line.split()[1:2] == [body]]
-
-    def done(self) -> list:
-        """(time, body) of what it finished."""
-        words = [line.split() for line in self.lines()]
-        return [(int(line[2]), line[1]) for line in words if line[0] == "done"]
-
-    def awaits(self, line: str):
-        eventually(f"a worker says {line}", lambda: line in self.lines())
 
 
 @pytest.fixture

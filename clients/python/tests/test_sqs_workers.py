@@ -6,28 +6,16 @@ import pytest
 
 from kit import eventually
 from sqskit import arn, bodies, counts, endpoint, new_queue, sqs, take
-from workers import Worker
+from workers import BodyWorker
 
 
 def shows(capability):
     return pytest.mark.shows("boto3", capability, protocol="SQS")
 
 
-class SqsWorker(Worker):
+class SqsWorker(BodyWorker):
     def __init__(self, queue: str, log: pathlib.Path):
         super().__init__("sqs_worker.py", log, endpoint(), queue)
-
-    def told(self, body: str) -> list:
-        """What became of one message, without the times."""
-        return [line.rsplit(" ", line.startswith("done"))[0] for line in self.lines() if line.split()[1:2] == [body]]
-
-    def done(self) -> list:
-        """(time, body) of what it finished."""
-        words = [line.split() for line in self.lines()]
-        return [(int(line[2]), line[1]) for line in words if line[0] == "done"]
-
-    def awaits(self, line: str):
-        eventually(f"a worker says {line}", lambda: line in self.lines())
 
 
 @pytest.fixture
