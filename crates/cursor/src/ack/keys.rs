@@ -45,7 +45,8 @@ pub enum KeySharing {
     /// again does not wait for later ones of its key. Keys take turns: the one that could be had first, or has waited
     /// longest since.
     Grant,
-    /// The holder that has the other, in order.
+    /// The holder that has the other, in order; where a transfer put several of a key into several hands, whoever has the
+    /// last of them.
     Holder,
     /// Anybody, any number at once: keys do not order, they share. A key of which fewer records are leased comes first,
     /// within a factor of two by offset; so one that has much out gets more only when the others have nothing to give.
@@ -87,7 +88,7 @@ enum Listing {
 #[derive(Clone, Debug)]
 struct KeyState {
     leased_count: u32,
-    /// Who leased last, and in which grant.
+    /// Who leased last, and in which grant. Not whether that lease is still there: see [`KeyIndex::holders`].
     holder: HolderId,
     grant: u64,
     listing: Listing,
@@ -105,6 +106,8 @@ pub(super) struct KeyIndex {
     keys: HashMap<OrderingKey, KeyState>,
     /// Under [`KeySharing::Grant`]: the grant of every record that is leased.
     grants: BTreeMap<(OrderingKey, u64), u64>,
+    /// Under [`KeySharing::Holder`]: who has every record that is leased.
+    holders: BTreeMap<(OrderingKey, u64), HolderId>,
     /// (turn or share, offset). Without either, by offset alone.
     open: BTreeSet<(u64, u64)>,
     by_holder: BTreeSet<(HolderId, u64)>,
@@ -131,6 +134,7 @@ impl KeyIndex {
             waiting: BTreeSet::new(),
             keys: HashMap::new(),
             grants: BTreeMap::new(),
+            holders: BTreeMap::new(),
             open: BTreeSet::new(),
             by_holder: BTreeSet::new(),
             grant: 0,
@@ -228,6 +232,9 @@ impl KeyIndex {
         if let Slot::Leased(holder) = slot {
             state.leased_count += 1;
             state.holder = holder;
+            if self.sharing == KeySharing::Holder {
+                self.holders.insert((key, offset), holder);
+            }
             if self.sharing == KeySharing::Grant {
                 let grant = if self.is_granting { self.grant } else { 0 };
                 self.grants.insert((key, offset), grant);
@@ -244,6 +251,7 @@ impl KeyIndex {
     fn leave(&mut self, offset: u64, key: OrderingKey, slot: Slot) {
         if let Slot::Leased(_) = slot {
             self.grants.remove(&(key, offset));
+            self.holders.remove(&(key, offset));
             if let Some(state) = self.keys.get_mut(&key) {
                 state.leased_count -= 1;
             }
@@ -258,24 +266,26 @@ impl KeyIndex {
         let is_ready = head.is_some_and(|head| matches!(self.slots.get(&head), Some((_, Slot::Ready))));
         self.visited += 1;
         let ready = head.filter(|head| is_ready && !self.is_blocked(key, *head));
+        let last_holder =
+            self.holders.range((key, 0)..=(key, u64::MAX)).next_back().map(|(_, holder)| *holder);
         let Some(state) = self.keys.get_mut(&key) else { return };
-        let is_own = match self.sharing {
-            KeySharing::One | KeySharing::Fair => false,
-            KeySharing::Grant => self.is_granting && state.grant == self.grant,
-            KeySharing::Holder => state.leased_count > 0,
+        let own = match self.sharing {
+            KeySharing::One | KeySharing::Fair => None,
+            KeySharing::Grant => (self.is_granting && state.grant == self.grant).then_some(state.holder),
+            KeySharing::Holder => last_holder,
         };
         let listing = match (ready, state.listing) {
             (None, _) => Listing::Nowhere,
-            (Some(head), _) if is_own => Listing::For(state.holder, head),
-            (Some(head), _) if self.sharing == KeySharing::Fair => {
-                Listing::Open(share(state.leased_count), head)
-            }
-            (Some(head), _) if self.sharing != KeySharing::Grant => Listing::Open(0, head),
-            (Some(head), Listing::Open(turn, _)) => Listing::Open(turn, head),
-            (Some(head), _) => {
-                self.turn += 1;
-                Listing::Open(self.turn, head)
-            }
+            (Some(head), listed) => match (own, self.sharing, listed) {
+                (Some(holder), ..) => Listing::For(holder, head),
+                (None, KeySharing::Fair, _) => Listing::Open(share(state.leased_count), head),
+                (None, KeySharing::One | KeySharing::Holder, _) => Listing::Open(0, head),
+                (None, KeySharing::Grant, Listing::Open(turn, _)) => Listing::Open(turn, head),
+                (None, KeySharing::Grant, _) => {
+                    self.turn += 1;
+                    Listing::Open(self.turn, head)
+                }
+            },
         };
         let before = std::mem::replace(&mut state.listing, listing);
         if state.leased_count == 0 && head.is_none() {
@@ -316,10 +326,10 @@ impl KeyIndex {
         let slot = size_of::<(u64, (OrderingKey, Slot))>() * 3 / 2;
         let waiting = size_of::<(OrderingKey, u64)>() * 3 / 2;
         let key = size_of::<(OrderingKey, KeyState)>() * 2 + size_of::<(u64, u64)>() * 3 / 2;
-        let grant = size_of::<((OrderingKey, u64), u64)>() * 3 / 2;
+        let grant = size_of::<((OrderingKey, u64), u64)>() * 3 / 2; // or holder, as long
         self.slots.len() * slot
             + self.waiting.len() * waiting
             + self.keys.len() * key
-            + self.grants.len() * grant
+            + (self.grants.len() + self.holders.len()) * grant
     }
 }

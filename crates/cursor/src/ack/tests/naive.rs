@@ -1,7 +1,5 @@
 //! The cursor as anybody would write it first: one struct per record, every question answered by a scan.
 
-use std::collections::BTreeMap;
-
 use super::*;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +42,6 @@ pub(super) struct Naive {
     window: u64,
     indexed_end: u64,
     grants: u64,
-    key_holders: BTreeMap<u64, HolderId>,
 }
 
 /// The ordering key that the tests give the record at `offset`; every seventh has none.
@@ -68,7 +65,7 @@ fn fits(claim: Claim, lease: &Lease) -> bool {
 
 impl Naive {
     pub(super) fn new(config: AckConfig, window: u64) -> Self {
-        Naive { config, records: Vec::new(), window, indexed_end: 0, grants: 0, key_holders: BTreeMap::new() }
+        Naive { config, records: Vec::new(), window, indexed_end: 0, grants: 0 }
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -124,8 +121,7 @@ impl Naive {
         }
     }
 
-    /// A restart from a snapshot at `now_ms`: leases that are not recorded are over, and so are those whose time is. Who has
-    /// the others has their keys.
+    /// A restart from a snapshot at `now_ms`: leases that are not recorded are over, and so are those whose time is.
     pub(super) fn restart(&mut self, now_ms: i64) {
         for rec in &mut self.records {
             rec.is_out = false;
@@ -137,14 +133,6 @@ impl Naive {
             }
         }
         self.expire(now_ms);
-        self.key_holders.clear();
-        for offset in 0..self.end() {
-            if let State::Leased(lease) = &self.records[offset as usize].state
-                && let Some(key) = key(offset)
-            {
-                self.key_holders.insert(key, lease.holder);
-            }
-        }
         self.indexed_end = 0;
     }
 
@@ -179,6 +167,13 @@ impl Naive {
         leased.checked_ilog2().map_or(0, |log| log + 1)
     }
 
+    fn holder_of(&self, offset: u64) -> Option<HolderId> {
+        match &self.records[offset as usize].state {
+            State::Leased(lease) => Some(lease.holder),
+            _ => None,
+        }
+    }
+
     fn key_is_free(&self, offset: u64, sharing: KeySharing, holder: HolderId) -> bool {
         let Some(own) = key(offset) else { return true };
         let of_key = || (0..self.indexed_end).filter(|o| key(*o) == Some(own) && !self.is_settled(*o));
@@ -191,7 +186,9 @@ impl Naive {
                 KeySharing::One => leased.next().is_none(),
                 KeySharing::Grant => !leased.any(|o| o < offset && is_other(o)),
                 KeySharing::Fair => true,
-                KeySharing::Holder => leased.next().is_none() || self.key_holders.get(&own) == Some(&holder),
+                KeySharing::Holder => {
+                    leased.next_back().is_none_or(|last| self.holder_of(last) == Some(holder))
+                }
             }
     }
 
@@ -265,9 +262,6 @@ impl Naive {
                     is_recorded: kind == LeaseKind::Recorded,
                 }),
             };
-            if let Some(key) = key(offset) {
-                self.key_holders.insert(key, ask.holder);
-            }
         }
         granted
     }
@@ -325,9 +319,6 @@ impl Naive {
                     Count::Add => lease.attempt + 1,
                     Count::Set(count) => count,
                 };
-                if let Some(key) = key(offset) {
-                    self.key_holders.insert(key, holder);
-                }
                 State::Leased(Lease { holder, deadline_ms, delivered_at_ms: now_ms, ..lease })
             }
         };
@@ -351,7 +342,6 @@ impl Naive {
                 self.records[offset as usize].state = State::Settled;
             }
         }
-        self.key_holders.clear();
         self.indexed_end = to;
     }
 

@@ -123,6 +123,23 @@ fn a_holder_may_go_on_with_the_keys_it_has() {
 }
 
 #[test]
+fn a_key_stays_with_who_has_a_lease_when_that_of_another_holder_ends() {
+    let until = |holder, deadline_ms| Ask { deadline_ms: Some(deadline_ms), ..ask(holder, 2) };
+    let mut cursor = keyed(KeySharing::Holder, "aaaa");
+    assert_eq!(offsets(&lease(&mut cursor, until(ANNA, 100), 0)), [0, 1]);
+    settle(&mut cursor, 1..2, Verdict::Transfer { holder: BELA, deadline_ms: Some(50), count: Count::Keep });
+    cursor.expire(50);
+    assert_eq!(
+        offsets(&lease(&mut cursor, until(BELA, 100), 50)),
+        [] as [u64; 0],
+        "it has none of the key now"
+    );
+    assert_eq!(offsets(&lease(&mut cursor, until(ANNA, 100), 50)), [1, 2]);
+    cursor.expire(100);
+    assert_eq!(offsets(&lease(&mut cursor, until(BELA, 200), 100)), [0, 1], "nobody has one");
+}
+
+#[test]
 fn a_delayed_record_blocks_its_key_and_no_other() {
     let mut cursor = keyed(KeySharing::One, "aab");
     assert_eq!(granted(&mut cursor, ANNA, 1), [0]);
