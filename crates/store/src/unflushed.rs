@@ -57,6 +57,12 @@ impl Unflushed {
             || self.units(durable) >= self.units_max.max(2) / 2
     }
 
+    /// Whether publishers will soon have to wait: three quarters of a bound are reached.
+    pub fn is_pressing(&self, durable: Seq) -> bool {
+        self.len() >= self.len_max / 4 * 3 && self.units(durable) > 0
+            || self.units(durable) >= self.units_max.max(2) / 4 * 3
+    }
+
     /// Whether publishers have to wait: a bound is reached.
     pub fn is_over(&self, durable: Seq) -> bool {
         self.len() >= self.len_max && self.units(durable) > 0 || self.units(durable) >= self.units_max

@@ -10,14 +10,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use env::{Env, File, Open};
+use env::{DIRECT_ALIGN_LEN, Env, File, Open};
 use model::{Error, Result};
 
 use super::{Blob, Blobs};
 use crate::fsio::{create_dir, io_error, read_at};
 
-/// Written bytes are synced this often, so that no single sync holds the disk for long.
-const SYNC_EVERY_LEN: u64 = 2 << 20;
+/// Bytes are written past the machine's cache in blocks of this length, each synced, so that no single sync holds the disk
+/// for long. A segment is read rarely and in long pieces: pages for it would cost more than its copying.
+const BLOCK_LEN: usize = 2 << 20;
 /// Longest name, bytes: leaves room for what is added while a blob is written.
 const NAME_LEN_MAX: usize = 200;
 /// Marks a blob that is being written.
@@ -58,16 +59,19 @@ impl FileBlobs {
     fn write(&self, path: &Path, parts: &mut dyn Iterator<Item = Result<Bytes>>) -> Result<u64> {
         let failed = |e| io_error(path, e);
         let file = self.env.files.open(path, Open::Create).map_err(failed)?;
-        let (mut len, mut synced_len) = (0u64, 0u64);
+        let (mut len, mut block) = (0u64, Block::default());
         for part in parts {
             let part = part?;
-            file.write_all_at(&[IoSlice::new(&part)], len).map_err(failed)?;
-            len += part.len() as u64;
-            if len - synced_len >= SYNC_EVERY_LEN {
-                file.sync().map_err(failed)?;
-                synced_len = len;
+            let mut rest = part.as_ref();
+            while !rest.is_empty() {
+                rest = block.fill(rest);
+                if block.is_full() {
+                    len += block.write(&*file, len).map_err(failed)?;
+                    file.sync().map_err(failed)?;
+                }
             }
         }
+        len += block.write(&*file, len).map_err(failed)?;
         file.sync().map_err(failed)?;
         Ok(len)
     }
@@ -91,6 +95,49 @@ impl FileBlobs {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(path, e)),
             _ => Ok(()),
         }
+    }
+}
+
+/// What is written at a time, at a place in memory that suits writes past the machine's cache.
+#[derive(Default)]
+struct Block {
+    /// Empty until something comes.
+    buffer: Vec<u8>,
+    begin: usize,
+    len: usize,
+}
+
+impl Block {
+    /// Takes in what fits of `bytes`; what is left of them.
+    fn fill<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; BLOCK_LEN + DIRECT_ALIGN_LEN];
+            self.begin = self.buffer.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN);
+        }
+        let space = self.buffer.get_mut(self.begin + self.len..self.begin + BLOCK_LEN).unwrap_or_default();
+        let (fits, rest) = bytes.split_at(bytes.len().min(space.len()));
+        if let Some(to) = space.get_mut(..fits.len()) {
+            to.copy_from_slice(fits);
+        }
+        self.len += fits.len();
+        rest
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == BLOCK_LEN
+    }
+
+    /// Writes what it has at `at` and is empty. How much that was.
+    fn write(&mut self, file: &dyn File, at: u64) -> io::Result<u64> {
+        let bytes = self.buffer.get(self.begin..self.begin + self.len).unwrap_or_default();
+        let (pages, rest) = bytes.split_at(self.len - self.len % DIRECT_ALIGN_LEN);
+        if !pages.is_empty() {
+            file.write_past_cache(pages, at)?;
+        }
+        if !rest.is_empty() {
+            file.write_all_at(&[IoSlice::new(rest)], at + pages.len() as u64)?;
+        }
+        Ok(std::mem::take(&mut self.len) as u64)
     }
 }
 

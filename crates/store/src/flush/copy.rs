@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use model::{Batch, Error, ErrorKind, LogId, OwnerEpoch, Result};
 
-use super::plan::Item;
+use super::{plan::Item, stretches::Stretches};
 use crate::{
     Attached, Change, Log,
     files::segment_name,
@@ -29,11 +29,18 @@ const EXTENT_LEN_MAX: u32 = 16 << 20;
 const PART_LEN: usize = 1 << 20;
 
 /// Writes segment `number` out of `items` and lets their logs use it.
-pub(super) fn copy_segment<A: Attached>(store: &Inner<A>, number: u64, items: Vec<Item>) -> Result<()> {
+pub(super) fn copy_segment<A: Attached>(
+    store: &Inner<A>,
+    number: u64,
+    items: Vec<Item>,
+    stretches: &mut Stretches,
+) -> Result<()> {
+    stretches.begin();
     let mut copier = Copier {
         store,
         number,
         items: items.into_iter(),
+        stretches,
         at: 0,
         growing: None,
         copied: Vec::new(),
@@ -67,6 +74,7 @@ struct Copier<'s, A: Attached> {
     store: &'s Inner<A>,
     number: u64,
     items: std::vec::IntoIter<Item>,
+    stretches: &'s mut Stretches,
     at: u64,
     growing: Option<Growing>,
     copied: Vec<Copied>,
@@ -79,6 +87,7 @@ impl<A: Attached> Iterator for Copier<'_, A> {
     fn next(&mut self) -> Option<Result<Bytes>> {
         let mut part = Vec::new();
         while part.len() < PART_LEN {
+            self.stretches.ask(&self.store.files, self.items.as_slice());
             let Some(item) = self.items.next() else {
                 self.close();
                 let footer = self.footer.take();

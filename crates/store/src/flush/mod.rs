@@ -4,9 +4,13 @@
 //! A pass: plan (which files stay, what is copied) · copy, a segment per step · checkpoint · release. Nothing is removed
 //! before a checkpoint that does not need it, and the one before, are in place. So whatever a crash interrupts is done
 //! again from files that are still there.
+//!
+//! What bounds the log is what a checkpoint covers, not what was copied: when publishers come close to the bound while a
+//! pass is copying, it makes a checkpoint and goes on. Nobody waits for the copying.
 
 mod copy;
 mod plan;
+mod stretches;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +60,10 @@ enum Phase {
 /// State of the background work.
 pub(crate) struct Flusher {
     phase: Phase,
+    /// What is still to be copied once the checkpoint in the making is in place.
+    rest: Option<Plan>,
+    /// The pass left files to another one, which begins once it is over.
+    again: bool,
     /// The last two checkpoints, oldest first.
     kept: VecDeque<Kept>,
     next_checkpoint: u64,
@@ -81,6 +89,9 @@ pub(crate) struct Figures {
 /// Logs that go into a checkpoint per step.
 const LOGS_PER_STEP: usize = 1024;
 
+/// Files of the log may hold this many times the bound before publishers wait for what is in them to be copied.
+const BACKLOG_MAX: u64 = 4;
+
 /// How long background writing pauses while syncs are slow, nanoseconds.
 const PAUSE_NS: u64 = 5_000_000;
 
@@ -95,6 +106,8 @@ impl Flusher {
     ) -> Self {
         Flusher {
             phase: Phase::Idle,
+            rest: None,
+            again: false,
             kept: kept.into(),
             next_checkpoint,
             next_segment,
@@ -115,7 +128,7 @@ impl Flusher {
             Ok(next) => next,
             Err(error) => {
                 tracing::error!(%error, "flushing failed; it is tried again");
-                self.phase = Phase::Idle;
+                self.reset();
                 Next::ParkUntil(store.env.clock.mono_ns() + 1_000_000_000)
             }
         }
@@ -131,6 +144,8 @@ impl Flusher {
     /// Gives up the pass it is in. What was copied stays; the rest is still where it was.
     pub fn reset(&mut self) {
         self.phase = Phase::Idle;
+        self.rest = None;
+        self.again = false;
     }
 
     pub fn is_idle(&self) -> bool {
@@ -139,6 +154,7 @@ impl Flusher {
 
     fn begin<A: Attached>(&mut self, store: &Inner<A>, flush: bool) {
         let plan = if flush { Plan::new(store, &self.segments) } else { Plan::default() };
+        self.again = plan.is_cut;
         self.phase = Phase::Copying(plan);
     }
 
@@ -155,13 +171,18 @@ impl Flusher {
                     self.phase = Phase::Copying(plan);
                     return Ok(Next::ParkUntil(until_ns));
                 }
+                if !plan.is_done() && self.has_to_cover(store) {
+                    self.rest = Some(plan);
+                    self.phase = self.note(store);
+                    return Ok(Next::Again);
+                }
                 if let Some(file) = plan.keep.pop() {
                     plan::keep(store, file)?;
                     self.segments.insert(file);
                 } else if let Some(segment) = plan.copies.pop_front() {
                     let number = self.next_segment;
                     self.next_segment += 1;
-                    copy_segment(store, number, segment)?;
+                    copy_segment(store, number, segment, &mut plan.stretches)?;
                     self.figures.segments_written.fetch_add(1, Ordering::Relaxed);
                 } else {
                     self.phase = self.note(store);
@@ -194,9 +215,25 @@ impl Flusher {
                     return Ok(Next::Park);
                 }
                 self.put(store, &finished)?;
+                match self.rest.take() {
+                    Some(plan) => self.phase = Phase::Copying(plan),
+                    None if self.again => self.begin(store, true),
+                    None => {}
+                }
             }
         }
         Ok(Next::Again)
+    }
+
+    /// Whether publishers come so close to the bound that the log has to be covered before the copying goes on. Not while
+    /// so much is still to be copied that they had better wait for it.
+    fn has_to_cover<A: Attached>(&self, store: &Inner<A>) -> bool {
+        if !store.unflushed.is_pressing(store.wal.durable()) {
+            return false;
+        }
+        let uncopied = store.wal.files().into_iter().filter(|info| !self.segments.contains(&info.file));
+        uncopied.map(|info| info.len).sum::<u64>()
+            < store.options.unflushed_len_max.saturating_mul(BACKLOG_MAX)
     }
 
     /// While the WAL's syncs take more than twice their usual time, the disk is left to it for a moment.

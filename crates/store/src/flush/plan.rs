@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use model::{ErrorKind, LogId, Offset, Result};
 
+use super::stretches::Stretches;
 use crate::{
     Attached,
     log::live::{Extent, FileId, Index},
@@ -33,6 +34,10 @@ pub(super) struct Plan {
     pub keep: Vec<u64>,
     /// What goes into each new segment, sorted by log and offset.
     pub copies: VecDeque<Vec<Item>>,
+    /// What of the files is worth reading at a time.
+    pub stretches: Stretches,
+    /// There was more than one pass should do.
+    pub is_cut: bool,
 }
 
 /// Live bytes of one file.
@@ -69,7 +74,8 @@ impl Plan {
                 false => file.small += extent.live_len(),
             }
         });
-        let fates = fates(store, &live, &sealed, segments);
+        let mut fates = fates(store, &live, &sealed, segments);
+        let is_cut = cut(&mut fates, &live, store.options.unflushed_len_max);
         let items = items(store, |extent| match fates.get(&extent.file) {
             Some(Fate::Copied) => !extent.damaged,
             Some(Fate::Becomes) => !extent.damaged && extent.len < run_kept_len,
@@ -82,9 +88,35 @@ impl Plan {
         });
         Plan {
             keep: keep.collect(),
+            stretches: Stretches::of(&items),
             copies: divide(items, store.options.segment_len, store.options.own_segment_len),
+            is_cut,
         }
     }
+
+    /// Whether nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        self.keep.is_empty() && self.copies.is_empty()
+    }
+}
+
+/// Leaves the newest files to another pass where the older ones have more to copy than `len_max`: what is copied is there
+/// twice until the pass is over.
+fn cut(fates: &mut BTreeMap<FileId, Fate>, live: &BTreeMap<FileId, Live>, len_max: u64) -> bool {
+    let mut left = len_max;
+    let mut is_cut = false;
+    for (file, fate) in fates.iter_mut() {
+        let (FileId::Wal(_), Fate::Copied, Some(live)) = (file, *fate, live.get(file)) else { continue };
+        let len = live.big + live.small;
+        // The first one always goes.
+        if len > left && left < len_max {
+            *fate = Fate::Stays;
+            is_cut = true;
+        } else {
+            left = left.saturating_sub(len);
+        }
+    }
+    is_cut
 }
 
 fn fates<A: Attached>(
@@ -204,6 +236,8 @@ pub(super) fn keep<A: Attached>(store: &Inner<A>, number: u64) -> Result<()> {
         Ok(_) => {}
         // A crash came between the footer and the checkpoint. What is missing in it is read without an index.
         Err(error) if error.kind() == ErrorKind::Exists => {}
+        // Nothing in it lived any more when a checkpoint came in between.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
     store.files.close(file);

@@ -197,6 +197,100 @@ fn publishers_wait_while_the_log_is_too_far_ahead_and_drains_go_on() {
 }
 
 #[test]
+fn nobody_waits_for_the_copying_until_it_is_far_behind() {
+    const BOUND: u64 = 40_000;
+    let options = StoreOptions {
+        unflushed_len_max: BOUND,
+        unflushed_units_max: 1_000_000,
+        segment_len: 2_000,
+        own_segment_len: 2_000,
+        merge_count: usize::MAX,
+        ..StoreOptions::default()
+    };
+    let world = world(4_000, options);
+    let log = world.create(Durability::Fsync);
+    world.settle();
+    // Twice as much comes as is copied.
+    let step = || {
+        fill_unflushed(&world, &log, 4_000);
+        world.store.0.flusher.lock().step(&world.store.0);
+    };
+    let refused = || world.store.reserve(1, Class::Publish).is_err();
+    let log_len = || world.store.stats().unwrap().wal_files.iter().map(|info| info.len).sum::<u64>();
+    while !refused() {
+        step();
+        assert!(log_len() < 6 * BOUND, "in the end they do wait");
+    }
+    assert!(log_len() >= 4 * BOUND, "refused with {} bytes in the log's files", log_len());
+    let end = log.bounds().end.0;
+    world.settle();
+    assert!(!refused());
+    assert!(flushed(&world) && world.live(&log).len() as u64 == end);
+    let id = log.id();
+    assert_eq!(world.crash().log(id).bounds().end.0, end);
+}
+
+/// Appends `len` bytes in one commit; the flusher does not get to run.
+fn fill_unflushed(world: &World, log: &Arc<Log<Notes>>, len: usize) {
+    for _ in 0..4 {
+        world.append(log, 1, &vec![0; len / 4]);
+    }
+    world.wal.commit();
+    while world.store.0.applier.lock().step(&world.store.0) {}
+}
+
+/// Whether nothing that is sealed is still to be copied.
+fn flushed(world: &World) -> bool {
+    flush(world);
+    wal_files(world).len() <= 1
+}
+
+#[test]
+fn a_pass_copies_no_more_than_the_bound_at_a_time_and_goes_on() {
+    let options = StoreOptions { unflushed_len_max: 10_000, ..StoreOptions::default() };
+    let world = world(2_000, options);
+    let log = world.create(Durability::Fsync);
+    world.settle();
+    for _ in 0..10 {
+        fill_unflushed(&world, &log, 4_000);
+    }
+    let mut most = 0;
+    while world.store.0.flusher.lock().step(&world.store.0) == env::Next::Again {
+        let written = world.store.stats().unwrap().segments.iter().map(|(_, len)| *len).sum::<u64>();
+        let held = world.store.stats().unwrap().wal_files.iter().map(|info| info.len).sum::<u64>();
+        most = most.max(written + held);
+    }
+    assert!(most < 40_000 + 4 * 10_000, "{most} bytes at a time");
+    assert!(segments(&world) >= 3 && wal_files(&world).len() < 8, "{:?}", wal_files(&world));
+}
+
+#[test]
+fn what_is_copied_in_short_pieces_is_asked_of_the_machine_in_long_stretches_once_each() {
+    let world = world(4_000_000, StoreOptions::default());
+    let logs: Vec<_> = (0..8).map(|_| world.create(Durability::Fsync)).collect();
+    while wal_files(&world).len() < 2 {
+        for log in &logs {
+            world.append(log, 1, &[7; 5_000]);
+        }
+        world.settle();
+    }
+    drop(world.wal.take_hints());
+    flush(&world);
+    assert!(segments(&world) > 0);
+    let hints = world.wal.take_hints();
+    // 800 pieces, log by log: 4 MB.
+    let mut places: Vec<u64> = hints.iter().map(|(at, _)| *at).collect();
+    assert_eq!(
+        places,
+        (0..8).map(|n| n << 19).collect::<Vec<u64>>(),
+        "in the order in which they are needed"
+    );
+    places.dedup();
+    assert_eq!(places.len(), hints.len());
+    assert!(hints.iter().all(|(_, len)| *len == 512 << 10));
+}
+
+#[test]
 fn a_checkpoint_is_not_put_in_place_before_what_it_holds_is_durable() {
     let world = world(1 << 20, StoreOptions::default());
     let log = world.create(Durability::Fsync);

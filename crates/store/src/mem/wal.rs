@@ -344,8 +344,12 @@ impl Wal for MemWal {
 
     fn keep(&self, file: u64, footer: &[Bytes]) -> Result<(Place, u32)> {
         let mut state = self.shared.state.lock();
-        let found = state.files.get_mut(&file).filter(|found| found.sealed.is_some());
-        let Some(found) = found else { return Err(Error::invalid(format!("WAL file {file} is not sealed"))) };
+        let Some(found) = state.files.get_mut(&file) else {
+            return Err(Error::not_found(format!("WAL file {file} was released")));
+        };
+        if found.sealed.is_none() {
+            return Err(Error::invalid(format!("WAL file {file} is not sealed")));
+        }
         if std::mem::replace(&mut found.footer, true) {
             return Err(Error::exists(format!("WAL file {file} has a footer")));
         }
