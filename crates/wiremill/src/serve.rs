@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,11 +45,7 @@ enum End {
 /// Runs until asked to stop. `reread` gives the settings anew on SIGHUP.
 pub fn run(settings: Settings, logging: Logging, reread: impl Fn() -> Result<Settings, String>) -> ExitCode {
     raise_handle_limit();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if settings.worker_threads > 0 {
-        builder.worker_threads(settings.worker_threads);
-    }
-    let runtime = match builder.thread_name("wm-net").enable_all().build() {
+    let runtime = match runtime(settings.worker_threads) {
         Ok(runtime) => runtime,
         Err(e) => return refuse(&format!("no runtime: {e}")),
     };
@@ -63,6 +62,25 @@ pub fn run(settings: Settings, logging: Logging, reread: impl Fn() -> Result<Set
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// A runtime with so many threads for connections, 0 for one per core. They have a name of their own; threads for what
+/// blocks come after them.
+fn runtime(worker_threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let workers = match worker_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        some => some,
+    };
+    let started = AtomicUsize::new(0);
+    let name = move || match started.fetch_add(1, Ordering::Relaxed) < workers {
+        true => "wm-net".to_owned(),
+        false => "wm-blocking".to_owned(),
+    };
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name_fn(name)
+        .enable_all()
+        .build()
 }
 
 fn refuse(why: &str) -> ExitCode {

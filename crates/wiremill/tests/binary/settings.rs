@@ -56,3 +56,23 @@ fn the_log_level_is_read_again_on_a_hangup() {
     assert_eq!(server.stop(), 0);
     assert!(server.log().contains("SIGTERM"), "{}", server.log());
 }
+
+#[test]
+fn as_many_threads_serve_connections_as_the_setting_says() {
+    for (wanted, arguments) in [(1, ["--worker-threads", "1"]), (5, ["--worker-threads", "5"])] {
+        let server = Server::start(&arguments);
+        assert_eq!(server.get("/healthz").0, 200);
+        // A thread names itself when it first runs.
+        let began = std::time::Instant::now();
+        while threads_named(&server, "wm-net") < wanted && began.elapsed().as_secs() < 30 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        assert_eq!(threads_named(&server, "wm-net"), wanted);
+    }
+}
+
+fn threads_named(server: &Server, name: &str) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|found| found.trim() == name).count()
+}
