@@ -66,7 +66,7 @@ pub use publish::{
     Replaces,
 };
 pub use read::{Chunk, ChunkBatch, Mask, Oversize, ReadLimits, Upto};
-pub use redirect::{DEAD_LETTERS, DeadLetters, Letter, LetterReason, SUCCESSORS, Successors};
+pub use redirect::{DEAD_LETTERS, DeadLetters, Letter, LetterReason, SUCCESSORS, Succeeded, Successors};
 pub use settings::{DeadLetter, Facets, Mode, Overflow, Retention, StreamSettings, StreamSpec, TimeSource};
 pub use store::{Durability, Stamp, StampFacts};
 pub use stream::{Bounds, EpochStart, Partition, PartitionStats, RouteKeyView, Stream};

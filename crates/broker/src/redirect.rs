@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Batch, Offset, Result};
+use model::{Batch, Offset, Result, Seq};
 
 use crate::{NewBatch, Partition, Stream, StreamSettings};
 
@@ -52,6 +52,29 @@ pub trait Successors: Send + Sync {
     /// What is stored in place of a record, under the same `route_key`, in the unit that takes the record away; nothing:
     /// it is gone. No lock is held. An error leaves the record where it is.
     fn successor(&self, letter: &Letter<'_>, route_key: &[u8], now_ms: i64) -> Result<Option<NewBatch>>;
+
+    /// What [`Successors::successor`] gave was staged. Not to block.
+    fn stored(&self, successor: &Succeeded<'_>) {
+        let _nobody_is_told = successor;
+    }
+}
+
+/// What was left in place of a record.
+pub struct Succeeded<'a> {
+    /// The stream.
+    pub stream: &'a Stream,
+    /// The route key of both.
+    pub route_key: &'a [u8],
+    /// The record that it took the place of.
+    pub before: Offset,
+    /// What it is.
+    pub batch: NewBatch,
+    /// Its own place.
+    pub at: Offset,
+    /// When, milliseconds since the Unix epoch.
+    pub append_time_ms: i64,
+    /// Pass this to [`crate::Broker::durable`] before anybody hears of it.
+    pub wait: Seq,
 }
 
 impl StreamSettings {

@@ -12,7 +12,7 @@ use super::Broker;
 use crate::{
     log_state::LogState,
     publish::{Append, Conditions, Outcome, PublishUnit, Replaces},
-    redirect::{Letter, LetterReason, SUCCESSORS, Successors},
+    redirect::{Letter, LetterReason, SUCCESSORS, Succeeded, Successors},
     stream::{Partition, Stream},
 };
 
@@ -101,12 +101,19 @@ impl Broker {
         let index = u32::try_from(offset.since(part.batch.base)).unwrap_or(u32::MAX);
         let letter = Letter { stream, batch: &part.batch, index, offset, reason: LetterReason::Expired };
         let Some(batch) = by.successor(&letter, &key, now_ms)? else { return Ok(false) };
+        let expected = Some((key.clone(), Some(offset)));
         let append = Append {
-            conditions: Conditions { expected_key_last: Some((key, Some(offset))), ..Conditions::default() },
-            ..Append::new(partition, crate::NewBatch { replaces: Replaces::SameKey, ..batch })
+            conditions: Conditions { expected_key_last: expected, ..Conditions::default() },
+            ..Append::new(partition, crate::NewBatch { replaces: Replaces::SameKey, ..batch.clone() })
         };
         let published = self.publish(PublishUnit::of(vec![append]))?;
-        Ok(matches!(published.outcomes.first(), Some(Outcome::Appended { .. })))
+        let Some(Outcome::Appended { base, append_time_ms }) = published.outcomes.first() else {
+            return Ok(false);
+        };
+        let (route_key, wait, at) = (&key[..], published.wait, *base);
+        let append_time_ms = *append_time_ms;
+        by.stored(&Succeeded { stream, route_key, before: offset, batch, at, append_time_ms, wait });
+        Ok(true)
     }
 
     /// Who leaves something in place of the records of a partition.
