@@ -101,6 +101,9 @@ pub struct StreamSettings {
     /// Whether the records of each route key are known, which [`crate::Conditions::expected_key_last`], limits per key and
     /// reading by key need. Fixed when the stream is made.
     pub index_route_keys: bool,
+    /// What a record may come in under that is published by its record key alone: its record key becomes its route key, and
+    /// one that none of these patterns matches is refused. Empty = records without a route key are taken as they are.
+    pub entry_keys: Vec<String>,
     /// Records that may wait under one route key; `None` = any number. Needs `index_route_keys`.
     pub key_records_max: Option<u64>,
     /// What happens to a publish above `key_records_max`: the oldest of its key go, or it is refused.
@@ -140,6 +143,7 @@ impl Default for StreamSettings {
             ttl_ms: None,
             dedup_window_ms: 120_000,
             index_route_keys: false,
+            entry_keys: Vec::new(),
             key_records_max: None,
             key_overflow: Overflow::DropOldest,
             expires_records: false,

@@ -7,8 +7,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use model::{Error, LogId, Offset, OwnerEpoch, PartitionIndex, Result, StreamId, StreamKey};
-
-use route::Pattern;
+use parking_lot::RwLock;
+use route::{Pattern, Syntax};
 use store::Durability;
 
 use crate::{
@@ -151,6 +151,8 @@ pub struct Partition {
     deflects: AtomicBool,
     /// Whether the length of its records is limited, so that they are measured before anything is locked.
     measures: AtomicBool,
+    /// What a record may come in under that has no route key, where it needs one.
+    entry_keys: RwLock<Option<Arc<[Pattern]>>>,
     /// Whether its records are kept in memory.
     is_volatile: bool,
     tenant: Arc<TenantCounters>,
@@ -165,7 +167,8 @@ impl Partition {
     ) -> Self {
         let is_volatile = log.with(|core, _| core.durability()) == Durability::Memory;
         let (deflects, measures) = (AtomicBool::new(false), AtomicBool::new(false));
-        Partition { stream, index, log, deflects, measures, is_volatile, tenant }
+        let entry_keys = RwLock::new(None);
+        Partition { stream, index, log, deflects, measures, entry_keys, is_volatile, tenant }
     }
 
     /// Takes over what a publish has to know of the settings before it locks.
@@ -173,6 +176,11 @@ impl Partition {
         let deflects = settings.overflow == Overflow::Deflect && settings.dead_letter.is_some();
         self.deflects.store(deflects, Ordering::Relaxed);
         self.measures.store(settings.record_len_max.is_some(), Ordering::Relaxed);
+        // Those that do not read match nothing; they were read when the stream was made.
+        let read = |text: &String| Pattern::parse(text.as_bytes(), Syntax::ONE_REST).ok();
+        let patterns: Option<Arc<[Pattern]>> =
+            (!settings.entry_keys.is_empty()).then(|| settings.entry_keys.iter().filter_map(read).collect());
+        *self.entry_keys.write() = patterns;
     }
 
     /// The account of its tenant.
@@ -182,6 +190,10 @@ impl Partition {
 
     pub(crate) fn deflects(&self) -> bool {
         self.deflects.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn entry_keys(&self) -> Option<Arc<[Pattern]>> {
+        self.entry_keys.read().clone()
     }
 
     pub(crate) fn measures(&self) -> bool {
@@ -240,6 +252,11 @@ impl Partition {
     /// Append time of its last batch, milliseconds since the Unix epoch; 0 before the first.
     pub fn last_append_time_ms(&self) -> i64 {
         self.log.with(|core, _| core.last_append_time_ms())
+    }
+
+    /// How often one of its work cursors was looked at since the start: what commits, leases and settlements cost.
+    pub fn visited_cursors(&self) -> u64 {
+        self.log.with(|_, state| state.works.as_ref().map_or(0, |works| works.visited()))
     }
 
     /// How many route keys it has records of; 0 where they are not indexed.
@@ -339,6 +356,17 @@ impl Partition {
     /// deleted, or when the partition is; at once when that is so already. Arming again moves the offset.
     pub fn watch(&self, from: Offset, watch: &Watch) {
         self.log.with(|core, state| state.watchers.arm(core, from, watch));
+    }
+
+    /// As [`Partition::watch`], for records of route keys that one of `patterns` matches (none = all), where the stream
+    /// indexes them: what else is appended tells nobody. Deleted records tell nobody either.
+    pub fn watch_under(&self, from: Offset, patterns: &[Pattern], watch: &Watch) {
+        self.log.with(|core, state| match state.route_keys.as_deref() {
+            Some(keys) if !patterns.is_empty() => {
+                state.watchers.arm_under(core, keys, from, patterns, watch);
+            }
+            _ => state.watchers.arm(core, from, watch),
+        });
     }
 
     /// [`model::ErrorKind::Closed`] once the stream is deleted.

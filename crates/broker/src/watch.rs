@@ -26,6 +26,10 @@ struct Inner {
     waker: Mutex<Option<Waker>>,
 }
 
+/// Tells a watch from all others that a partition holds something of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WatchId(usize);
+
 /// What a partition holds of a watch.
 #[derive(Clone)]
 pub(crate) struct WatchRef {
@@ -96,9 +100,9 @@ impl WatchRef {
         self.inner.strong_count() > 0
     }
 
-    /// Whether both are of one watch.
-    pub(crate) fn is(&self, other: &WatchRef) -> bool {
-        self.inner.ptr_eq(&other.inner)
+    /// Its place in memory, which is not another's as long as this is held.
+    pub(crate) fn id(&self) -> WatchId {
+        WatchId(self.inner.as_ptr().addr())
     }
 }
 

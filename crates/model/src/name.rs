@@ -89,6 +89,14 @@ pub fn alias(name: &str, len_max: usize, allowed: impl Fn(char) -> bool) -> Opti
     Some(format!("{head}-{:06x}", fnv1a(name.as_bytes()) & 0xff_ffff))
 }
 
+/// How a dialect whose readers read one log shows part `index` of an object of several: the name as in [`alias`], the index,
+/// and six hex digits of a hash of the whole name.
+pub fn alias_of_part(name: &str, index: u32, len_max: usize, allowed: impl Fn(char) -> bool) -> String {
+    let shown: String = name.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    let tail = format!("-{index}-{:06x}", fnv1a(name.as_bytes()) & 0xff_ffff);
+    format!("{}{tail}", &shown[..shown.floor_char_boundary(len_max.saturating_sub(tail.len()))])
+}
+
 /// FNV-1a, 64 bits: fixed for ever, since aliases must not change between releases.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
@@ -115,6 +123,14 @@ mod tests {
         let dot = alias("a.b", 100, plain).unwrap();
         assert!(slash.starts_with("a_b-") && slash.len() == 10);
         assert_ne!(slash, dot, "two names that look alike have two aliases");
+    }
+
+    #[test]
+    fn a_part_of_an_object_is_shown_with_its_index_and_the_hash_of_the_whole_name() {
+        let parts = [0, 12].map(|index| alias_of_part("a.b", index, 100, plain));
+        let hash = alias("a.b", 100, plain).unwrap()[4..].to_owned();
+        assert_eq!(parts, [format!("a_b-0-{hash}"), format!("a_b-12-{hash}")]);
+        assert_eq!(alias_of_part(&"x".repeat(300), 7, 255, plain).len(), 255);
     }
 
     #[test]

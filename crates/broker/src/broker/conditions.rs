@@ -66,15 +66,14 @@ fn check_batch(
     if is_too_long || batch.count > limits::BATCH_RECORDS_MAX {
         return Err(refused(RefusalReason::TooLarge, Error::limit("the batch is too large")));
     }
+    if let Some(Err(error)) = longest {
+        return Err(refused(RefusalReason::Invalid, error.clone()));
+    }
     let Some(record_len_max) = settings.and_then(|settings| settings.record_len_max) else { return Ok(()) };
     if let Some(longest_len) = batch.longest_len {
         return if longest_len <= record_len_max { Ok(()) } else { Err(too_large()) };
     }
-    let measured = match longest {
-        Some(Err(error)) => return Err(refused(RefusalReason::Invalid, error.clone())),
-        Some(Ok(longest)) => *longest,
-        None => 0,
-    };
+    let measured = longest.and_then(|longest| longest.as_ref().ok()).copied().unwrap_or(0);
     let is_within =
         |index| batch.attributes.of(index).and_then(|row| row.body_len).unwrap_or(0) <= record_len_max;
     if measured <= record_len_max && (0..batch.count).all(is_within) { Ok(()) } else { Err(too_large()) }

@@ -29,7 +29,7 @@ pub(super) fn make_room(log: &mut LockedLog<'_, LogState>, now_ms: i64) {
         state.head_due_ms = Some(now_ms);
         return;
     }
-    let dropped = match state.work(QUEUE_WORK) {
+    let dropped = match state.followed(QUEUE_WORK, core) {
         Some(work) if settings.mode == Mode::Queue => work.cursor.unleased_below(core.end(), excess),
         _ => [oldest(core, excess)].into_iter().collect(),
     };

@@ -3,7 +3,8 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use model::{Attributes, Error, Result, Seq};
+use model::{Attributes, Error, RecordAttributes, Result, Seq};
+use route::Pattern;
 use store::{Class, Durability, LockedLog};
 
 use super::{
@@ -42,7 +43,8 @@ struct Parts {
     follows: Vec<usize>,
     /// Where refused batches of full partitions go, by index; few units have any.
     deflections: Vec<(usize, Arc<Partition>, DeadLetter)>,
-    /// Lengths of the longest records, by index, where that is limited and the batch does not say.
+    /// Lengths of the longest records, by index, where that is limited and the batch does not say; or what speaks against
+    /// the records themselves.
     longest: Vec<(usize, Result<u32>)>,
 }
 
@@ -142,9 +144,19 @@ impl Broker {
         Ok(Published { outcomes, settled, wait })
     }
 
-    fn take_apart(&self, appends: Vec<Append>, append_count: usize, follows: Vec<usize>) -> (Parts, Batches) {
+    fn take_apart(
+        &self,
+        mut appends: Vec<Append>,
+        append_count: usize,
+        follows: Vec<usize>,
+    ) -> (Parts, Batches) {
         let (mut deflections, mut longest) = (Vec::new(), Vec::new());
-        for (at, append) in appends.iter().enumerate() {
+        for (at, append) in appends.iter_mut().enumerate() {
+            if let Some(patterns) = append.partition.entry_keys()
+                && let Err(error) = self.give_route_keys(&mut append.batch, &patterns)
+            {
+                longest.push((at, Err(error)));
+            }
             if append.partition.deflects()
                 && let Some((target, dead_letter)) = self.dead_letters_of(&append.partition)
             {
@@ -159,6 +171,33 @@ impl Broker {
         let (partitions, batches) =
             appends.into_iter().map(|append| (append.partition, (append.batch, append.conditions))).unzip();
         (Parts { partitions, append_count, follows, deflections, longest }, batches)
+    }
+
+    /// Makes the record keys of a batch whose dialect has no route keys those. [`model::ErrorKind::Invalid`] where one is
+    /// missing, or none of `patterns` matches it.
+    fn give_route_keys(&self, batch: &mut NewBatch, patterns: &[Pattern]) -> Result<()> {
+        let has_key = |index| batch.attributes.of(index).is_some_and(|row| row.route_key.is_some());
+        if batch.flags.control || (0..batch.count).all(has_key) {
+            return Ok(());
+        }
+        let stored = batch.as_stored();
+        let mut rows = vec![RecordAttributes::default(); batch.count as usize];
+        self.formats().of(batch.format)?.attributes(&stored, &mut |index, derived| {
+            let own_key = derived.record_key.clone();
+            let mut row = batch.attributes.of(index).cloned().unwrap_or(derived);
+            row.record_key = row.record_key.or(own_key);
+            let key = row.route_key.take().or_else(|| row.record_key.clone()).unwrap_or_default();
+            if !is_address(&key) || !patterns.iter().any(|pattern| pattern.matches(&key)) {
+                return Err(Error::invalid("the key of a record is none that the stream takes"));
+            }
+            row.route_key = Some(key);
+            if let Some(place) = rows.get_mut(index as usize) {
+                *place = row;
+            }
+            Ok(())
+        })?;
+        batch.attributes = Attributes::Rows(rows.into());
+        Ok(())
     }
 
     /// Length of the longest record of a batch whose dialect did not say, bytes.
@@ -350,6 +389,12 @@ impl Broker {
     }
 }
 
+/// Whether a record key reads as dot-separated tokens: none is empty, and no byte is a blank.
+fn is_address(key: &[u8]) -> bool {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || byte.is_ascii_control();
+    route::tokens(key).all(|token| !token.is_empty()) && !key.iter().any(is_blank)
+}
+
 /// Appends what was checked, and does what follows from it.
 pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditions: Conditions) -> Outcome {
     let (producer, count, epoch) = (batch.producer, batch.count, log.core().epoch());
@@ -364,6 +409,8 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     if let Some(route_keys) = &mut log.attached().route_keys {
         route_keys.note(base, count, &batch.attributes, is_volatile);
     }
+    let placed = base.max(log.core().end());
+    log.attached().tell_appended(placed, count, &batch.attributes);
     let replaces = batch.replaces;
     let keys = keys_to_thin(log.attached(), &batch);
     let due = may_wait(&batch.attributes).then(|| batch.attributes.clone());
@@ -408,7 +455,7 @@ fn interests_nobody(state: &LogState, batch: &NewBatch) -> bool {
         return false;
     }
     let route_key = |index| batch.attributes.of(index).and_then(|row| row.route_key.as_deref());
-    !(0..batch.count).any(|index| works.values().any(|work| work.wants_key(route_key(index))))
+    !(0..batch.count).any(|index| works.wants_key(route_key(index)))
 }
 
 /// Has the head of a queue looked at when its records expire.

@@ -117,7 +117,7 @@ impl Broker {
         }
         own.trim(to);
         let (core, state) = own.parts();
-        state.skip(core, cursor::Span::new(Offset::ZERO, to));
+        state.skip_below(core, to);
         let (start, applied) = (own.core().start(), own.core().applied());
         Ok((start, self.store().commit(permit, locked).max(applied)))
     }
@@ -145,8 +145,8 @@ impl ReadLimits {
 /// Takes the records out of `chunk` that the work cursor of `queue` has settled.
 fn hide_settled(queue: &Stream, partition: &Partition, chunk: &mut Chunk) {
     let name = queue.work_name();
-    partition.log().with(|_, state| {
-        let Some(work) = state.work(&name) else { return };
+    partition.log().with(|core, state| {
+        let Some(work) = state.followed(&name, core) else { return };
         for part in &mut chunk.batches {
             let (base, gone) = (part.batch.base, part.dropped.as_ref());
             let is_gone = |index: &u32| {

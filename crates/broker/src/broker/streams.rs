@@ -144,11 +144,15 @@ impl Broker {
         let mut settings = StreamSettings::clone(before.settings());
         change(&mut settings)?;
         let fixed = |settings: &StreamSettings| {
-            (settings.mode, settings.durability, settings.index_route_keys, settings.over.clone())
+            let is_queue = settings.mode == Mode::Queue;
+            (is_queue, settings.durability, settings.index_route_keys, settings.over.clone())
         };
         if fixed(&settings) != fixed(before.settings()) {
-            return Err(Error::invalid("mode, durability, key index and log of a stream cannot change"));
+            return Err(Error::invalid(
+                "durability, key index and log of a stream cannot change, nor can a queue",
+            ));
         }
+        let is_for_interest = settings.mode == Mode::Interest && before.settings().mode != Mode::Interest;
         check_history(&settings)?;
         let settings = state.shared(Arc::new(settings));
         let seq = if before.facets().transient {
@@ -161,14 +165,19 @@ impl Broker {
         // Those of a queue over a log are the log's.
         for partition in stream.partitions().iter().filter(|partition| partition.stream_id() == stream.id()) {
             partition.log().with(|_, log| {
-                log.settings = Some(settings.clone());
+                log.set_settings(settings.clone());
                 // What a delay or a limit held back may be had now.
                 log.works.iter_mut().flat_map(|works| works.values_mut()).for_each(|work| work.tell_next());
             });
             partition.follow(&settings);
             self.look_at_head(partition);
         }
-        Ok((stream, seq))
+        drop(state);
+        let mut last = seq;
+        for partition in stream.partitions().iter().filter(|_| is_for_interest) {
+            last = last.max(self.drop_settled_by_all(partition)?);
+        }
+        Ok((stream, last))
     }
 
     /// Gives a stream `total` partitions, more than it has ([`model::ErrorKind::Invalid`] otherwise). Answers after the
@@ -309,7 +318,7 @@ impl Broker {
             let partition = Arc::new(Partition::new(id, index, log, tenant.clone()));
             partition.follow(stream.settings());
             partition.log().with(|_, attached| {
-                attached.settings = Some(stream.settings().clone());
+                attached.set_settings(stream.settings().clone());
                 attached.partition = Arc::downgrade(&partition);
                 attached.charge_dedup_to(&self.inner.dedup_room);
                 if !stream.settings().expires_records {

@@ -35,6 +35,7 @@ impl StreamSettings {
             ttl_ms,
             dedup_window_ms,
             index_route_keys,
+            entry_keys,
             key_records_max,
             key_overflow,
             expires_records,
@@ -64,6 +65,10 @@ impl StreamSettings {
         put_some(out, 16, *ttl_ms);
         put_number(out, 17, *dedup_window_ms, default.dedup_window_ms);
         put_number(out, 19, u64::from(*index_route_keys), 0);
+        for pattern in entry_keys {
+            out.push(27);
+            put_bytes(out, pattern.as_bytes());
+        }
         if let Some(over) = over {
             out.push(20);
             put_key(out, over);
@@ -122,6 +127,7 @@ impl StreamSettings {
                 24 => settings.key_overflow = overflow_of(reader.u64()?)?,
                 19 => settings.index_route_keys = reader.flag()?,
                 25 => settings.expires_records = reader.flag()?,
+                27 => settings.entry_keys.push(reader.text()?.to_owned()),
                 26 => settings.limits_ready = reader.flag()?,
                 other => return Err(Error::corrupt(format!("a stream has the unknown setting {other}"))),
             }

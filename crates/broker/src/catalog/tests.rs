@@ -35,6 +35,7 @@ fn rich_settings() -> StreamSettings {
         ttl_ms: Some(9),
         dedup_window_ms: 0,
         index_route_keys: true,
+        entry_keys: vec!["a.*".into(), "b".into()],
         key_records_max: Some(5),
         key_overflow: Overflow::Refuse,
         expires_records: true,

@@ -31,8 +31,9 @@ use crate::{
     settings::{Mode, StreamSettings},
     stream::{EpochStart, Partition},
     work::{
-        QUEUE_WORK,
-        state::{self, WorkState, Works},
+        QUEUE_WORK, drops_of,
+        state::{self, WorkState},
+        works::Works,
     },
 };
 
@@ -42,6 +43,9 @@ const SNAPSHOT_VERSION: u8 = 1;
 const SNAPSHOT_VERSION_WITH_HISTORY: u8 = 2;
 const SNAPSHOT_VERSION_WITH_EXPIRIES: u8 = 3;
 const SNAPSHOT_VERSION_THAT_EXPIRES: u8 = 4;
+
+/// Fewest records before the end of a log at which a cursor with a filter asks the index of route keys for its next one.
+const PASSED_MIN: u64 = 1_024;
 
 /// Epoch changes remembered per log; an older start is then answered with the oldest that is known.
 const EPOCHS_MAX: usize = 64;
@@ -90,6 +94,31 @@ impl LogState {
         self.producers.get_or_insert_default()
     }
 
+    /// Has a cursor with a filter pass over records that are not for it, where there are many and their route keys are
+    /// known, all of them: nobody reads those.
+    pub(crate) fn pass_over_others(&mut self, name: &str, core: &LogCore) {
+        let (Some(keys), Some(works)) = (self.route_keys.as_deref(), self.works.as_deref_mut()) else {
+            return;
+        };
+        let Some(work) = works.get_mut(name) else { return };
+        let (from, end) = (work.cursor.delivered_end().max(work.cursor.floor()), work.cursor.end());
+        let is_far = end.0.saturating_sub(from.0) >= PASSED_MIN;
+        if !is_far || work.filter.is_empty() || !work.cursor.is_by_offset() {
+            return;
+        }
+        if keys.record_count() == core.records() {
+            let next = keys.next_under(&work.filter, from).map_or(end, |next| next.min(end));
+            work.cursor.skip(Span::new(from, next));
+        }
+    }
+
+    /// Puts the stream's settings in force.
+    pub(crate) fn set_settings(&mut self, settings: Arc<StreamSettings>) {
+        let drops = drops_of(Some(settings.mode));
+        self.settings = Some(settings);
+        self.works.iter_mut().for_each(|works| works.set_drops(drops));
+    }
+
     /// Forgets producers that were idle since `before_ms`.
     pub(crate) fn expire_producers(&mut self, before_ms: i64) {
         if let Some(producers) = &mut self.producers {
@@ -101,15 +130,16 @@ impl LogState {
     }
 
     pub(crate) fn work(&self, name: &str) -> Option<&WorkState> {
-        self.works.as_ref()?.get(name).map(|work| &**work)
+        self.works.as_ref()?.get(name)
     }
 
     pub(crate) fn work_mut(&mut self, name: &str) -> Option<&mut WorkState> {
-        self.works.as_mut()?.get_mut(name).map(|work| &mut **work)
+        self.works.as_mut()?.get_mut(name)
     }
 
-    pub(crate) fn work_names(&self) -> Vec<Arc<str>> {
-        self.works.iter().flat_map(|works| works.keys().cloned()).collect()
+    /// A work cursor, after it took in how far the log goes.
+    pub(crate) fn followed(&mut self, name: &str, core: &LogCore) -> Option<&mut WorkState> {
+        self.works.as_mut()?.followed(name, core)
     }
 
     /// Ends the leases and delays of a work cursor whose time has come.
@@ -142,7 +172,23 @@ impl LogState {
     pub(crate) fn skip(&mut self, core: &LogCore, span: Span) {
         self.forget(span);
         if let Some(works) = self.works.as_deref_mut() {
-            state::skip(works, core, span);
+            works.left(core, span);
+        }
+    }
+
+    /// As [`LogState::skip`], for everything below `to`, where the log starts now.
+    pub(crate) fn skip_below(&mut self, core: &LogCore, to: Offset) {
+        self.forget(Span::new(Offset::ZERO, to));
+        if let Some(works) = self.works.as_deref_mut() {
+            works.trimmed(core, to);
+        }
+    }
+
+    /// Records are about to be appended: who waits for some of them is told when they can be read.
+    pub(crate) fn tell_appended(&mut self, base: Offset, count: u32, attributes: &Attributes) {
+        self.watchers.appended(base, count, attributes);
+        if let Some(works) = self.works.as_deref_mut() {
+            works.appended(base, count, attributes);
         }
     }
 
@@ -191,7 +237,7 @@ impl LogState {
         if may_wait(attributes)
             && let Some(works) = self.works.as_deref_mut()
         {
-            works.values_mut().for_each(|work| work.note_due(base, count, attributes));
+            works.note_due(base, count, attributes);
         }
     }
 
@@ -326,7 +372,7 @@ impl store::Attached for LogState {
                 Ok(())
             }
             Change::Trim(to) => {
-                self.skip(core, Span::new(Offset::ZERO, *to));
+                self.skip_below(core, *to);
                 Ok(())
             }
             Change::Create { .. } | Change::Delete | Change::Advance(_) | Change::Reserve(_) => Ok(()),
@@ -404,7 +450,7 @@ impl store::Attached for LogState {
     fn moved(&mut self, core: &LogCore) {
         self.watchers.moved(core);
         if let Some(works) = self.works.as_deref_mut() {
-            works.values_mut().for_each(|work| work.moved(core));
+            works.moved(core);
         }
     }
 }

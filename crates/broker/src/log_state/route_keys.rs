@@ -33,6 +33,8 @@ pub(crate) struct RouteKeys {
     places: BTreeMap<u64, Vec<(u16, u32)>>,
     /// Of records in memory only: a restart takes them back.
     volatile: RoaringTreemap,
+    /// Records that have a key.
+    record_count: u64,
 }
 
 /// One key with its offsets, never empty while it is in use.
@@ -189,6 +191,17 @@ impl RouteKeys {
         self.slot(places.get(at)?.1).map(|slot| &*slot.key)
     }
 
+    /// How many records have a key.
+    pub(crate) fn record_count(&self) -> u64 {
+        self.record_count
+    }
+
+    /// The first record at or after `from` under a key that one of `patterns` matches.
+    pub(crate) fn next_under(&self, patterns: &[Pattern], from: Offset) -> Option<Offset> {
+        let slots = patterns.iter().flat_map(|pattern| self.matching(pattern));
+        slots.filter_map(|slot| slot.offsets.next(from)).min()
+    }
+
     /// How many keys there are.
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
@@ -230,6 +243,7 @@ impl RouteKeys {
             slot.offsets.add(offset.0);
             let (run, low) = place_of(offset);
             self.places.entry(run).or_default().push((low, number));
+            self.record_count += 1;
         }
     }
 
@@ -282,6 +296,7 @@ impl RouteKeys {
     fn remove(&mut self, offset: u64, number: u32) {
         let Some(slot) = self.slots.get_mut(number as usize) else { return };
         self.volatile.remove(offset);
+        self.record_count = self.record_count.saturating_sub(1);
         slot.offsets.remove(offset);
         if slot.offsets.is_empty() {
             self.by_key.remove(&slot.key);
@@ -351,6 +366,7 @@ impl RouteKeys {
         for (offset, number) in placed {
             let (run, low) = place_of(Offset(offset));
             keys.places.entry(run).or_default().push((low, number));
+            keys.record_count += 1;
         }
         Ok(keys)
     }

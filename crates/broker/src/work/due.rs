@@ -137,17 +137,13 @@ impl Worker for Due {
 }
 
 /// When a log wants to be looked at.
-fn due_of(core: &LogCore, state: &LogState) -> Option<i64> {
+fn due_of(core: &LogCore, state: &mut LogState) -> Option<i64> {
     if core.is_deleted() {
         return None;
     }
-    let works = state.works.iter().flat_map(|works| works.values());
-    let of_works = works.filter_map(|work| {
-        let at_once = (!work.cursor.exhausted(1).is_empty()).then_some(i64::MIN);
-        [work.cursor.next_due_ms(), work.held_until_ms, at_once].into_iter().flatten().min()
-    });
+    let of_works = state.works.as_mut().and_then(|works| works.next_due_ms());
     // What waits for the end of time is never due.
-    of_works.chain(state.own_due_ms()).min().filter(|due_ms| *due_ms < i64::MAX)
+    of_works.into_iter().chain(state.own_due_ms()).min().filter(|due_ms| *due_ms < i64::MAX)
 }
 
 impl Broker {
@@ -200,25 +196,24 @@ impl Broker {
     }
 
     fn serve_partition(&self, partition: &Arc<Partition>, now_ms: i64) -> Result<()> {
-        let head_is_due = partition.log().with(|core, state| {
-            for work in state.works.iter_mut().flat_map(|works| works.values_mut()) {
-                work.follow(core);
+        let (due, head_is_due) = partition.log().with(|core, state| {
+            let due = state.works.as_mut().map(|works| works.due(now_ms)).unwrap_or_default();
+            for name in &due {
+                let Some(work) = state.followed(name, core) else { continue };
                 if work.held_until_ms.is_some_and(|due_ms| due_ms <= now_ms) {
                     work.held_until_ms = None;
                 }
                 work.tell_next();
+                state.end_due(name, now_ms);
             }
-            for name in state.work_names() {
-                state.end_due(&name, now_ms);
-            }
-            state.head_due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+            (due, state.head_due_ms.is_some_and(|due_ms| due_ms <= now_ms))
         });
         self.drop_expired(partition, now_ms)?;
         if head_is_due {
             self.queue_work(partition)?;
             self.serve_head(partition, now_ms)?;
         }
-        for name in partition.log().with(|_, state| state.work_names()) {
+        for name in due {
             if let Some(work) = self.work(partition, &name) {
                 work.move_exhausted()?;
             }

@@ -232,9 +232,9 @@ impl Work {
             return Err(closed());
         }
         let settings = state.settings.clone().unwrap_or_default();
-        let work = state.work_mut(&self.name).ok_or_else(gone)?;
-        work.follow(core);
+        let work = state.followed(&self.name, core).ok_or_else(gone)?;
         work.note_delay(settings.delay_ms);
+        state.pass_over_others(&self.name, core);
         // Before it is asked what has expired: what somebody had until now may be among it.
         state.end_due(&self.name, now_ms);
         let work = state.work_mut(&self.name).ok_or_else(gone)?;
@@ -281,8 +281,11 @@ impl Work {
         changes: Changes,
         now_ms: i64,
     ) {
-        let Some(work) = log.attached().work(&self.name) else { return };
-        let passes_over = work.drops == state::Drops::SettledByAll && !work.filter.is_empty();
+        let state = log.attached();
+        let Some(work) = state.work(&self.name) else { return };
+        // Where route keys are known, a record does not wait for cursors that it is not for.
+        let passes_over =
+            work.drops == state::Drops::SettledByAll && !work.filter.is_empty() && state.route_keys.is_none();
         let drops_settled = work.drops == state::Drops::Settled;
         if kind == LeaseKind::Taken {
             let taken = spans_of(leased);

@@ -8,7 +8,8 @@
 //! - [`settling`] takes the holders' word, and moves rejected records to the dead letters in one unit;
 //! - [`moves`] takes the records of a queue elsewhere, as a task;
 //! - [`due`] is the worker that ends leases and delays, and moves what was delivered too often or expired;
-//! - [`state`] is what lies on the log; [`window`] the stretch of records that is being worked.
+//! - [`works`] has the cursors of a log with what makes idle ones cost nothing, of which [`waits`] knows who waits;
+//!   [`state`] is one of them; [`window`] the stretch of records that is being worked.
 
 pub(crate) mod due;
 mod leasing;
@@ -18,7 +19,9 @@ mod oldest;
 mod progress;
 mod settling;
 pub(crate) mod state;
+mod waits;
 mod window;
+pub(crate) mod works;
 
 #[cfg(test)]
 mod random_tests;
@@ -236,10 +239,10 @@ impl Broker {
         let drops = drops_of(state.settings.as_deref().map(|settings| settings.mode));
         let start = spec.start.unwrap_or(core.start()).max(core.start());
         let spec = WorkSpec { start: Some(start), ..spec };
-        let mut made = WorkState::new(spec, drops)?;
+        let mut made = WorkState::new(name, spec, drops)?;
         made.cursor.note_appended(core.stable_end());
-        let note = made.open_note(&name);
-        state.works.get_or_insert_default().insert(name, Box::new(made));
+        let note = made.open_note();
+        state.works.get_or_insert_default().insert(Box::new(made), Some(core));
         log.note(note);
         Ok((work, self.store().commit(permit, locked)))
     }
@@ -317,13 +320,8 @@ impl Broker {
     /// The work cursors of a partition, by name.
     pub fn works(&self, partition: &Partition) -> Vec<WorkView> {
         partition.log().with(|core, state| {
-            let works = state.works.iter_mut().flat_map(|works| works.iter_mut());
-            works
-                .map(|(name, work)| {
-                    work.follow(core);
-                    work.view(name)
-                })
-                .collect()
+            let works = state.works.iter_mut().flat_map(|works| works.all_followed(core));
+            works.map(|work| work.view()).collect()
         })
     }
 
@@ -333,7 +331,8 @@ impl Broker {
     }
 }
 
-fn drops_of(mode: Option<Mode>) -> Drops {
+/// When settled records leave a log of this mode.
+pub(crate) fn drops_of(mode: Option<Mode>) -> Drops {
     match mode {
         None | Some(Mode::Log) => Drops::Never,
         Some(Mode::Queue) => Drops::Settled,
@@ -358,8 +357,7 @@ impl Work {
             if core.is_deleted() {
                 return Err(closed());
             }
-            let work = state.work_mut(&self.name).ok_or_else(gone)?;
-            work.follow(core);
+            let work = state.followed(&self.name, core).ok_or_else(gone)?;
             Ok(look(core, work))
         })
     }
@@ -370,11 +368,19 @@ impl Work {
         let permit = store.reserve(OPEN_LEN + self.name.len(), Class::Drain)?;
         let mut locked = store.lock(&[self.partition.log()]);
         let mut log = locked.log(self.partition.log_id())?;
-        if !close_work(&mut log, &self.name) {
-            return Err(gone());
-        }
+        let held = log.attached().work(&self.name).ok_or_else(gone)?;
+        let (drops, floor) = (held.drops, held.cursor.floor());
+        close_work(&mut log, &self.name);
+        let end = log.core().end();
         settling::reap_interest(&mut log);
-        Ok(store.commit(permit, locked))
+        let closed = store.commit(permit, locked);
+        match drops {
+            // What it alone was to settle is nobody's now.
+            Drops::SettledByAll => {
+                Ok(closed.max(self.broker.drop_unwanted(&self.partition, Span::new(floor, end))?))
+            }
+            Drops::Never | Drops::Settled => Ok(closed),
+        }
     }
 
     /// Sets the cursor to `to`: everything below counts as settled, everything from there on as never delivered.
@@ -384,9 +390,11 @@ impl Work {
         let mut locked = store.lock(&[self.partition.log()]);
         let mut log = locked.log(self.partition.log_id())?;
         let (core, state) = log.parts();
-        let work = state.work_mut(&self.name).ok_or_else(gone)?;
         let mut changes = state::changes();
-        work.seek(to.max(core.start()), core, &mut changes);
+        let to = to.max(core.start());
+        if !state.works.as_mut().is_some_and(|works| works.seek(&self.name, to, core, &mut changes)) {
+            return Err(gone());
+        }
         if let Some(entry) = changes.into_entry()
             && !self.broker.options().faults.has(Fault::SeekNotLogged)
         {
@@ -501,7 +509,11 @@ impl Work {
     /// something for it, at once when that is so already, and when stream or cursor are deleted. A holder that has not
     /// joined joins.
     pub fn wait(&self, holder: HolderId, watch: &Watch) {
-        if self.with(|_, work| work.wait(holder, watch)).is_err() {
+        let waits = self.partition.log().with(|core, state| {
+            let works = state.works.as_mut().filter(|_| !core.is_deleted());
+            works.is_some_and(|works| works.wait(&self.name, core, holder, watch))
+        });
+        if !waits {
             watch.tell();
         }
     }

@@ -285,7 +285,8 @@ fn settling_check(log: &mut LockedLog<'_, LogState>) -> Result<()> {
 
 /// Those of `spans` that are in the state that `why` asks for.
 fn still(log: &mut LockedLog<'_, LogState>, name: &str, spans: &Spans, why: Why) -> Spans {
-    let Some(work) = log.attached().work(name) else { return Spans::new() };
+    let (core, state) = log.parts();
+    let Some(work) = state.followed(name, core) else { return Spans::new() };
     let is = |offset: &Offset| {
         let state = work.cursor.state(*offset);
         match why {
@@ -301,7 +302,8 @@ fn still(log: &mut LockedLog<'_, LogState>, name: &str, spans: &Spans, why: Why)
 
 /// How often a record was delivered.
 pub(super) fn attempts_of(log: &mut LockedLog<'_, LogState>, name: &str, offset: Offset) -> u32 {
-    let Some(work) = log.attached().work(name) else { return 0 };
+    let (core, state) = log.parts();
+    let Some(work) = state.followed(name, core) else { return 0 };
     match work.cursor.state(offset) {
         RecordState::Leased(lease) => lease.attempt,
         RecordState::Ready { attempts } => attempts,

@@ -45,9 +45,12 @@ impl Work {
         let permit = store.reserve(len, Class::Drain)?;
         let mut locked = store.lock(&[self.partition.log()]);
         let mut log = locked.log(self.partition.log_id())?;
-        let work = log.attached().work_mut(&self.name).ok_or_else(gone)?;
+        let (core, state) = log.parts();
         let note: Bytes = state::filter_note(&self.name, &filter);
-        work.set_filter(filter, patterns);
+        let works = state.works.as_mut();
+        if !works.is_some_and(|works| works.set_filter(&self.name, filter, patterns, Some(core))) {
+            return Err(gone());
+        }
         log.note(note);
         Ok(store.commit(permit, locked))
     }

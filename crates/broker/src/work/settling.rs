@@ -7,7 +7,12 @@ use super::{
     Claim, Count, Settled, Settlement, Span, Spans, Verdict, Work, gone,
     state::{self, Drops},
 };
-use crate::{broker::Broker, faults::Fault, log_state::LogState, stream::closed};
+use crate::{
+    broker::Broker,
+    faults::Fault,
+    log_state::LogState,
+    stream::{Partition, closed},
+};
 
 /// What one settlement takes in the queue beside its runs, and what a run takes, bytes.
 const SETTLEMENT_LEN: usize = 128;
@@ -149,8 +154,7 @@ pub(super) fn settle_as(
 ) -> Result<Settled> {
     let (core, state) = log.parts();
     let has_history = state.settings.as_ref().is_some_and(|settings| settings.history_ms.is_some());
-    let work = state.work_mut(name).ok_or_else(gone)?;
-    work.follow(core);
+    state.followed(name, core).ok_or_else(gone)?;
     if let Claim::Attempt(_) = claim {
         // Whether a delivery is over is a matter of time, not of when somebody looked.
         state.end_due(name, now_ms);
@@ -191,19 +195,27 @@ pub(super) fn drop_settled(log: &mut LockedLog<'_, LogState>, name: &str, done: 
             let by_all: Spans =
                 done.offsets().filter(|offset| is_settled_by_all(state, *offset)).map(Span::one).collect();
             drop_spans(log, &by_all);
-            reap_interest(log);
+            if log.attached().route_keys.is_none() {
+                reap_interest(log);
+            }
         }
         Some(Drops::Never) | None => {}
     }
 }
 
+/// Whether every cursor that is for the record has settled it. Where its route key is not known, every cursor counts, and
+/// one that it is not for has settled it when it passed over it.
 fn is_settled_by_all(state: &LogState, offset: Offset) -> bool {
-    let mut works = state.works.iter().flat_map(|works| works.values());
-    works.all(|work| work.cursor.state(offset) == cursor::RecordState::Settled)
+    let Some(works) = state.works.as_deref() else { return true };
+    let is_settled = |work: &state::WorkState| work.cursor.state(offset) == cursor::RecordState::Settled;
+    match state.route_keys.as_ref().and_then(|keys| keys.key_at(offset)) {
+        Some(key) => works.all_that_want(key, is_settled),
+        None => works.values().all(is_settled),
+    }
 }
 
-/// Trims a log of the interest mode to where every cursor is done: what was settled out of order, or passed over by a
-/// filter, goes at the latest then.
+/// Trims a log of the interest mode to where every cursor is done: what was passed over by a filter goes at the latest then
+/// where route keys are not indexed, and what only one that is gone now was to settle.
 pub(super) fn reap_interest(log: &mut LockedLog<'_, LogState>) {
     let (core, state) = log.parts();
     let Some(works) = state.works.as_deref() else { return };
@@ -218,6 +230,47 @@ pub(super) fn reap_interest(log: &mut LockedLog<'_, LogState>) {
     }
 }
 
+/// Records of a log of the interest mode that are judged anew at a time.
+const JUDGED_MAX: u64 = 1_024;
+
+impl Broker {
+    /// Takes away what no cursor is to settle any more of `span`, of a log of the interest mode; a part at a time, so that
+    /// others come to the log between. Wait for the sequence.
+    pub(super) fn drop_unwanted(&self, partition: &Partition, span: Span) -> Result<Seq> {
+        let (mut from, mut wait) = (span.start, Seq(0));
+        while from < span.end {
+            let permit = self.store().reserve(SETTLEMENT_LEN + RUN_LEN * 64, Class::Drain)?;
+            let mut locked = self.store().lock(&[partition.log()]);
+            let mut log = locked.log(partition.log_id())?;
+            let (core, state) = log.parts();
+            if core.is_deleted() {
+                break;
+            }
+            from = from.max(core.start());
+            let end = from.plus(JUDGED_MAX).min(span.end);
+            let unwanted = (from.0..end.0)
+                .map(Offset)
+                .filter(|offset| core.is_live(*offset) && is_settled_by_all(state, *offset));
+            let unwanted: Spans = unwanted.map(Span::one).collect();
+            drop_spans(&mut log, &unwanted);
+            from = end;
+            wait = wait.max(self.store().commit(permit, locked));
+        }
+        Ok(wait)
+    }
+
+    /// Takes away what cursors have settled of a log that is one of the interest mode from now on, where none is left that is
+    /// to settle it. Where there is no cursor, everything stays. Wait for the sequence.
+    pub(crate) fn drop_settled_by_all(&self, partition: &Partition) -> Result<Seq> {
+        let span = partition.log().with(|core, state| {
+            let floors = state.works.iter_mut().flat_map(|works| works.all_followed(core));
+            let floor = floors.map(|work| work.cursor.floor()).max();
+            Span::new(core.start(), floor.unwrap_or(core.start()).max(core.start()))
+        });
+        self.drop_unwanted(partition, span)
+    }
+}
+
 /// Drops records from a log, and from the view of its other cursors.
 pub(crate) fn drop_spans(log: &mut LockedLog<'_, LogState>, spans: &Spans) {
     if spans.is_empty() {
@@ -227,7 +280,7 @@ pub(crate) fn drop_spans(log: &mut LockedLog<'_, LogState>, spans: &Spans) {
     let (core, state) = log.parts();
     spans.iter().for_each(|span| state.forget(span));
     if let Some(works) = state.works.as_deref_mut().filter(|works| works.len() > 1) {
-        spans.iter().for_each(|span| state::skip(works, core, span));
+        spans.iter().for_each(|span| works.left(core, span));
     }
 }
 

@@ -1,9 +1,6 @@
 //! What a work cursor keeps on its log, and its notes.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use cursor::{
@@ -14,7 +11,11 @@ use model::{Attributes, Error, Offset, Result};
 use route::{Pattern, Syntax};
 use store::LogCore;
 
-use super::{WorkSpec, WorkView, window::Window};
+use super::{
+    WorkSpec, WorkView,
+    window::Window,
+    works::{Gone, Works},
+};
 use crate::{
     codec::{Reader, put_bytes, put_option, put_u64},
     watch::{Watch, WatchRef},
@@ -36,17 +37,13 @@ pub(crate) enum Drops {
     SettledByAll,
 }
 
-/// The work cursors of one log.
-///
-/// Boxed, as a map makes room for eleven at once, and most queues have one.
-pub(crate) type Works = BTreeMap<Arc<str>, Box<WorkState>>;
-
 /// Records with a time of their own that one cursor keeps in mind, about 200 bytes each; more are noticed when they are
 /// read.
 const DUE_MAX: usize = 200_000;
 
 /// One work cursor.
 pub(crate) struct WorkState {
+    pub name: Arc<str>,
     spec: WorkSpec,
     pub drops: Drops,
     pub filter: Box<[Pattern]>,
@@ -74,6 +71,14 @@ pub(crate) struct WorkState {
     pub ahead: Option<Arc<Window>>,
     /// Bytes that were read last for records that such an order chose.
     pub read_len: usize,
+    /// When it wants to be looked at, as its log knows, and whether that may have changed since.
+    pub due_ms: Option<i64>,
+    pub is_touched: bool,
+    /// Whether its log has it on the list of those that wait for any record, or that are told with what comes next.
+    pub is_listed: bool,
+    pub is_called: bool,
+    /// The number of the first span that left the log and that it has not heard of.
+    pub gone_seen: u64,
 }
 
 pub(crate) fn changes() -> Changes {
@@ -82,14 +87,15 @@ pub(crate) fn changes() -> Changes {
 
 impl WorkState {
     /// [`model::ErrorKind::Invalid`] for a filter that does not read.
-    pub(crate) fn new(spec: WorkSpec, drops: Drops) -> Result<Self> {
+    pub(crate) fn new(name: Arc<str>, spec: WorkSpec, drops: Drops) -> Result<Self> {
         let config = config(&spec);
         let cursor = AckCursor::new(config, spec.start.unwrap_or(Offset::ZERO));
-        WorkState::with_cursor(spec, drops, cursor)
+        WorkState::with_cursor(name, spec, drops, cursor)
     }
 
-    fn with_cursor(spec: WorkSpec, drops: Drops, cursor: AckCursor) -> Result<Self> {
+    fn with_cursor(name: Arc<str>, spec: WorkSpec, drops: Drops, cursor: AckCursor) -> Result<Self> {
         Ok(WorkState {
+            name,
             filter: patterns_of(&spec.filter)?,
             subscriptions: Subscriptions::new(spec.sharing),
             spec,
@@ -106,6 +112,11 @@ impl WorkState {
             window: None,
             ahead: None,
             read_len: 0,
+            due_ms: None,
+            is_touched: false,
+            is_listed: false,
+            is_called: false,
+            gone_seen: 0,
         })
     }
 
@@ -113,9 +124,27 @@ impl WorkState {
         &self.spec
     }
 
-    pub(crate) fn view(&self, name: &Arc<str>) -> WorkView {
+    /// The texts of its filter, read.
+    pub(super) fn filters(&self) -> impl ExactSizeIterator<Item = (&str, &Pattern)> {
+        self.spec.filter.iter().map(String::as_str).zip(&self.filter)
+    }
+
+    /// Whether somebody waits for records.
+    pub(super) fn is_waited_at(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// When it wants to be looked at, milliseconds since the Unix epoch.
+    pub(super) fn wants_look_ms(&self) -> Option<i64> {
+        let at_once = (!self.cursor.exhausted(1).is_empty()).then_some(i64::MIN);
+        let due = [self.cursor.next_due_ms(), self.held_until_ms, at_once].into_iter().flatten().min();
+        // What waits for the end of time is never due.
+        due.filter(|due_ms| *due_ms < i64::MAX)
+    }
+
+    pub(crate) fn view(&self) -> WorkView {
         WorkView {
-            name: name.clone(),
+            name: self.name.clone(),
             spec: self.spec.clone(),
             counts: self.cursor.counts(),
             floor: self.cursor.floor(),
@@ -126,8 +155,13 @@ impl WorkState {
         }
     }
 
-    /// Takes in how far the log goes now.
-    pub(crate) fn follow(&mut self, core: &LogCore) {
+    /// Takes in how far the log goes now, and what left it.
+    pub(super) fn follow(&mut self, core: &LogCore, gone: &Gone) {
+        match gone.since(self.gone_seen) {
+            Some(spans) => spans.for_each(|span| self.cursor.skip(span)),
+            None => self.gaps_end = Offset::ZERO,
+        }
+        self.gone_seen = gone.next();
         self.cursor.note_appended(core.stable_end());
         self.hold_upcoming();
         if core.start() > self.cursor.floor() {
@@ -150,13 +184,11 @@ impl WorkState {
         self.gaps_end = self.gaps_end.max(end);
     }
 
-    /// Sets the cursor to `to`.
-    pub(crate) fn seek(&mut self, to: Offset, core: &LogCore, changes: &mut Changes) {
+    /// Sets the cursor to `to`; it has to follow the log again.
+    pub(super) fn seek(&mut self, to: Offset, changes: &mut Changes) {
         self.cursor.seek(to, changes);
         self.ahead = None;
         self.gaps_end = to;
-        self.follow(core);
-        self.tell_next();
     }
 
     /// Takes in when records are due that were just appended, so that they count as waiting from the first moment on.
@@ -230,17 +262,6 @@ impl WorkState {
         self.idle_end = Some(self.cursor.end());
     }
 
-    /// The log moved.
-    pub(crate) fn moved(&mut self, core: &LogCore) {
-        if core.is_deleted() {
-            return self.tell_all();
-        }
-        if core.stable_end() > self.cursor.end() {
-            self.follow(core);
-            self.tell_next();
-        }
-    }
-
     /// Tells the one whose turn it is, of each group.
     pub(crate) fn tell_next(&mut self) {
         self.idle_end = None;
@@ -282,12 +303,6 @@ impl WorkState {
         self.tell_next();
     }
 
-    /// Whether the cursor is for records of this route key.
-    pub(crate) fn wants_key(&self, route_key: Option<&[u8]>) -> bool {
-        self.filter.is_empty()
-            || route_key.is_some_and(|key| self.filter.iter().any(|pattern| pattern.matches(key)))
-    }
-
     /// The cursor's state, with what it has not been told yet because it is not durable.
     fn snapshot(&self) -> Result<Bytes> {
         let Some((last, _)) = self.upcoming.last() else { return self.cursor.snapshot() };
@@ -299,9 +314,9 @@ impl WorkState {
         told.snapshot()
     }
 
-    pub(crate) fn open_note(&self, name: &str) -> Bytes {
+    pub(crate) fn open_note(&self) -> Bytes {
         let mut out = vec![NOTE_OPEN];
-        put_bytes(&mut out, name.as_bytes());
+        put_bytes(&mut out, self.name.as_bytes());
         self.encode_spec(&mut out);
         out.into()
     }
@@ -370,7 +385,7 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
         NOTE_OPEN => {
             let (spec, drops) = WorkState::decode_spec(&mut reader)?;
             reader.finish()?;
-            works.insert(name.into(), Box::new(WorkState::new(spec, drops)?));
+            works.insert(Box::new(WorkState::new(name.into(), spec, drops)?), None);
         }
         NOTE_CHANGE => {
             let entry = CursorEntry::decode(reader.rest())?;
@@ -392,11 +407,10 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
         NOTE_FILTER => {
             let filter = reader.list(|reader| reader.text().map(str::to_owned))?;
             reader.finish()?;
-            let work = works
-                .get_mut(name)
-                .ok_or_else(|| Error::corrupt("a filter of a work cursor that is not there"))?;
             let patterns = patterns_of(&filter)?;
-            work.set_filter(filter, patterns);
+            if !works.set_filter(name, filter, patterns, None) {
+                return Err(Error::corrupt("a filter of a work cursor that is not there"));
+            }
         }
         _ => {
             reader.finish()?;
@@ -406,17 +420,9 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
     Ok(kept)
 }
 
-/// These records left the log.
-pub(crate) fn skip(works: &mut Works, core: &LogCore, span: Span) {
-    for work in works.values_mut() {
-        work.cursor.note_appended(core.durable_end().max(span.end).min(core.end()));
-        work.cursor.skip(span);
-    }
-}
-
 pub(crate) fn encode(works: &Works, out: &mut Vec<u8>) -> Result<()> {
     put_u64(out, works.len() as u64);
-    for (name, work) in works {
+    for (name, work) in works.iter() {
         put_bytes(out, name.as_bytes());
         work.encode_spec(out);
         put_bytes(out, &work.snapshot()?);
@@ -425,12 +431,12 @@ pub(crate) fn encode(works: &Works, out: &mut Vec<u8>) -> Result<()> {
 }
 
 pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Works> {
-    let mut works = Works::new();
+    let mut works = Works::default();
     for _ in 0..reader.count(3)? {
         let name: Arc<str> = reader.text()?.into();
         let (spec, drops) = WorkState::decode_spec(reader)?;
         let cursor = AckCursor::restore(config(&spec), reader.slice()?)?;
-        works.insert(name, Box::new(WorkState::with_cursor(spec, drops, cursor)?));
+        works.insert(Box::new(WorkState::with_cursor(name, spec, drops, cursor)?), None);
     }
     Ok(works)
 }

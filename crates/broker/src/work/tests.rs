@@ -8,6 +8,7 @@ use crate::{
     testing::{Rig, START_MS, batch, key, wait},
 };
 
+mod many;
 mod progress;
 mod queues;
 mod redirects;

@@ -1,9 +1,10 @@
-use model::{Attributes, Offset, RecordAttributes};
+use bytes::Bytes;
+use model::{Attributes, Offset, Record, RecordAttributes};
 
 use crate::{
     Append, Conditions, NewBatch, Outcome, Overflow, RefusalReason, Replaces, Span, StreamSettings,
     routing::{Pattern, Syntax},
-    testing::{Rig, batch, wait},
+    testing::{Rig, batch, batch_of, wait},
 };
 
 fn under(keys: &[&str]) -> NewBatch {
@@ -145,4 +146,40 @@ fn a_repeated_publish_is_a_duplicate_or_breaks_its_expectation_as_it_asks() {
     put_if(&rig, &["a"], asked(true));
     assert!(matches!(put_if(&rig, &["a"], asked(false)), Outcome::Duplicate { base: Offset(0), .. }));
     assert!(is_refused(&put_if(&rig, &["a"], asked(true))));
+}
+
+#[test]
+fn a_record_without_a_route_key_enters_under_its_record_key_or_not_at_all() {
+    let mut rig = Rig::new();
+    let settings = StreamSettings {
+        index_route_keys: true,
+        entry_keys: vec!["a.*".to_owned(), "b.>".to_owned()],
+        ..StreamSettings::default()
+    };
+    rig.log_with("events", 1, settings);
+    let keyed = |keys: &[Option<&str>]| {
+        let record = |key: &Option<&str>| Record {
+            key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
+            body: Some(Bytes::from_static(b"x")),
+            ..Record::default()
+        };
+        batch_of(&keys.iter().map(record).collect::<Vec<_>>())
+    };
+    for _ in 0..2 {
+        let partition = rig.partition("events", 0);
+        for keys in [&[Some("a")][..], &[Some("a.x"), Some("c")], &[None], &[Some("b..x")], &[Some("a. x")]] {
+            let outcome = rig.publish(Append::new(&partition, keyed(keys)));
+            let is_invalid =
+                matches!(&outcome, Outcome::Refused(why) if why.reason == RefusalReason::Invalid);
+            assert!(is_invalid, "{keys:?}: {outcome:?}");
+        }
+        let outcome = rig.publish(Append::new(&partition, keyed(&[Some("a.x"), Some("b.x.y")])));
+        assert!(matches!(outcome, Outcome::Appended { .. }), "{outcome:?}");
+        rig.reopen();
+    }
+    let pattern = Pattern::parse(b"b.>", Syntax::ONE_REST).unwrap();
+    assert_eq!(
+        rig.partition("events", 0).offsets_under(&pattern, Offset(0), Offset(9), 9),
+        [1, 3].map(Offset)
+    );
 }

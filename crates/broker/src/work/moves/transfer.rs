@@ -159,8 +159,9 @@ impl Work {
             if source.core().is_deleted() {
                 return Err(closed());
             }
-            let is_live = source.core().is_live(one.offset);
-            let state = source.attached().work(&self.name).map(|work| work.cursor.state(one.offset));
+            let (core, state) = source.parts();
+            let is_live = core.is_live(one.offset);
+            let state = state.followed(&self.name, core).map(|work| work.cursor.state(one.offset));
             if !is_live || !state.is_some_and(|state| is_meant(state, is_replay)) {
                 continue; // Somebody has it now, or its time in the history is over.
             }

@@ -1,0 +1,323 @@
+//! The work cursors of one log, and the indexes that keep a commit, a lease and a settlement from costing anything for
+//! those that have nothing to do: when each wants to be looked at, who waits for which records, and what left the log
+//! since each looked last.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use cursor::{Changes, HolderId, Span};
+use model::{Attributes, Offset};
+use route::Pattern;
+use store::LogCore;
+
+use super::{
+    QUEUE_WORK,
+    state::{Drops, WorkState},
+    waits::Waits,
+};
+use crate::watch::Watch;
+
+/// Spans that left the log and are kept for cursors that have not heard of them; a cursor that missed some looks for the
+/// gaps of the log from its floor on.
+const GONE_MAX: usize = 1_024;
+
+/// Cursors by name. Each is boxed, as the map makes room for eleven at once and most logs have one.
+pub(super) type ByName = BTreeMap<Arc<str>, Box<WorkState>>;
+
+/// The work cursors of one log.
+#[derive(Default)]
+pub(crate) struct Works {
+    by_name: ByName,
+    /// When each wants to be looked at, but for those that were touched since.
+    due: BTreeSet<(i64, Arc<str>)>,
+    /// Those that may want to be looked at at another time than `due` says, each once.
+    touched: Vec<Arc<str>>,
+    waits: Waits,
+    gone: Gone,
+    /// Records below could be read when waiters were told last.
+    told_end: Offset,
+    /// Cursors that were looked at: what it costs.
+    visited: u64,
+}
+
+/// What left the log lately.
+#[derive(Default)]
+pub(super) struct Gone {
+    spans: VecDeque<Span>,
+    /// The number of the first of them; each gets the next one.
+    first: u64,
+}
+
+impl Gone {
+    fn add(&mut self, span: Span) {
+        if self.spans.len() == GONE_MAX {
+            self.spans.pop_front();
+            self.first += 1;
+        }
+        self.spans.push_back(span);
+    }
+
+    /// The number of the next one.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.spans.len() as u64
+    }
+
+    /// Those from number `from` on; `None` when some of them are not kept any more.
+    pub(super) fn since(&self, from: u64) -> Option<impl Iterator<Item = Span> + '_> {
+        let known = usize::try_from(from.checked_sub(self.first)?).ok()?;
+        Some(self.spans.iter().skip(known).copied())
+    }
+}
+
+impl Works {
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Cursors that were looked at since the start.
+    pub(crate) fn visited(&self) -> u64 {
+        self.visited
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&WorkState> {
+        self.by_name.get(name).map(|work| &**work)
+    }
+
+    /// One of them, to change.
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut WorkState> {
+        let work = self.by_name.get_mut(name)?;
+        self.visited += 1;
+        touch(&mut self.touched, work);
+        Some(work)
+    }
+
+    /// One of them, after it took in how far the log goes and what left it.
+    pub(crate) fn followed(&mut self, name: &str, core: &LogCore) -> Option<&mut WorkState> {
+        let work = self.by_name.get_mut(name)?;
+        self.visited += 1;
+        touch(&mut self.touched, work);
+        work.follow(core, &self.gone);
+        Some(work)
+    }
+
+    /// All of them, in the order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &WorkState)> {
+        self.by_name.iter().map(|(name, work)| (name, &**work))
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &WorkState> {
+        self.by_name.values().map(|work| &**work)
+    }
+
+    /// All of them, to change.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut WorkState> {
+        let touched = &mut self.touched;
+        self.visited += self.by_name.len() as u64;
+        self.by_name.values_mut().map(|work| {
+            touch(touched, work);
+            &mut **work
+        })
+    }
+
+    /// All of them, each after [`Works::followed`].
+    pub(crate) fn all_followed(&mut self, core: &LogCore) -> impl Iterator<Item = &mut WorkState> {
+        let gone = &self.gone;
+        let touched = &mut self.touched;
+        self.visited += self.by_name.len() as u64;
+        self.by_name.values_mut().map(|work| {
+            touch(touched, work);
+            work.follow(core, gone);
+            &mut **work
+        })
+    }
+
+    /// Adds a cursor. `core` where records may be staged that nobody can read yet.
+    pub(crate) fn insert(&mut self, mut work: Box<WorkState>, core: Option<&LogCore>) {
+        let name = work.name.clone();
+        self.remove(&name);
+        self.waits.enter(&name, work.filters(), core);
+        work.gone_seen = self.gone.next();
+        touch(&mut self.touched, &mut work);
+        self.by_name.insert(name, work);
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Box<WorkState>> {
+        let work = self.by_name.remove(name)?;
+        self.waits.leave(&work.name, work.filters());
+        if let Some(due_ms) = work.due_ms {
+            self.due.remove(&(due_ms, work.name.clone()));
+        }
+        if work.is_touched {
+            self.touched.retain(|touched| *touched != work.name);
+        }
+        Some(work)
+    }
+
+    /// Makes a cursor one for other records.
+    pub(crate) fn set_filter(
+        &mut self,
+        name: &str,
+        filter: Vec<String>,
+        patterns: Box<[Pattern]>,
+        core: Option<&LogCore>,
+    ) -> bool {
+        let Some(work) = self.by_name.get_mut(name) else { return false };
+        self.waits.leave(&work.name, work.filters());
+        work.set_filter(filter, patterns);
+        self.waits.enter(&work.name, work.filters(), core);
+        (work.is_listed, work.is_called) = (false, false);
+        touch(&mut self.touched, work);
+        self.waits.list(work, core);
+        true
+    }
+
+    /// Sets a cursor to `to`. Whether it is there.
+    pub(crate) fn seek(&mut self, name: &str, to: Offset, core: &LogCore, changes: &mut Changes) -> bool {
+        let Some(work) = self.by_name.get_mut(name) else { return false };
+        self.visited += 1;
+        touch(&mut self.touched, work);
+        work.seek(to, changes);
+        work.follow(core, &self.gone);
+        work.tell_next();
+        true
+    }
+
+    /// When the first of them wants to be looked at, milliseconds since the Unix epoch.
+    pub(crate) fn next_due_ms(&mut self) -> Option<i64> {
+        self.visited += self.touched.len() as u64;
+        for name in self.touched.drain(..) {
+            let Some(work) = self.by_name.get_mut(&name) else { continue };
+            work.is_touched = false;
+            let due_ms = work.wants_look_ms();
+            if work.due_ms != due_ms {
+                if let Some(before) = work.due_ms {
+                    self.due.remove(&(before, name.clone()));
+                }
+                if let Some(due_ms) = due_ms {
+                    self.due.insert((due_ms, name));
+                }
+                work.due_ms = due_ms;
+            }
+        }
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Those that want to be looked at by now, and a queue's own.
+    pub(crate) fn due(&mut self, now_ms: i64) -> Vec<Arc<str>> {
+        self.next_due_ms();
+        let mut due: Vec<Arc<str>> = self
+            .due
+            .iter()
+            .take_while(|(due_ms, _)| *due_ms <= now_ms)
+            .map(|(_, name)| name.clone())
+            .collect();
+        if let Some((name, _)) = self.by_name.get_key_value(QUEUE_WORK)
+            && !due.contains(name)
+        {
+            due.push(name.clone());
+        }
+        due
+    }
+
+    /// Arms `watch` for `holder` at a cursor, or tells it at once. Whether the cursor is there.
+    pub(crate) fn wait(&mut self, name: &str, core: &LogCore, holder: HolderId, watch: &Watch) -> bool {
+        let Some(work) = self.by_name.get_mut(name) else { return false };
+        self.visited += 1;
+        touch(&mut self.touched, work);
+        work.follow(core, &self.gone);
+        work.wait(holder, watch);
+        self.waits.list(work, Some(core));
+        true
+    }
+
+    /// Records are about to be appended: those that wait for some of them are told when they can be read.
+    pub(crate) fn appended(&mut self, base: Offset, count: u32, attributes: &Attributes) {
+        if !self.waits.has_filters() {
+            return;
+        }
+        self.visited += self.waits.appended(base, count, attributes, &mut self.by_name);
+    }
+
+    /// The log moved: tells those whose records can be read now.
+    pub(crate) fn moved(&mut self, core: &LogCore) {
+        if core.is_deleted() {
+            self.waits = Waits::default();
+            return self.values_mut().for_each(WorkState::tell_all);
+        }
+        if core.stable_end() <= self.told_end {
+            return;
+        }
+        self.told_end = core.stable_end();
+        for name in self.waits.take(self.told_end) {
+            let Some(work) = self.by_name.get_mut(&name) else { continue };
+            self.visited += 1;
+            touch(&mut self.touched, work);
+            (work.is_listed, work.is_called) = (false, false);
+            work.follow(core, &self.gone);
+            work.tell_next();
+            self.waits.list(work, Some(core));
+        }
+    }
+
+    /// Whether any cursor is for records of this route key.
+    pub(crate) fn wants_key(&self, route_key: Option<&[u8]>) -> bool {
+        self.by_name.len() > self.waits.filtered_count()
+            || route_key.is_some_and(|key| self.waits.matches(key))
+    }
+
+    /// Whether `holds` for every cursor that is for records of this route key.
+    pub(crate) fn all_that_want(&self, route_key: &[u8], mut holds: impl FnMut(&WorkState) -> bool) -> bool {
+        let mut all = self.get(QUEUE_WORK).is_none_or(&mut holds);
+        let mut ask = |name: &Arc<str>| all = all && self.get(name).is_none_or(&mut holds);
+        self.waits.unfiltered().for_each(&mut ask);
+        self.waits.filtered(route_key, ask);
+        all
+    }
+
+    /// These records left the log. A queue's own cursor hears of it at once, for what it has counts for its length; so
+    /// does one that is alone. Others hear of it when they are looked at.
+    pub(crate) fn left(&mut self, core: &LogCore, span: Span) {
+        if self.tell_own(core, span) < self.by_name.len() {
+            self.gone.add(span);
+        }
+    }
+
+    /// As [`Works::left`], for everything below `to`: others see that by where the log starts.
+    pub(crate) fn trimmed(&mut self, core: &LogCore, to: Offset) {
+        self.tell_own(core, Span::new(Offset::ZERO, to));
+    }
+
+    fn tell_own(&mut self, core: &LogCore, span: Span) -> usize {
+        let is_one = self.by_name.len() == 1;
+        let own = if is_one { self.by_name.values_mut().next() } else { self.by_name.get_mut(QUEUE_WORK) };
+        let Some(own) = own else { return 0 };
+        self.visited += 1;
+        touch(&mut self.touched, own);
+        own.cursor.note_appended(core.durable_end().max(span.end).min(core.end()));
+        own.cursor.skip(span);
+        1
+    }
+
+    /// When what they settle leaves the log.
+    pub(crate) fn set_drops(&mut self, drops: Drops) {
+        self.by_name.values_mut().for_each(|work| work.drops = drops);
+    }
+
+    /// Records with a time of their own were appended.
+    pub(crate) fn note_due(&mut self, base: Offset, count: u32, attributes: &Attributes) {
+        self.values_mut().for_each(|work| work.note_due(base, count, attributes));
+    }
+}
+
+fn touch(touched: &mut Vec<Arc<str>>, work: &mut WorkState) {
+    if !work.is_touched {
+        work.is_touched = true;
+        touched.push(work.name.clone());
+    }
+}
