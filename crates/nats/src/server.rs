@@ -21,7 +21,10 @@ use crate::{
     codec::Connect,
     connection::{self, End},
     core::{client::Client, hub::Hub, pending::Pending},
-    jetstream::{account::Account, markers::Markers},
+    jetstream::{
+        account::Account,
+        markers::{self, Markers},
+    },
     monitor::Registry,
     nkey,
     routes::{DIALECT, Subjects},
@@ -49,6 +52,9 @@ pub struct Options {
     /// `lame_duck_duration`: over how long connections are closed when the process stops, after they were told; 0 = at
     /// once.
     pub lame_duck_ms: u64,
+    /// `max_request_batch`: what a consumer may allow its pull requests to ask for at most, and allows where it says nothing;
+    /// 0 = any number.
+    pub request_batch_max: u32,
     /// Whether more than one replica may be asked for: the number is kept and shown, and means nothing.
     pub accepts_replicas: bool,
     /// `ping_max`: unanswered PINGs after which a connection is stale.
@@ -67,6 +73,7 @@ impl Default for Options {
             ping_interval_ms: 120_000,
             pings_out_max: 2,
             lame_duck_ms: 0,
+            request_batch_max: 0,
             accepts_replicas: false,
         }
     }
@@ -102,14 +109,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server over `broker`.
+    /// The server over `broker`. To be made where tasks can be started.
     pub fn new(broker: Broker, options: Options) -> Arc<Self> {
         let id = server_id(broker.env().random.u128());
         let mut nonce_key = [0; 32];
         broker.env().random.fill(&mut nonce_key);
         let pending = Arc::new(Pending::new(options.pending_total_len_max));
         let registry = Registry::new(broker.env().clock.wall_ms());
-        broker.register_successors(DIALECT, Arc::new(Markers));
+        let (markers, stored) = Markers::new();
+        broker.register_successors(DIALECT, Arc::new(markers));
         let server = Arc::new(Server {
             broker,
             options,
@@ -122,6 +130,7 @@ impl Server {
             registry,
         });
         server.broker.register_addresses(DIALECT, Subjects::new(&server));
+        tokio::spawn(markers::run(Arc::downgrade(&server), stored));
         server
     }
 

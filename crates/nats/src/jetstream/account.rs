@@ -40,12 +40,21 @@ pub(crate) struct Bound {
     number: u64,
     /// Whether another dialect made it.
     pub is_foreign: bool,
+    /// How many partitions its log has, of which it is one.
+    pub parts: usize,
 }
 
 impl Bound {
     /// As clients call it.
     pub(crate) fn name(&self) -> &str {
         if self.is_foreign { &self.config.name } else { &self.stream.key().name }
+    }
+
+    /// Whether it is of this state of a stream.
+    fn is_of(&self, stream: &Stream) -> bool {
+        is_same(self.stream.settings(), stream.settings())
+            && self.stream.id() == stream.id()
+            && self.parts == stream.partitions().len()
     }
 
     /// As the catalog does.
@@ -204,43 +213,54 @@ impl Table {
             while let Some(gone) = old.next_if(|known| known.key_name() < &*stream.key().name) {
                 self.unbind(&gone);
             }
-            let known = old.next_if(|known| known.key_name() == &*stream.key().name);
-            if let Some(known) = &known
-                && is_same(known.stream.settings(), stream.settings())
-                && known.stream.id() == stream.id()
-            {
-                self.all.push(known.clone());
+            let mut known = Vec::new();
+            while let Some(part) = old.next_if(|known| known.key_name() == &*stream.key().name) {
+                known.push(part);
+            }
+            if known.first().is_some_and(|first| first.is_of(&stream)) {
+                self.all.append(&mut known);
                 continue;
             }
-            if let Some(known) = known {
-                self.unbind(&known);
-            }
-            self.bind(stream);
+            known.iter().for_each(|part| self.unbind(part));
+            self.bind(&stream);
         }
         old.for_each(|gone| self.unbind(&gone));
     }
 
-    fn bind(&mut self, stream: Arc<Stream>) {
+    /// Binds a stream; of one that another dialect made, each partition.
+    fn bind(&mut self, stream: &Arc<Stream>) {
         let own = StreamConfig::of(stream.settings());
         let is_foreign = own.is_none();
-        let (Some(config), Some(partition)) =
-            (own.or_else(|| foreign::config_of(&stream)), stream.partitions().first())
-        else {
-            return;
-        };
-        let (partition, patterns) = (partition.clone(), config.patterns());
+        let count = if is_foreign { stream.partitions().len() } else { 1 };
+        for partition in stream.partitions().iter().take(count) {
+            let config = own.clone().or_else(|| foreign::config_of(stream, partition.index()));
+            if let Some(config) = config {
+                self.bind_partition(stream, partition, config, is_foreign);
+            }
+        }
+    }
+
+    fn bind_partition(
+        &mut self,
+        stream: &Arc<Stream>,
+        partition: &Arc<Partition>,
+        config: StreamConfig,
+        is_foreign: bool,
+    ) {
+        let patterns = config.patterns();
         self.next_number += 1;
         let of_transform = config.subject_transform.as_ref();
         let of_republish = config.republish.as_ref();
         let bound = Arc::new(Bound {
-            stream,
-            partition,
+            stream: stream.clone(),
+            partition: partition.clone(),
             transform: of_transform.and_then(|of| Mapping::new(&of.src, &of.dest)),
             republish: of_republish.and_then(|of| Mapping::new(&of.src, &of.dest)),
             config,
             patterns,
             number: self.next_number,
             is_foreign,
+            parts: stream.partitions().len(),
         });
         for pattern in &bound.patterns {
             self.routes.add(&Rule::Tokens(pattern.clone()), Member(bound.clone()));

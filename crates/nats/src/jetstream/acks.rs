@@ -76,7 +76,12 @@ pub(crate) async fn run(server: &Server, mut waiting: mpsc::Receiver<Waiting>) -
 const HOPS_MAX: usize = 16;
 
 /// Publishes again what was stored. Streams may take it, and publish it again in their turn once that is durable.
-async fn publish_again(server: &Server, account: &Arc<Account>, out: &mut Fanout, again: Vec<Again>) {
+pub(super) async fn publish_again(
+    server: &Server,
+    account: &Arc<Account>,
+    out: &mut Fanout,
+    again: Vec<Again>,
+) {
     let mut again = again;
     for _ in 0..HOPS_MAX {
         let mut intake = Intake::new(account.clone());

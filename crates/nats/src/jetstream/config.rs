@@ -435,6 +435,7 @@ impl StreamConfig {
             key_overflow: overflow(self.discard_new_per_subject),
             dedup_window_ms: ms(self.duplicate_window).unwrap_or(0),
             index_route_keys: true,
+            entry_keys: self.subjects.clone(),
             expires_records: self.allow_msg_ttl,
             ..StreamSettings::default()
         };
@@ -482,13 +483,8 @@ impl StreamConfig {
         if self.storage != new.storage {
             return invalid("stream configuration update can not change storage type");
         }
-        if self.retention != new.retention {
-            if self.is_work_queue() || new.is_work_queue() {
-                return invalid(
-                    "stream configuration update can not change retention policy to/from workqueue",
-                );
-            }
-            return invalid("stream configuration update can not change retention policy on this server");
+        if self.retention != new.retention && (self.is_work_queue() || new.is_work_queue()) {
+            return invalid("stream configuration update can not change retention policy to/from workqueue");
         }
         if self.sealed && !new.sealed {
             return invalid("stream configuration update can not unseal a sealed stream");

@@ -3,7 +3,7 @@
 
 use broker::{Broker, ChunkBatch, Partition, Stream};
 use bytes::Bytes;
-use model::{Offset, Result, alias};
+use model::{Offset, PartitionIndex, Result, alias, alias_of_part};
 
 use super::{
     config::{StreamConfig, is_name_char},
@@ -24,10 +24,17 @@ pub(super) fn may_be_alias(name: &str) -> bool {
     hash.is_some_and(|hash| hash.len() == 6 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// What is shown of a log of another dialect that has one partition and a face in this one.
-pub(super) fn config_of(stream: &Stream) -> Option<StreamConfig> {
-    (stream.partitions().len() == 1 && !stream.facets().hidden)
-        .then(|| StreamConfig::of_another(shown_name(&stream.key().name)))
+/// Under which name a partition of a log is shown: one of several is a stream by itself.
+pub(super) fn shown_partition(stream: &Stream, index: PartitionIndex) -> String {
+    match stream.partitions().len() {
+        0 | 1 => shown_name(&stream.key().name),
+        _ => alias_of_part(&stream.key().name, index.0, NAME_LEN_MAX, is_name_char),
+    }
+}
+
+/// What is shown of a partition of a log that another dialect made, where that has a face in this one.
+pub(super) fn config_of(stream: &Stream, index: PartitionIndex) -> Option<StreamConfig> {
+    (!stream.facets().hidden).then(|| StreamConfig::of_another(shown_partition(stream, index)))
 }
 
 /// The messages of a batch of another dialect, with their offsets. In a log that another dialect made, what was published
@@ -45,7 +52,7 @@ pub(super) fn converted(
     if batch.flags.control {
         return Ok(None);
     }
-    let subject = Bytes::from(shown_name(&stream.key().name));
+    let subject = Bytes::from(shown_partition(&stream, partition.index()));
     let decoded = broker.decoded(partition, batch)?;
     let (mut offsets, mut records) = (Vec::new(), Vec::new());
     for (index, record) in decoded.records() {

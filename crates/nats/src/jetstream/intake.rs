@@ -10,7 +10,7 @@ use broker::{
 use bytes::Bytes;
 use model::{Attributes, ErrorKind, Offset, RecordAttributes, Result, Seq, limits};
 
-mod again;
+pub(super) mod again;
 pub(crate) mod onward;
 mod ttl;
 
@@ -187,7 +187,7 @@ impl Intake {
 
     fn consumer(&self, stream: &str, name: &str) -> Option<Arc<Consumer>> {
         let bound = self.account.stream(stream)?;
-        self.account.consumers.find(bound.stream.id(), name)
+        self.account.consumers.find(&bound, name)
     }
 
     fn gather_ack(&mut self, ack: Ack) {

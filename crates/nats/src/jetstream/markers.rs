@@ -1,19 +1,83 @@
 //! Delete markers: what is stored in place of the last message of a subject that is too old, so that who watches the
 //! subject hears of it.
 
-use broker::{Letter, NewBatch, Successors};
+use std::sync::Weak;
+
+use broker::{Letter, NewBatch, Succeeded, Successors};
 use bytes::Bytes;
-use model::{Attributes, Result};
+use model::{Attributes, Batch, Offset, Result, Seq};
+use tokio::sync::mpsc;
 
 use super::{
+    account::Bound,
+    acks::{Again, publish_again},
     config::StreamConfig,
     consumer::duration_text,
     headers,
+    intake::again::again,
     stored::{FORMAT, Stored, split},
 };
+use crate::{core::fanout::Fanout, server::Server};
+
+/// Markers that wait to be published again. Where a stream loses more at once, the rest are told to who reads the stream
+/// alone.
+const WAITING_MAX: usize = 65_536;
 
 /// The broker asks it.
-pub(crate) struct Markers;
+pub(crate) struct Markers {
+    stored: mpsc::Sender<Marker>,
+}
+
+/// A marker that was stored in a stream that publishes again.
+pub(crate) struct Marker {
+    tenant: Box<str>,
+    stream: Box<str>,
+    subject: Box<[u8]>,
+    batch: NewBatch,
+    seq: u64,
+    last: u64,
+    at_ms: i64,
+    wait: Seq,
+}
+
+impl Markers {
+    /// It, and the markers that it was told of, for [`run`].
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Marker>) {
+        let (stored, waiting) = mpsc::channel(WAITING_MAX);
+        (Markers { stored }, waiting)
+    }
+}
+
+/// Publishes markers again where their streams do so, once they are durable; as long as the server is there.
+pub(crate) async fn run(server: Weak<Server>, mut waiting: mpsc::Receiver<Marker>) {
+    while let Some(marker) = waiting.recv().await {
+        let Some(server) = server.upgrade() else { return };
+        if server.broker.durable(marker.wait).await.is_err() {
+            continue;
+        }
+        let account = server.account(&marker.tenant);
+        let Some(again) = account.stream(&marker.stream).and_then(|bound| marker.again(&bound)) else {
+            continue;
+        };
+        let mut out = Fanout::new(account.consumers.hub().clone(), server.seed());
+        publish_again(&server, &account, &mut out, vec![again]).await;
+    }
+}
+
+impl Marker {
+    fn again(&self, bound: &Bound) -> Option<Again> {
+        let batch = Batch::bare(FORMAT, Offset(self.seq - 1), 1, self.at_ms, self.batch.body.clone());
+        let mut found = None;
+        let read = split(&batch, |_, _, stored| {
+            found = again(bound, stored, Bytes::new(), (self.seq, self.last), self.at_ms);
+            Ok(())
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, subject = %String::from_utf8_lossy(&self.subject), "a marker does not read");
+        }
+        found
+    }
+}
 
 impl Successors for Markers {
     fn successor(&self, letter: &Letter<'_>, route_key: &[u8], now_ms: i64) -> Result<Option<NewBatch>> {
@@ -23,6 +87,27 @@ impl Successors for Markers {
             return Ok(None);
         }
         Ok(Some(marker(route_key, ttl_s, now_ms)))
+    }
+
+    fn stored(&self, successor: &Succeeded<'_>) {
+        let key = successor.stream.key();
+        let config = StreamConfig::of(successor.stream.settings());
+        if config.is_none_or(|config| config.republish.is_none()) {
+            return;
+        }
+        let marker = Marker {
+            tenant: key.namespace.tenant.to_string().into(),
+            stream: key.name.to_string().into(),
+            subject: successor.route_key.into(),
+            batch: successor.batch.clone(),
+            seq: successor.at.0 + 1,
+            last: successor.before.0 + 1,
+            at_ms: successor.append_time_ms,
+            wait: successor.wait,
+        };
+        if self.stored.try_send(marker).is_err() {
+            tracing::warn!(stream = %key.name, "a delete marker is not published again: too many are on their way");
+        }
     }
 }
 

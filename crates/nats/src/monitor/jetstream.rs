@@ -95,7 +95,7 @@ impl Server {
             let streams = account.streams();
             let all = streams.iter().map(|bound| {
                 let (stats, bounds) = (bound.partition.stats(), bound.partition.bounds());
-                let consumers = account.consumers.of_stream(bound.stream.id());
+                let consumers = account.consumers.of_stream(bound);
                 let mut stream = json!({
                     "name": bound.name(),
                     "cluster": { "leader": self.id },

@@ -46,6 +46,47 @@ async fn connections_and_their_traffic_are_counted_also_when_they_are_gone() {
 }
 
 #[tokio::test]
+async fn subscriptions_are_listed_by_client_and_all_together_as_they_are_asked_for() {
+    let rig = Rig::new();
+    let (mut one, mut two) = (rig.client().await, rig.client().await);
+    one.send("SUB a.* 1\r\nSUB b workers w1\r\nUNSUB w1 5\r\n").await;
+    one.sync().await;
+    two.send("SUB a.x 9\r\nPUB a.x 1\r\nz\r\nPUB b 1\r\nz\r\n").await;
+    two.expect("MSG a.x 9 1\r\nz\r\n").await;
+    one.expect("MSG a.x 1 1\r\nz\r\nMSG b w1 1\r\nz\r\n").await;
+    let plain = ask(&rig, "/connz", &[("sort", "subs")]);
+    assert!(plain["connections"][0].get("subscriptions_list").is_none(), "{plain}");
+    let listed = ask(&rig, "/connz", &[("sort", "subs"), ("subs", "1")]);
+    let [first, second] = [0, 1].map(|at| &listed["connections"][at]);
+    let mut subjects: Vec<&str> =
+        first["subscriptions_list"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
+    subjects.sort_unstable();
+    assert_eq!((subjects, &second["subscriptions_list"]), (vec!["a.*", "b"], &serde_json::json!(["a.x"])));
+    // What nats-top shows of a connection.
+    for field in ["cid", "ip", "port", "pending_bytes", "in_msgs", "out_msgs", "in_bytes", "out_bytes"]
+        .into_iter()
+        .chain(["subscriptions", "uptime", "last_activity", "start", "idle"])
+    {
+        assert!(first.get(field).is_some(), "{field}: {first}");
+    }
+    let in_detail = ask(&rig, "/connz", &[("sort", "subs"), ("subs", "detail")]);
+    let details = in_detail["connections"][0]["subscriptions_list_detail"].as_array().unwrap();
+    let queued = details.iter().find(|one| one["sid"] == "w1").unwrap();
+    let cid = &first["cid"];
+    let expected = serde_json::json!(
+        {"subject": "b", "qgroup": "workers", "sid": "w1", "msgs": 1, "max": 5, "cid": cid});
+    assert_eq!(*queued, expected);
+    let all = ask(&rig, "/subsz", &[("subs", "1")]);
+    let listed = all["subscriptions_list"].as_array().unwrap();
+    assert_eq!((listed.len(), &all["num_subscriptions"], &all["total"]), (3, &3.into(), &3.into()));
+    assert!(listed.iter().all(|one| one["account"] == "$G"), "{all}");
+    assert!(listed.iter().any(|one| one["qgroup"] == "workers" && one["cid"] == *cid), "{all}");
+    let page = ask(&rig, "/subsz", &[("subs", "1"), ("offset", "2"), ("limit", "5")]);
+    assert_eq!(page["subscriptions_list"].as_array().unwrap().len(), 1);
+    assert!(ask(&rig, "/subsz", &[]).get("subscriptions_list").is_none());
+}
+
+#[tokio::test]
 async fn what_waits_for_all_is_bounded_and_who_does_not_read_pays() {
     let rig = Rig::with(Options { pending_total_len_max: 1 << 18, ..Options::default() });
     let (mut slow, mut quick, mut publisher) = (rig.client().await, rig.client().await, rig.client().await);

@@ -29,6 +29,7 @@ pub(super) fn server(shared: &Shared<'_>) -> Arc<nats::Server> {
         pending_len_max: shared.settings.nats_max_pending,
         pending_total_len_max: pending_share.unwrap_or(usize::MAX).max(shared.settings.nats_max_pending),
         lame_duck_ms: shared.settings.nats_lame_duck_ms.min(shared.settings.shutdown_deadline_ms / 4 * 3),
+        request_batch_max: shared.settings.nats_max_request_batch,
         accepts_replicas: shared.settings.single_node_replicas == Replicas::Accept,
         ..nats::Options::default()
     };

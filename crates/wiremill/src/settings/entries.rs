@@ -314,6 +314,12 @@ pub const ENTRIES: &[Entry] = &[
         "Bytes that may wait for one NATS client before it is cut off as a slow consumer, as `max_pending`.",
     ),
     entry(
+        "nats_max_request_batch",
+        Form::Number { min: 0, max: 1_000_000, unit: "messages" },
+        "0",
+        "Messages that a pull request to a JetStream consumer may ask for at most, as `max_request_batch`: it is the limit of each pull consumer that is made without one of its own, and one with a higher limit is refused. 0 = any number.",
+    ),
+    entry(
         "nats_tls_first",
         Form::Choice(&["never", "auto", "always"]),
         "never",

@@ -165,6 +165,8 @@ pub struct Settings {
     pub nats_max_payload: usize,
     /// Bytes that may wait for one NATS client.
     pub nats_max_pending: usize,
+    /// Messages that a pull request to a JetStream consumer may ask for; 0 = any number.
+    pub nats_max_request_batch: u32,
     /// Whether TLS begins before the first line of NATS.
     pub nats_tls_first: TlsFirst,
     /// Over how long NATS connections are closed at the end, milliseconds.
@@ -220,6 +222,7 @@ impl Settings {
             },
             nats_max_payload: read.number("nats_max_payload")?,
             nats_max_pending: read.number("nats_max_pending")?,
+            nats_max_request_batch: read.number("nats_max_request_batch")?,
             nats_tls_first: match read.text("nats_tls_first")?.as_str() {
                 "always" => TlsFirst::Always,
                 "auto" => TlsFirst::Auto,

@@ -187,6 +187,9 @@ fn meaning(config: &str) -> Meaning {
         "max_payload.conf" | "jetstream_max_payload.conf" => {
             Meaning { flags: flags(&["--nats-max-payload", "128KiB"]), ..Meaning::default() }
         }
+        "jetstream_max_request_batch.conf" => {
+            Meaning { flags: flags(&["--nats-max-request-batch", "100"]), ..Meaning::default() }
+        }
         "user_pass.conf" => {
             Meaning { user: vec!["derek", "--password", "s3cr3t-s3cr3t"], ..Meaning::default() }
         }

@@ -77,7 +77,7 @@ pub(super) async fn answer(
         return Err(ApiError::replicas());
     }
     let bound = stream(account, name)?;
-    let consumer = make(&server.broker, account, &bound, config, action).await?;
+    let consumer = make(server, account, &bound, config, action).await?;
     Ok(consumer.info(&server.id))
 }
 

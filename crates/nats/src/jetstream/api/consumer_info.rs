@@ -23,7 +23,7 @@ struct Asked {
 /// The consumer of that name.
 pub(super) fn find(account: &Account, of: &str, name: &str) -> Result<Arc<Consumer>, ApiError> {
     let bound = stream(account, of)?;
-    account.consumers.find(bound.stream.id(), name).ok_or_else(ApiError::consumer_not_found)
+    account.consumers.find(&bound, name).ok_or_else(ApiError::consumer_not_found)
 }
 
 pub(super) fn answer(server: &Server, account: &Account, of: &str, name: &str, body: &[u8]) -> Answered {
@@ -36,8 +36,8 @@ type Page = (Vec<Arc<Consumer>>, [(&'static str, Value); 3]);
 
 fn page(account: &Account, of: &str, body: &[u8], limit: usize) -> Result<Page, ApiError> {
     let asked: Asked = super::asked(body)?;
-    let stream = stream(account, of)?.stream.id();
-    let (page, total) = account.consumers.page_of(stream, asked.offset, limit);
+    let bound = stream(account, of)?;
+    let (page, total) = account.consumers.page_of(&bound, asked.offset, limit);
     let offset = asked.offset.min(total);
     Ok((page, [("total", total.into()), ("offset", offset.into()), ("limit", limit.into())]))
 }

@@ -1,5 +1,7 @@
 //! `STREAM.CREATE`, `STREAM.UPDATE`, `STREAM.DELETE`.
 
+use std::sync::Arc;
+
 use broker::{Facets, StreamSpec};
 use model::{ErrorKind, Offset};
 
@@ -8,8 +10,8 @@ use crate::{
     jetstream::{
         account::{Account, Bound},
         advisory::Done,
-        config::{StreamConfig, created_ms},
-        consumer::config::ConsumerConfig,
+        config::{RetentionPolicy, StreamConfig, created_ms},
+        consumer::{Consumer, config::ConsumerConfig},
         error::ApiError,
     },
     server::Server,
@@ -70,7 +72,7 @@ pub(super) async fn update(server: &Server, account: &Account, name: &str, body:
         return Err(ApiError::name_mismatch());
     }
     let broker = &server.broker;
-    let wait = {
+    let (wait, readers) = {
         let _changing = account.changing.lock();
         let known = stream(account, name)?;
         if known.is_foreign {
@@ -88,12 +90,25 @@ pub(super) async fn update(server: &Server, account: &Account, name: &str, body:
             *current = settings;
             Ok(())
         };
-        broker.stage_alter_stream(&account.key(name), change).map_err(|error| ApiError::of(&error))?.1
+        let altered = broker.stage_alter_stream(&account.key(name), change);
+        let wait = altered.map_err(|error| ApiError::of(&error))?.1;
+        (wait, readers_of(account, &known, &config))
     };
+    readers.iter().for_each(|reader| reader.end());
     broker.durable(wait).await.map_err(|error| ApiError::of(&error))?;
     account.consumers.advise_of_stream(name, Done::Updated);
     let bound = stream(account, name)?;
     describe(server, account, &bound).await
+}
+
+/// The consumers that hold no message of a stream that keeps from now on only what consumers want: they end, and a client
+/// that goes on makes one that does.
+fn readers_of(account: &Account, known: &Bound, new: &StreamConfig) -> Vec<Arc<Consumer>> {
+    if known.config.retention != RetentionPolicy::Limits || new.retention == RetentionPolicy::Limits {
+        return Vec::new();
+    }
+    let all = account.consumers.of_stream(known);
+    all.into_iter().filter(|consumer| consumer.work.is_none()).collect()
 }
 
 /// Whether the consumers that are there keep to what consumers may ask for from now on.
@@ -102,7 +117,7 @@ fn check_consumers(account: &Account, known: &Bound, new: &StreamConfig) -> Resu
     if known.config.consumer_limits == *limits {
         return Ok(());
     }
-    let all = account.consumers.of_stream(known.stream.id());
+    let all = account.consumers.of_stream(known);
     let is_over = |config: &ConsumerConfig| {
         config.inactive_threshold > limits.inactive_threshold
             || config.max_ack_pending > limits.max_ack_pending
@@ -118,7 +133,11 @@ fn check_consumers(account: &Account, known: &Bound, new: &StreamConfig) -> Resu
 /// Deletes a stream with its messages.
 pub(super) async fn delete(server: &Server, account: &Account, name: &str, body: &[u8]) -> Answered {
     expect_empty(body)?;
-    let key = stream(account, name)?.stream.key().clone();
+    let bound = stream(account, name)?;
+    if bound.parts > 1 {
+        return Err(ApiError::delete_failed("one partition of several is not deleted by itself"));
+    }
+    let key = bound.stream.key().clone();
     match server.broker.delete_stream(&key).await {
         Ok(()) => {
             account.consumers.advise_of_stream(name, Done::Deleted);

@@ -144,6 +144,6 @@ async fn state(
     if !lost.is_empty() {
         state.insert("lost".to_owned(), json!({ "msgs": lost }));
     }
-    state.insert("consumer_count".to_owned(), account.consumers.count_of(bound.stream.id()).into());
+    state.insert("consumer_count".to_owned(), account.consumers.count_of(bound).into());
     Ok(state)
 }

@@ -1,13 +1,13 @@
 //! The consumers of an account. Those that last are documents beside their cursors; the others are gone after a restart.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, OnceLock, Weak},
 };
 
-use broker::{Broker, DocumentKey, LeaseKind, Stream, Watch, Work};
+use broker::{Broker, DocumentKey, LeaseKind, Partition, Stream, Watch, Work};
 use bytes::Bytes;
-use model::{Namespace, Offset, Result, Seq, StreamId};
+use model::{LogId, Namespace, Offset, PartitionIndex, Result, Seq, StreamId};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::Instant};
@@ -21,7 +21,12 @@ use super::{
 };
 use crate::{
     core::{fanout::Fanout, hub::Hub},
-    jetstream::{account::Account, advisory::Done},
+    jetstream::{
+        account::{Account, Bound},
+        advisory::Done,
+        config::StreamConfig,
+        foreign,
+    },
 };
 
 /// Whose documents they are.
@@ -30,13 +35,13 @@ const DIALECT: &str = "nats.consumer";
 /// How the names of their cursors begin.
 const WORK_PREFIX: &str = "consumer-";
 
-/// An account's consumers, by stream and name.
+/// An account's consumers, by the log that they read and by name.
 pub(crate) struct Book {
     broker: Broker,
     namespace: Namespace,
     hub: Arc<Hub>,
     pending_len_max: usize,
-    by_stream: RwLock<HashMap<StreamId, BTreeMap<String, Arc<Consumer>>>>,
+    by_stream: RwLock<HashMap<LogId, BTreeMap<String, Arc<Consumer>>>>,
     /// Whose consumers they are.
     account: OnceLock<Weak<Account>>,
 }
@@ -95,13 +100,15 @@ impl Book {
     pub(crate) fn load(self: &Arc<Self>, account: &Arc<Account>) {
         // Set once: an account loads its consumers when it is made.
         let _is_first = self.account.set(Arc::downgrade(account));
-        let mut known: Vec<(StreamId, String)> = Vec::new();
+        let mut known: HashSet<(LogId, String)> = HashSet::new();
         for (key, body) in self.broker.documents(DIALECT) {
             if key.namespace != self.namespace {
                 continue;
             }
             match self.take_up(&key, &body) {
-                Some((consumer, work)) => known.push((consumer, work)),
+                Some((log, work)) => {
+                    known.insert((log, work));
+                }
                 None => {
                     tracing::info!(consumer = key.name, "a consumer whose stream is gone is forgotten");
                     self.log(self.broker.put_document(key, None));
@@ -109,25 +116,33 @@ impl Book {
             }
         }
         for stream in self.broker.streams(&self.namespace, Some(model::Kind::Log)) {
-            let Some(partition) = stream.partitions().first() else { continue };
-            for view in self.broker.works(partition) {
-                let is_known = known.iter().any(|(id, work)| *id == stream.id() && **work == *view.name);
-                if view.name.starts_with(WORK_PREFIX)
-                    && !is_known
-                    && let Some(work) = self.broker.work(partition, &view.name)
-                {
-                    self.log(work.close());
-                }
+            for partition in stream.partitions() {
+                self.close_strangers(partition, &known);
             }
         }
     }
 
-    fn take_up(self: &Arc<Self>, key: &DocumentKey, body: &[u8]) -> Option<(StreamId, String)> {
-        let (id, _) = key.name.split_once('/')?;
+    /// Lets go of the cursors of consumers that are not there.
+    fn close_strangers(&self, partition: &Arc<Partition>, known: &HashSet<(LogId, String)>) {
+        for view in self.broker.works(partition) {
+            let is_known = || known.contains(&(partition.log_id(), view.name.to_string()));
+            if view.name.starts_with(WORK_PREFIX)
+                && !is_known()
+                && let Some(work) = self.broker.work(partition, &view.name)
+            {
+                self.log(work.close());
+            }
+        }
+    }
+
+    fn take_up(self: &Arc<Self>, key: &DocumentKey, body: &[u8]) -> Option<(LogId, String)> {
+        let (place, _) = key.name.split_once('/')?;
+        let (id, index) = place.split_once('.').unwrap_or((place, "0"));
         let id = StreamId(u128::from_str_radix(id, 16).ok()?);
         let kept: Kept = serde_json::from_slice(body).ok()?;
         let stream = self.broker.stream_by_id(id)?;
-        let work = self.broker.work(stream.partitions().first()?, &kept.work)?;
+        let partition = stream.partition(PartitionIndex(index.parse().ok()?))?;
+        let work = self.broker.work(partition, &kept.work)?;
         let parts = Parts {
             config: kept.config,
             created_ms: kept.created_ms,
@@ -136,9 +151,13 @@ impl Book {
             firsts: Vec::new(),
             lasts: true,
         };
-        let consumer = self.enter(&stream, parts)?;
+        let shown = match StreamConfig::of(stream.settings()) {
+            Some(_) => stream.key().name.to_string(),
+            None => foreign::shown_partition(&stream, partition.index()),
+        };
+        let consumer = self.enter(&stream, partition, shown, parts);
         self.start(&consumer, Vec::new());
-        Some((id, kept.work))
+        Some((partition.log_id(), kept.work))
     }
 
     fn log(&self, done: Result<Seq>) {
@@ -153,25 +172,27 @@ impl Book {
     }
 
     /// The consumer of that name.
-    pub(crate) fn find(&self, stream: StreamId, name: &str) -> Option<Arc<Consumer>> {
-        self.by_stream.read().get(&stream)?.get(name).cloned()
+    pub(crate) fn find(&self, stream: &Bound, name: &str) -> Option<Arc<Consumer>> {
+        self.by_stream.read().get(&stream.partition.log_id())?.get(name).cloned()
     }
 
     /// The consumers of a stream, by name.
-    pub(crate) fn of_stream(&self, stream: StreamId) -> Vec<Arc<Consumer>> {
-        self.by_stream.read().get(&stream).map(|all| all.values().cloned().collect()).unwrap_or_default()
+    pub(crate) fn of_stream(&self, stream: &Bound) -> Vec<Arc<Consumer>> {
+        let by_stream = self.by_stream.read();
+        let all = by_stream.get(&stream.partition.log_id());
+        all.map(|all| all.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Up to `count` consumers of a stream after the first `skip`, by name, and how many there are.
-    pub(crate) fn page_of(&self, stream: StreamId, skip: usize, count: usize) -> (Vec<Arc<Consumer>>, usize) {
+    pub(crate) fn page_of(&self, stream: &Bound, skip: usize, count: usize) -> (Vec<Arc<Consumer>>, usize) {
         let by_stream = self.by_stream.read();
-        let Some(all) = by_stream.get(&stream) else { return (Vec::new(), 0) };
+        let Some(all) = by_stream.get(&stream.partition.log_id()) else { return (Vec::new(), 0) };
         (all.values().skip(skip).take(count).cloned().collect(), all.len())
     }
 
     /// How many consumers a stream has.
-    pub(crate) fn count_of(&self, stream: StreamId) -> usize {
-        self.by_stream.read().get(&stream).map_or(0, BTreeMap::len)
+    pub(crate) fn count_of(&self, stream: &Bound) -> usize {
+        self.by_stream.read().get(&stream.partition.log_id()).map_or(0, BTreeMap::len)
     }
 
     /// How many there are.
@@ -179,9 +200,14 @@ impl Book {
         self.by_stream.read().values().map(BTreeMap::len).sum()
     }
 
-    /// Puts a consumer in, which is not working yet. `None` where the stream has no partition.
-    pub(super) fn enter(&self, stream: &Stream, parts: Parts) -> Option<Arc<Consumer>> {
-        let partition = stream.partitions().first()?.clone();
+    /// Puts a consumer of a partition in, which is not working yet; `shown` is what the stream is called.
+    pub(super) fn enter(
+        &self,
+        stream: &Stream,
+        partition: &Arc<Partition>,
+        shown: String,
+        parts: Parts,
+    ) -> Arc<Consumer> {
         let progress = parts.work.as_ref().and_then(|work| work.progress().ok()).unwrap_or_default();
         let sent_end = parts.start.max(progress.delivered_end);
         let name = parts.config.name.clone();
@@ -206,11 +232,11 @@ impl Book {
             pending: Pending::default(),
         };
         let consumer = Arc::new(Consumer {
-            stream: stream.key().name.to_string(),
+            stream: shown,
             stream_id: stream.id(),
             name: name.clone(),
             created_ms: parts.created_ms,
-            partition,
+            partition: partition.clone(),
             broker: self.broker.clone(),
             hub: self.hub.clone(),
             work: parts.work,
@@ -220,8 +246,8 @@ impl Book {
             watch: Watch::new(),
             state: Mutex::new(state),
         });
-        self.by_stream.write().entry(stream.id()).or_default().insert(name, consumer.clone());
-        Some(consumer)
+        self.by_stream.write().entry(partition.log_id()).or_default().insert(name, consumer.clone());
+        consumer
     }
 
     /// Lets a consumer work.
@@ -250,7 +276,11 @@ impl Book {
     }
 
     fn key(&self, consumer: &Consumer) -> DocumentKey {
-        let name = format!("{:032x}/{}", consumer.stream_id.0, consumer.name);
+        let (id, name) = (consumer.stream_id.0, &consumer.name);
+        let name = match consumer.partition.index() {
+            PartitionIndex(0) => format!("{id:032x}/{name}"),
+            PartitionIndex(index) => format!("{id:032x}.{index}/{name}"),
+        };
         DocumentKey { dialect: DIALECT.to_owned(), namespace: self.namespace.clone(), name }
     }
 
@@ -272,13 +302,14 @@ impl Book {
     pub(crate) fn forget(&self, consumer: &Arc<Consumer>) -> Result<Seq> {
         {
             let mut by_stream = self.by_stream.write();
-            let Some(all) = by_stream.get_mut(&consumer.stream_id) else { return Ok(Seq(0)) };
+            let log = consumer.partition.log_id();
+            let Some(all) = by_stream.get_mut(&log) else { return Ok(Seq(0)) };
             if !all.get(&consumer.name).is_some_and(|known| Arc::ptr_eq(known, consumer)) {
                 return Ok(Seq(0));
             }
             all.remove(&consumer.name);
             if all.is_empty() {
-                by_stream.remove(&consumer.stream_id);
+                by_stream.remove(&log);
             }
         }
         let config = consumer.config();

@@ -202,7 +202,7 @@ impl ConsumerConfig {
     }
 
     /// Fills in what was not given.
-    pub(crate) fn with_defaults(mut self, stream: &StreamConfig) -> Self {
+    pub(crate) fn with_defaults(mut self, stream: &StreamConfig, request_batch_max: u32) -> Self {
         if self.max_deliver == 0 || self.max_deliver < -1 {
             self.max_deliver = -1;
         }
@@ -236,12 +236,15 @@ impl ConsumerConfig {
         if self.max_ack_pending == 0 && acks {
             self.max_ack_pending = ACK_PENDING_DEFAULT;
         }
+        if !self.is_push() && self.max_batch == 0 {
+            self.max_batch = request_batch_max.into();
+        }
         self.metadata.retain(|name, _| !name.starts_with("_nats."));
         self.with_group_defaults()
     }
 
     /// Says what is wrong, in the original's words and order.
-    pub(crate) fn check(&self, stream: &StreamConfig) -> Checked {
+    pub(crate) fn check(&self, stream: &StreamConfig, request_batch_max: u32) -> Checked {
         check_name(&self.name, "consumer name")?;
         check_name(&self.durable_name, "consumer durable name")?;
         if self.num_replicas < 0 {
@@ -263,7 +266,7 @@ impl ConsumerConfig {
         if self.is_push() {
             self.check_push(stream)?
         } else {
-            self.check_pull(stream)?
+            self.check_pull(stream, request_batch_max)?
         }
         self.check_limits(stream)?;
         self.check_filters()?;
@@ -303,7 +306,7 @@ impl ConsumerConfig {
         Ok(())
     }
 
-    fn check_pull(&self, stream: &StreamConfig) -> Checked {
+    fn check_pull(&self, stream: &StreamConfig, request_batch_max: u32) -> Checked {
         if self.ack_policy == AckPolicy::None && stream.is_work_queue() {
             return refused(10_084, "consumer in pull mode requires explicit ack policy on workqueue stream");
         }
@@ -318,6 +321,10 @@ impl ConsumerConfig {
         }
         if self.max_expires != 0 && self.max_expires < NS_PER_MS {
             return refused(10_115, "consumer max request expires needs to be >= 1ms");
+        }
+        if request_batch_max > 0 && self.max_batch > request_batch_max.into() {
+            let text = format!("consumer max request batch exceeds server limit of {request_batch_max}");
+            return refused(10_125, text);
         }
         Ok(())
     }

@@ -146,7 +146,9 @@ impl Courier {
 
     /// Has the courier told when there may be messages.
     fn arm(&self) {
-        self.source.arm(&self.consumer.partition, &self.consumer.watch);
+        let consumer = &self.consumer;
+        let patterns = consumer.state.lock().patterns.clone();
+        self.source.arm(&consumer.partition, &patterns, &consumer.watch);
     }
 
     /// Waits as long as the message came after the one before, where that is asked for.

@@ -17,7 +17,7 @@ use super::{
     book::Parts,
     config::{AckPolicy, ConsumerConfig, DeliverPolicy},
 };
-use crate::core::subject;
+use crate::{core::subject, server::Server};
 
 type Made<T> = Result<T, ApiError>;
 
@@ -38,14 +38,15 @@ fn broken(error: &model::Error) -> ApiError {
 
 /// Makes the consumer or changes it. Durable when this returns, as far as it is to last.
 pub(crate) async fn make(
-    broker: &Broker,
+    server: &Server,
     account: &Account,
     bound: &Bound,
     config: ConsumerConfig,
     action: Action,
 ) -> Made<Arc<Consumer>> {
-    let mut config = config.with_defaults(&bound.config);
-    config.check(&bound.config)?;
+    let (broker, batch_max) = (&server.broker, server.options.request_batch_max);
+    let mut config = config.with_defaults(&bound.config, batch_max);
+    config.check(&bound.config, batch_max)?;
     if config.name.is_empty() {
         config.name = match config.is_durable() {
             true => config.durable_name.clone(),
@@ -56,7 +57,7 @@ pub(crate) async fn make(
     let start = start(broker, bound, &config).await?;
     let (consumer, wait, firsts) = {
         let _changing = account.changing.lock();
-        if let Some(known) = account.consumers.find(bound.stream.id(), &config.name) {
+        if let Some(known) = account.consumers.find(bound, &config.name) {
             let wait = change(account, bound, &known, config, action)?;
             (known, wait, None)
         } else {
@@ -96,7 +97,7 @@ fn check_dead_letter(account: &Account, bound: &Bound, config: &ConsumerConfig) 
 
 /// Whether the stream takes one more.
 fn check_room(account: &Account, bound: &Bound, config: &ConsumerConfig) -> Made<()> {
-    let count = account.consumers.count_of(bound.stream.id());
+    let count = account.consumers.count_of(bound);
     let max = usize::try_from(bound.config.max_consumers).ok().filter(|max| *max > 0);
     if max.is_some_and(|max| count >= max) {
         return Err(ApiError::consumer(10_026, "maximum consumers limit reached"));
@@ -114,7 +115,7 @@ fn check_room(account: &Account, bound: &Bound, config: &ConsumerConfig) -> Made
         let text = "multiple non-filtered consumers not allowed on workqueue stream";
         return Err(ApiError::consumer(10_099, text));
     }
-    check_alone(&account.consumers.of_stream(bound.stream.id()), config)
+    check_alone(&account.consumers.of_stream(bound), config)
 }
 
 /// On a work queue, no message is for two consumers.
@@ -157,7 +158,8 @@ fn enter(
         (Some(work), if lasts { wait } else { Seq(0) })
     };
     let parts = Parts { config, created_ms, start: start.at, work, firsts: start.firsts.clone(), lasts };
-    let consumer = account.consumers.enter(&bound.stream, parts).ok_or_else(ApiError::stream_not_found)?;
+    let shown = bound.name().to_owned();
+    let consumer = account.consumers.enter(&bound.stream, &bound.partition, shown, parts);
     let kept = account.consumers.keep(&consumer).map_err(|error| broken(&error))?;
     Ok((consumer, opened.max(kept)))
 }
@@ -178,7 +180,7 @@ fn change(
         return account.consumers.keep(known).map_err(|error| broken(&error));
     }
     if bound.config.is_work_queue() {
-        check_alone(&account.consumers.of_stream(bound.stream.id()), &config)?;
+        check_alone(&account.consumers.of_stream(bound), &config)?;
     }
     old.check_update(&config, known.is_bound())?;
     let mut wait = Seq(0);

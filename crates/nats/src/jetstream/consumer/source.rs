@@ -105,12 +105,13 @@ impl Source {
     }
 
     /// Has `watch` told when there may be more.
-    pub(super) fn arm(&self, partition: &Partition, watch: &Watch) {
+    pub(super) fn arm(&self, partition: &Partition, patterns: &[Pattern], watch: &Watch) {
         match self {
             Source::Leased { work, holder, .. } => work.wait(*holder, watch),
-            Source::Read(reader) => {
-                partition.watch(reader.firsts.front().copied().unwrap_or(reader.next), watch);
-            }
+            Source::Read(reader) => match reader.firsts.front() {
+                Some(first) => partition.watch(*first, watch),
+                None => partition.watch_under(reader.next, patterns, watch),
+            },
         }
     }
 }

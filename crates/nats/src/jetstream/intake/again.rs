@@ -9,9 +9,10 @@ use super::Run;
 use crate::{
     core::subject,
     jetstream::{
+        account::Bound,
         acks::Again,
         headers::{self, VERSION_LINE},
-        stored::{FORMAT, split},
+        stored::{FORMAT, Stored, split},
         time,
     },
 };
@@ -45,8 +46,9 @@ impl Lasts {
         now_ms: i64,
         out: &mut Vec<Again>,
     ) {
-        let Some(mapping) = &run.bound.republish else { return };
-        let headers_only = run.bound.config.republish.as_ref().is_some_and(|of| of.headers_only);
+        if run.bound.republish.is_none() {
+            return;
+        }
         let batch = Batch::bare(
             FORMAT,
             base,
@@ -59,30 +61,41 @@ impl Lasts {
             let seq = base.0 + u64::from(index) + 1;
             let key = (log, body.slice_ref(stored.subject));
             let last = self.0.insert(key, seq).unwrap_or(0);
-            let Some(subject) = mapping.apply(stored.subject) else { return Ok(()) };
-            let (seq, last) = (seq.to_string(), last.to_string());
-            let (at, len) = (time::text(now_ms), stored.body.len().to_string());
-            let mut lines: Vec<(&[u8], &[u8])> = vec![
-                (b"Nats-Stream", run.bound.name().as_bytes()),
-                (b"Nats-Subject", stored.subject),
-                (b"Nats-Sequence", seq.as_bytes()),
-                (b"Nats-Time-Stamp", at.as_bytes()),
-                (b"Nats-Last-Sequence", last.as_bytes()),
-            ];
-            if headers_only {
-                lines.push((b"Nats-Msg-Size", len.as_bytes()));
-            }
-            let place = headers::block(lines.into_iter());
-            let headers = match stored.headers.strip_suffix(b"\r\n") {
-                Some(own) => [own, place.strip_prefix(VERSION_LINE).unwrap_or_default()].concat(),
-                None => place,
-            };
-            let body = if headers_only { Bytes::new() } else { body.slice_ref(stored.body) };
-            out.push(Again { subject, headers, body });
+            out.extend(again(&run.bound, stored, body.slice_ref(stored.body), (seq, last), now_ms));
             Ok(())
         });
         if let Err(error) = read {
             tracing::warn!(%error, "what was just stored does not read");
         }
     }
+}
+
+/// A message of a stream as it is published again; `last` is the sequence before its own of its subject, 0 = none.
+pub(in crate::jetstream) fn again(
+    bound: &Bound,
+    stored: Stored<'_>,
+    body: Bytes,
+    (seq, last): (u64, u64),
+    at_ms: i64,
+) -> Option<Again> {
+    let subject = bound.republish.as_ref()?.apply(stored.subject)?;
+    let headers_only = bound.config.republish.as_ref().is_some_and(|of| of.headers_only);
+    let (seq, last) = (seq.to_string(), last.to_string());
+    let (at, len) = (time::text(at_ms), stored.body.len().to_string());
+    let mut lines: Vec<(&[u8], &[u8])> = vec![
+        (b"Nats-Stream", bound.name().as_bytes()),
+        (b"Nats-Subject", stored.subject),
+        (b"Nats-Sequence", seq.as_bytes()),
+        (b"Nats-Time-Stamp", at.as_bytes()),
+        (b"Nats-Last-Sequence", last.as_bytes()),
+    ];
+    if headers_only {
+        lines.push((b"Nats-Msg-Size", len.as_bytes()));
+    }
+    let place = headers::block(lines.into_iter());
+    let headers = match stored.headers.strip_suffix(b"\r\n") {
+        Some(own) => [own, place.strip_prefix(VERSION_LINE).unwrap_or_default()].concat(),
+        None => place,
+    };
+    Some(Again { subject, headers, body: if headers_only { Bytes::new() } else { body } })
 }

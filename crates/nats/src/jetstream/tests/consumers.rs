@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod interest;
 mod spent;
 
 /// What came: subject, where to answer, headers, body.

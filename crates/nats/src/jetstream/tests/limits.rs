@@ -50,6 +50,27 @@ async fn a_marker_is_left_where_the_last_message_of_a_subject_ended_and_goes_in_
 }
 
 #[tokio::test]
+async fn a_marker_is_published_again_as_every_message_of_its_stream() {
+    let rig = Rig::new();
+    let mut asker = Asker::new(&rig).await;
+    let config = json!({"name": "S", "subjects": ["a.*"], "republish": {"src": "a.*", "dest": "r.$1"},
+        "max_msgs_per_subject": 1, "subject_delete_marker_ttl": 60_000_000_000_i64});
+    asker.create(config).await;
+    let mut listener = Asker { peer: rig.client().await };
+    listener.peer.send("SUB r.* 7\r\n").await;
+    listener.peer.sync().await;
+    asker.publish("a.x", &[("Nats-TTL", "1")], "x").await;
+    let (_, body) = listener.answer().await;
+    assert_eq!(body, "x");
+    settles(&mut asker, "S", [1, 2, 2]).await;
+    let (headers, body) = listener.answer().await;
+    assert!(headers.contains("Nats-Marker-Reason: MaxAge\r\n") && body.is_empty(), "{headers:?}");
+    for line in ["Nats-Stream: S", "Nats-Subject: a.x", "Nats-Sequence: 2", "Nats-Last-Sequence: 1"] {
+        assert!(headers.contains(&format!("{line}\r\n")), "{line}: {headers:?}");
+    }
+}
+
+#[tokio::test]
 async fn no_marker_is_left_where_messages_of_the_subject_are() {
     let rig = Rig::new();
     let mut asker = Asker::new(&rig).await;
