@@ -3,7 +3,7 @@
 /// Figures of one broker under one load, one entry per round and column.
 pub(crate) struct Medians {
     columns: &'static [&'static str],
-    rows: Vec<(&'static str, Vec<Vec<f64>>)>,
+    rows: Vec<(String, Vec<Vec<f64>>)>,
 }
 
 impl Medians {
@@ -12,11 +12,11 @@ impl Medians {
     }
 
     /// Takes one round of `broker` in.
-    pub(crate) fn add(&mut self, broker: &'static str, figures: &[f64]) {
-        if !self.rows.iter().any(|(name, _)| *name == broker) {
-            self.rows.push((broker, vec![Vec::new(); self.columns.len()]));
+    pub(crate) fn add(&mut self, broker: &str, figures: &[f64]) {
+        if !self.rows.iter().any(|(name, _)| name == broker) {
+            self.rows.push((broker.to_owned(), vec![Vec::new(); self.columns.len()]));
         }
-        let row = self.rows.iter_mut().find(|(name, _)| *name == broker);
+        let row = self.rows.iter_mut().find(|(name, _)| name == broker);
         for (column, figure) in row.into_iter().flat_map(|(_, columns)| columns).zip(figures) {
             column.push(*figure);
         }

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Leave the original out.
     #[arg(long)]
     alone: bool,
-    /// Parts to run: fan, request, store, scale, restart; all without.
+    /// Parts to run: fan, request, store, scale, consumers, restart; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -67,6 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     if wanted("scale") {
         scales(args)?;
+    }
+    if wanted("consumers") {
+        crowds(args)?;
     }
     if wanted("restart") {
         restarts(args)?;
@@ -157,12 +160,41 @@ fn stores(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Consumers of one stream before there are all of them.
+const FEW_CONSUMERS: [u64; 2] = [100, 10_000];
+
+fn crowds(args: &Args) -> Result<(), Failure> {
+    println!("## {} consumers of a stream: asking for one of them, and publishing", args.consumers);
+    let limit = Duration::from_secs(args.fill_seconds);
+    let counts: Vec<u64> =
+        FEW_CONSUMERS.into_iter().filter(|few| *few < args.consumers).chain([args.consumers]).collect();
+    for start in servers(args, false) {
+        let running = start()?;
+        let mut medians = Medians::new(&[
+            "made per s",
+            "info p50 us",
+            "info p99 us",
+            "publish p50 us",
+            "publish p99 us",
+            "resident MiB",
+        ]);
+        for crowd in scale::consumers(&target(&running), &counts, limit)? {
+            let ([info_p50, info_p99], [publish_p50, publish_p99]) =
+                (crowd.info_us.map(f64::from), crowd.publish_us.map(f64::from));
+            let figures = [crowd.per_s, info_p50, info_p99, publish_p50, publish_p99, crowd.rss_mib];
+            medians.add(&format!("{} with {}", running.name, crowd.consumers), &figures);
+        }
+        println!("{}", medians.table());
+    }
+    Ok(())
+}
+
 /// One of the parts at scale: how much, for how long at the most.
 type Scale = fn(&Target, u64, Duration) -> Result<scale::Report, Failure>;
 
 fn scales(args: &Args) -> Result<(), Failure> {
     let limit = Duration::from_secs(args.fill_seconds);
-    let parts: [(&str, &str, u64, Scale); 3] = [
+    let parts: [(&str, &str, u64, Scale); 2] = [
         (
             "subjects with a message each, the last one of a subject asked for",
             "stored",
@@ -175,7 +207,6 @@ fn scales(args: &Args) -> Result<(), Failure> {
             args.subjects,
             scale::deleted,
         ),
-        ("consumers of a stream, one of them asked for", "made", args.consumers, scale::consumers),
     ];
     for (name, what, count, part) in parts {
         println!("## {count} {name}; {what} before and after it is all there");

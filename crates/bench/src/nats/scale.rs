@@ -136,21 +136,34 @@ pub(crate) fn deleted(target: &Target, count: u64, limit: Duration) -> Result<Re
     Ok(Report { count, per_s, before_us, after_us, rss_mib })
 }
 
-/// A stream of many consumers: one of them is asked for.
-pub(crate) fn consumers(target: &Target, count: u64, limit: Duration) -> Result<Report, Failure> {
+/// What a stream with so many consumers takes.
+pub(crate) struct Crowd {
+    pub consumers: u64,
+    /// How fast the last of them came.
+    pub per_s: f64,
+    /// p50 and p99, microseconds: of asking for one of them, and of a publish until its acknowledgement.
+    pub info_us: [u32; 2],
+    pub publish_us: [u32; 2],
+    pub rss_mib: f64,
+}
+
+/// A stream whose consumers become more: each of `counts`, in one run.
+pub(crate) fn consumers(target: &Target, counts: &[u64], limit: Duration) -> Result<Vec<Crowd>, Failure> {
     let mut stream = target.connect()?;
     make(&mut stream, "")?;
-    let info = |count: u64| {
-        move |number: u64| {
-            (format!("$JS.API.CONSUMER.INFO.{STREAM}.c{}", number * 7_919 % count), String::new())
-        }
-    };
-    create(&mut stream, 0, 100, limit)?;
-    let before_us = latency(target, info(100))?;
-    let (made, per_s) = create(&mut stream, 100, count, limit)?;
-    let after_us = latency(target, info(made))?;
-    let rss_mib = Usage::of(target.pid)?.rss_mib;
-    Ok(Report { count: made, per_s, before_us, after_us, rss_mib })
+    let (mut crowds, mut there) = (Vec::new(), 0);
+    for count in counts {
+        let (made, per_s) = create(&mut stream, there, *count, limit)?;
+        there = made;
+        let info = |number: u64| {
+            (format!("$JS.API.CONSUMER.INFO.{STREAM}.c{}", number * 7_919 % made), String::new())
+        };
+        let info_us = latency(target, info)?;
+        let publish_us = latency(target, |number| (format!("scale.{}", number % made), "x".repeat(128)))?;
+        let rss_mib = Usage::of(target.pid)?.rss_mib;
+        crowds.push(Crowd { consumers: made, per_s, info_us, publish_us, rss_mib });
+    }
+    Ok(crowds)
 }
 
 /// Makes consumers from number `from` up to `to`, for so long at the most. How many there are, and how fast they came.
