@@ -3,13 +3,15 @@
 import asyncio
 import functools
 import json
+import re
 import subprocess
 import time
 
 import nats
+import nats.js.errors
 import pika.exceptions
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from kit import PATIENCE_S, eventually, kafka_address, need, unique
@@ -297,6 +299,62 @@ async def test_a_topic_is_read_as_a_stream(nc):
     assert (last.data, last.metadata.sequence.stream) == (b"v5", 6)
     ordered = await js.subscribe("", stream=topic, ordered_consumer=True)
     assert [(await ordered.next_msg(PATIENCE_S)).data for _ in range(6)] == [f"v{n}".encode() for n in range(6)]
+
+
+@with_nats
+@shows_nats("a record that a Kafka producer sends to a JetStream stream has one of its subjects as key, or is refused")
+async def test_a_record_enters_a_stream_under_one_of_its_subjects(nc):
+    name = unique("stream")
+    js = nc.jetstream(timeout=PATIENCE_S)
+    await js.add_stream(name=name, subjects=[f"{name}.>"])
+    await apart(produce, name, (f"{name}.a", "v0"), (f"{name}.b", "v1", [("n", b"1")]), (f"{name}.a", "v2"))
+    for key in (f"{name}", "elsewhere", f"{name}..x", None):
+        with pytest.raises(KafkaException) as refused:
+            await apart(produce, name, (key, "x"))
+        assert refused.value.args[0].code() == KafkaError.INVALID_RECORD, key
+    assert (await js.stream_info(name)).state.messages == 3
+    sub = await js.pull_subscribe(f"{name}.b", durable="worker", stream=name)
+    (message,) = await sub.fetch(1, timeout=PATIENCE_S)
+    assert (message.subject, message.data, message.headers) == (f"{name}.b", b"v1", {"n": "1"})
+    last = await js.get_last_msg(name, f"{name}.a")
+    assert (last.seq, last.data) == (3, b"v2")
+    assert pairs(await apart(read, name, 3))[1] == (f"{name}.b".encode(), b"v1")
+
+
+@with_nats
+@shows_nats("each partition of a Kafka topic is a JetStream stream of its own, under an alias")
+async def test_partitions_are_streams(nc):
+    topic = new_topic("parts", 3)
+    await apart(produce, topic, *[(f"k{n}", f"v{n}") for n in range(30)])
+    js = nc.jetstream(timeout=PATIENCE_S)
+    with pytest.raises(nats.js.errors.NotFoundError):
+        await js.stream_info(topic)
+    found = [name for name in await stream_names(nc) if name.startswith(f"{topic}-")]
+    assert [re.sub("-[0-9a-f]{6}$", "", name) for name in found] == [f"{topic}-{index}" for index in range(3)]
+    of_partition = {}
+    for message in await apart(read, topic, 30, 3):
+        of_partition.setdefault(message.partition(), []).append(message.value())
+    for index, name in enumerate(found):
+        expected = of_partition.get(index, [])
+        assert (await js.stream_info(name)).state.messages == len(expected)
+        sub = await js.pull_subscribe_bind(**await durable(js, name, "worker"))
+        messages = await sub.fetch(len(expected), timeout=PATIENCE_S) if expected else []
+        assert [(m.subject, m.data) for m in messages] == [(name, value) for value in expected]
+        for message in messages:
+            await message.ack_sync(timeout=PATIENCE_S)
+        info = await js.consumer_info(name, "worker")
+        assert (info.stream_name, info.num_ack_pending, info.num_pending) == (name, 0, 0)
+    with pytest.raises(nats.js.errors.APIError, match="not deleted by itself"):
+        await js.delete_stream(found[0])
+
+
+async def stream_names(nc):
+    names, more = [], True
+    while more:
+        answer = await nc.request("$JS.API.STREAM.NAMES", json.dumps({"offset": len(names)}).encode(), PATIENCE_S)
+        more = json.loads(answer.data)["streams"]
+        names += more or []
+    return names
 
 
 async def durable(js, stream, name):

@@ -2,9 +2,11 @@ package wiremill;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import io.nats.client.Connection;
+import io.nats.client.ConsumerContext;
 import io.nats.client.FetchConsumer;
 import io.nats.client.JetStream;
 import io.nats.client.JetStreamApiException;
@@ -12,9 +14,11 @@ import io.nats.client.JetStreamManagement;
 import io.nats.client.JetStreamSubscription;
 import io.nats.client.KeyValue;
 import io.nats.client.Message;
+import io.nats.client.MessageConsumer;
 import io.nats.client.Nats;
 import io.nats.client.ObjectStore;
 import io.nats.client.Options;
+import io.nats.client.PullSubscribeOptions;
 import io.nats.client.PushSubscribeOptions;
 import io.nats.client.api.AckPolicy;
 import io.nats.client.api.ConsumerConfiguration;
@@ -23,6 +27,7 @@ import io.nats.client.api.KeyValueConfiguration;
 import io.nats.client.api.KeyValueEntry;
 import io.nats.client.api.KeyValueWatcher;
 import io.nats.client.api.ObjectStoreConfiguration;
+import io.nats.client.api.StorageType;
 import io.nats.client.api.StreamConfiguration;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
@@ -88,6 +93,55 @@ class JetStreamTest {
             assertEquals(numbers(10), seen);
             ConsumerInfo info = management.getConsumerInfo(name, "worker");
             assertEquals(List.of(0L, 10L, 0L), List.of(info.getNumAckPending(), info.getAckFloor().getStreamSequence(), info.getNumPending()));
+        }
+    }
+
+    @Test
+    @Shows(value = "orders: a stream with limits, a durable consumer, consume with ack and nak, then the older fetch of ten", client = CLIENT, protocol = "NATS", version = "jnats.version")
+    void orders() throws Exception {
+        try (Connection connection = dial()) {
+            String name = Kit.unique("ORDERS");
+            StreamConfiguration limits = StreamConfiguration.builder().name(name).subjects(name + ".>").storageType(StorageType.File)
+                .maxMessages(1_000_000).maxAge(Duration.ofDays(7)).build();
+            StreamConfiguration made = connection.jetStreamManagement().addStream(limits).getConfiguration();
+            assertEquals(List.of(1_000_000L, Duration.ofDays(7)), List.of(made.getMaxMsgs(), made.getMaxAge()));
+            JetStream js = connection.jetStream();
+            put(js, name + ".created", 10);
+            js.publish(name + ".deleted", bytes("not for it"));
+            ConsumerConfiguration processor = ConsumerConfiguration.builder().durable("order-processor").ackPolicy(AckPolicy.Explicit)
+                .ackWait(Duration.ofSeconds(30)).filterSubject(name + ".created").build();
+            ConsumerContext consumer = connection.getStreamContext(name).createOrUpdateConsumer(processor);
+            BlockingQueue<String> seen = new LinkedBlockingQueue<>();
+            try (MessageConsumer running = consumer.consume(message -> {
+                boolean isRefused = text(message).equals("3") && message.metaData().deliveredCount() == 1;
+                seen.add(text(message) + "/" + message.metaData().deliveredCount());
+                if (isRefused) {
+                    message.nak();
+                } else {
+                    message.ack();
+                }
+            })) {
+                List<String> all = new ArrayList<>();
+                while (all.size() < 11) {
+                    String one = seen.poll(10, TimeUnit.SECONDS);
+                    assertNotNull(one, "after " + all);
+                    all.add(one);
+                }
+                Collections.sort(all);
+                assertEquals(List.of("0/1", "1/1", "2/1", "3/1", "3/2", "4/1", "5/1", "6/1", "7/1", "8/1", "9/1"), all);
+                running.stop();
+            }
+            put(js, name + ".created", 25);
+            JetStreamSubscription older = js.subscribe(null, PullSubscribeOptions.bind(name, "order-processor"));
+            for (int count : new int[] {10, 10, 5}) {
+                List<Message> batch = older.fetch(10, Duration.ofSeconds(count == 10 ? 10 : 1));
+                assertEquals(count, batch.size());
+                for (Message message : batch) {
+                    message.ackSync(Duration.ofSeconds(5));
+                }
+            }
+            ConsumerInfo info = consumer.getConsumerInfo();
+            assertEquals(List.of(0L, 0L), List.of(info.getNumAckPending(), info.getNumPending()));
         }
     }
 
