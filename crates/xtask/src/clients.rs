@@ -8,6 +8,7 @@ use crate::report::Report;
 use crate::workspace;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What one suite may take; a suite that needs more is doing something that belongs elsewhere.
@@ -24,8 +25,10 @@ struct Suite {
     /// Programs that must answer for the suite to run at all.
     needs: &'static [&'static [&'static str]],
     setup: &'static [&'static [&'static str]],
-    /// One after another, however each ends; their counts are added up.
+    /// However each ends; their counts are added up.
     runs: &'static [&'static [&'static str]],
+    /// How many of them at a time. Those that mostly wait do so together.
+    lanes: usize,
 }
 
 /// How the tests that ship with a Python package are run.
@@ -63,6 +66,7 @@ const SUITES: [Suite; 6] = [
             &["cargo", "test", "--locked", "--no-fail-fast"],
             &["cargo", "run", "--locked", "--manifest-path", "async_nats/Cargo.toml", "--", "run"],
         ],
+        lanes: 1,
     },
     Suite {
         name: "go",
@@ -76,6 +80,7 @@ const SUITES: [Suite; 6] = [
             &["go", "vet", "./..."],
         ],
         runs: &[&["go", "test", "-v", "-count=1", "-parallel=12", "-timeout=7m", "./..."]],
+        lanes: 1,
     },
     Suite {
         name: "node",
@@ -84,6 +89,7 @@ const SUITES: [Suite; 6] = [
         needs: &[&["node", "--version"], &["npm", "--version"], &["openssl", "version"]],
         setup: &[&["npm", "ci", "--no-audit", "--no-fund"]],
         runs: &[&["npm", "test"]],
+        lanes: 1,
     },
     Suite {
         name: "python",
@@ -125,6 +131,7 @@ const SUITES: [Suite; 6] = [
                 ".moto/source/tests/test_sqs",
             ],
         ],
+        lanes: 1,
     },
     // The tests that ship with AMQP clients for Python, in an environment of their own.
     Suite {
@@ -145,15 +152,19 @@ const SUITES: [Suite; 6] = [
             &[".venv-foreign/bin/python", "foreign/fetch.py"],
         ],
         runs: &[
-            foreign!("amqp", ".foreign/amqp/t/integration"),
-            foreign!("kombu", ".foreign/kombu/t/integration/test_py_amqp.py"),
-            foreign!("aio_pika", ".foreign/aio_pika/tests", "--ignore-glob=*/test_amqp_robust*"),
+            foreign!("aio_pika", ".foreign/aio_pika/tests/test_amqp_robust.py"),
             foreign!(
                 "aio_pika",
-                ".foreign/aio_pika/tests/test_amqp_robust.py",
-                ".foreign/aio_pika/tests/test_amqp_robust_proxy.py"
+                ".foreign/aio_pika/tests/test_amqp.py",
+                ".foreign/aio_pika/tests/test_amqps.py"
             ),
+            foreign!("aio_pika", ".foreign/aio_pika/tests/test_amqp_robust_proxy.py"),
+            foreign!("aio_pika", ".foreign/aio_pika/tests", "--ignore-glob=*/test_amqp*"),
+            foreign!("kombu", ".foreign/kombu/t/integration/test_py_amqp.py"),
+            foreign!("amqp", ".foreign/amqp/t/integration"),
         ],
+        // Most of them sleep most of their time.
+        lanes: 3,
     },
     Suite {
         name: "java",
@@ -162,6 +173,7 @@ const SUITES: [Suite; 6] = [
         needs: &[&["java", "-version"], &["mvn", "--version"]],
         setup: &[&["mvn", "-q", "-B", "test-compile"]],
         runs: &[&["mvn", "-B", "test"]],
+        lanes: 1,
     },
 ];
 
@@ -229,10 +241,8 @@ impl Suite {
         }
         let mut counts = Counts::default();
         let mut complaints = Vec::new();
-        for words in self.runs {
-            let mut command = self.command(words);
-            command.envs(environment.iter().map(|(name, value)| (name, value)));
-            let finished = process::run(command, SUITE_LIMIT)?;
+        for finished in self.run_all(environment) {
+            let finished = finished?;
             counts += self.runner.count(&finished.lines);
             if !finished.succeeded() {
                 complaints.push(finished.complaint());
@@ -240,5 +250,26 @@ impl Suite {
         }
         let outcome = if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) };
         Ok((counts, outcome))
+    }
+
+    /// Each run as it ended.
+    fn run_all(&self, environment: &[(&str, String)]) -> Vec<Result<process::Finished, String>> {
+        let next = AtomicUsize::new(0);
+        let lane = || {
+            let mut finished = Vec::new();
+            while let Some(words) = self.runs.get(next.fetch_add(1, Relaxed)) {
+                let mut command = self.command(words);
+                command.envs(environment.iter().map(|(name, value)| (name, value)));
+                finished.push(process::run(command, SUITE_LIMIT));
+            }
+            finished
+        };
+        std::thread::scope(|scope| {
+            let lanes: Vec<_> = (0..self.lanes).map(|_| scope.spawn(lane)).collect();
+            let ended = lanes.into_iter().map(|lane| lane.join());
+            ended
+                .flat_map(|lane| lane.unwrap_or_else(|_| vec![Err("a lane of runs panicked".into())]))
+                .collect()
+        })
     }
 }
