@@ -208,6 +208,8 @@ pub struct AckCursor {
     /// Up to here a restart was told of deliveries: of records that were held back it is not known whether they were among
     /// them, until the time is looked at.
     unsure_end: u64,
+    /// Below here, who knows what was delivered: what never was, as far as is known, is said to have been.
+    doubt_end: u64,
     index: Index,
     /// Entries that leases and settlements looked at, beside those of the index.
     visited: u64,
@@ -235,6 +237,7 @@ impl AckCursor {
             volatile_logged: start.0,
             volatile_again: false,
             unsure_end: start.0,
+            doubt_end: start.0,
             index: Index::new(config.order, start.0),
             visited: 0,
             keyed_end: start.0,
@@ -270,6 +273,12 @@ impl AckCursor {
     /// Tells the cursor that the log is readable up to `end`. Never goes back.
     pub fn note_appended(&mut self, end: Offset) {
         self.end = self.end.max(end.0);
+    }
+
+    /// Everything that is there now may have been delivered, without a word in the log: it is delivered as something that
+    /// was. How often each record was delivered stays what is known. Nothing is logged; snapshots have it.
+    pub fn doubt(&mut self) {
+        self.doubt_end = self.end;
     }
 
     /// Holds records from `offset` on back, for a uniform delay: their time has not come. `None` = none is. Moves

@@ -117,6 +117,12 @@ impl<A: Attached> Store<A> {
             flusher.reset();
             flusher.force(store, false);
             while !flusher.is_idle() && flusher.step(store) == Next::Again {}
+            let is_done = flusher.is_idle() && store.wal.failure().is_none();
+            if let Some(dir) = store.dir.lock().as_ref().filter(|_| is_done)
+                && let Err(error) = dir.closed()
+            {
+                tracing::warn!(%error, "that the data directory was closed in order could not be written");
+            }
         }
         store.flush.raise();
         store.committed.raise();

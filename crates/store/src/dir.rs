@@ -14,6 +14,9 @@ use crate::fsio::sync_above;
 const FORMAT: u32 = 1;
 
 const FILE: &str = "FORMAT";
+
+/// There while nobody holds the directory that was closed in order.
+const CLOSED: &str = "CLOSED";
 const MAX_LEN: u64 = 4096;
 
 /// A data directory held for this process.
@@ -23,6 +26,19 @@ pub(crate) struct Held {
     pub incarnation: u128,
     /// Its format file was missing or did not read, and was written anew.
     pub mended: bool,
+    /// Whoever had it last closed it in order, or nobody had it.
+    pub closed_in_order: bool,
+    env: Env,
+    dir: PathBuf,
+}
+
+impl Held {
+    /// Everything is stored and nothing goes on: the next one to open the directory may know.
+    pub(crate) fn closed(&self) -> io::Result<()> {
+        let file = self.env.files.open(&self.dir.join(CLOSED), Open::Create)?;
+        file.sync()?;
+        self.env.files.sync_dir(&self.dir)
+    }
 }
 
 /// Takes `dir` for this process and checks its format; makes it when it is not there. With `mends` a format file that is
@@ -37,8 +53,15 @@ pub(crate) fn take(env: &Env, dir: &Path, mends: bool) -> Result<Held> {
         _ => failed("cannot lock the data directory", dir, &e),
     })?;
     let path = dir.join(FILE);
+    let mut closed_in_order = true;
     let (incarnation, mended) = match read(env, &path, dir) {
         Ok(Some(incarnation)) => {
+            // Gone before anything goes on.
+            closed_in_order = match env.files.remove(&dir.join(CLOSED)) {
+                Ok(()) => true,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                Err(e) => return Err(failed("cannot remove", &dir.join(CLOSED), &e)),
+            };
             // The process that made the directory may have died before its last sync; what is above, it had synced.
             env.files.sync_dir(dir).map_err(|e| failed("cannot sync", dir, &e))?;
             (incarnation, false)
@@ -50,7 +73,8 @@ pub(crate) fn take(env: &Env, dir: &Path, mends: bool) -> Result<Held> {
         Err(e) if e.kind() == ErrorKind::Corrupt && mends => (create(env, dir, &path, made)?, true),
         Err(e) => return Err(e),
     };
-    Ok(Held { _lock: lock, incarnation, mended })
+    let (env, dir) = (env.clone(), dir.to_owned());
+    Ok(Held { _lock: lock, incarnation, mended, closed_in_order: closed_in_order && !mended, env, dir })
 }
 
 /// What the format file says; `None` when there is none.
@@ -168,6 +192,29 @@ mod tests {
         let (_, dirs) = syncs_of_opening(&dir);
         let above: Vec<&Path> = dir.ancestors().skip(1).collect();
         assert_eq!(dirs[..above.len()], above);
+    }
+
+    #[test]
+    fn a_start_knows_whether_the_directory_was_closed_in_order() {
+        let scratch = Scratch::new("closed");
+        let dir = scratch.0.join("data");
+        let open = || {
+            let env = Arc::new(Hands::default()).env(env::real().files, 1);
+            let catalog = Arc::new(Commands::default());
+            Store::<Notes>::open(env, &dir, StoreOptions::default(), |_| {}, catalog).unwrap()
+        };
+        let (store, recovery) = open();
+        assert!(recovery.closed_in_order, "nobody had it");
+        store.close().unwrap();
+        drop(store);
+        let (store, recovery) = open();
+        assert!(recovery.closed_in_order);
+        drop(store);
+        for _ in 0..2 {
+            let (store, recovery) = open();
+            assert!(!recovery.closed_in_order, "it was left as a kill leaves it");
+            drop(store);
+        }
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Recovery {
     pub damaged_checkpoints: Vec<u64>,
     /// Stored ranges that are set aside because they cannot be read back.
     pub damaged: Vec<(LogId, Range<Offset>)>,
+    /// Whoever had the directory last closed it in order, or nobody had it.
+    pub closed_in_order: bool,
     /// Logs that went on above offsets which may have been given to records that the crash took back.
     pub skipped_logs: u64,
 }
@@ -62,6 +64,7 @@ pub(crate) fn open<A: Attached>(
         torn: replayed.torn,
         lost: replayed.lost.clone(),
         mended_format: dir.as_ref().is_some_and(|dir| dir.mended),
+        closed_in_order: dir.as_ref().is_none_or(|dir| dir.closed_in_order),
         damaged_checkpoints: damaged,
         ..Recovery::default()
     };

@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     pub routes: RouteBook,
     pub decoded: DecodedCache,
     pub dedup_room: Arc<DedupRoom>,
+    /// Whoever had the data directory last closed it in order, or nobody had it.
+    pub was_closed_in_order: bool,
     pub tenants: Tenants,
 }
 

@@ -21,6 +21,8 @@ use crate::{
 pub struct RecoveryReport {
     /// Units that were replayed from the write-ahead log.
     pub replayed_units: u64,
+    /// Whoever had the directory last closed it in order, or nobody had it.
+    pub closed_in_order: bool,
     /// A torn tail that was cut, in words.
     pub torn: Option<String>,
     /// What is damaged and not served, in words.
@@ -63,6 +65,7 @@ impl Broker {
             routes: Default::default(),
             decoded: Default::default(),
             dedup_room,
+            was_closed_in_order: recovery.closed_in_order,
             tenants: Default::default(),
         };
         let broker = Broker { inner: Arc::new(inner) };
@@ -147,6 +150,12 @@ impl Broker {
         Ok(())
     }
 
+    /// Whether whoever had the data directory before this start closed it in order, or nobody had it: else what only memory
+    /// knew is lost.
+    pub fn was_closed_in_order(&self) -> bool {
+        self.inner.was_closed_in_order
+    }
+
     /// Takes nothing new, makes everything staged durable, writes a checkpoint, stops the workers. Blocks.
     pub fn close(&self) -> Result<()> {
         self.inner.retention.stop();
@@ -170,6 +179,7 @@ fn lost(lost: &store::wal::Lost) -> String {
 
 fn report_recovery(report: &mut RecoveryReport, recovery: &store::Recovery) {
     report.replayed_units = recovery.replayed_units;
+    report.closed_in_order = recovery.closed_in_order;
     report.torn = recovery.torn.as_ref().map(|(place, len)| torn(*place, *len));
     report.damaged.extend(recovery.lost.iter().map(lost));
     if recovery.mended_format {

@@ -362,6 +362,13 @@ impl Work {
         })
     }
 
+    /// After a start that found the broker had not been closed in order ([`Broker::was_closed_in_order`]): what is there may
+    /// have been delivered under volatile leases that nothing tells of, and is delivered as something that was. Costs
+    /// nothing, whatever waits; how often a record was delivered stays what is known.
+    pub fn doubt(&self) -> Result<()> {
+        self.with(|_, work| work.cursor.doubt())
+    }
+
     /// Deletes the cursor; whoever waits on it is told. The sequence says when that is durable.
     pub fn close(&self) -> Result<Seq> {
         let store = self.broker.store();

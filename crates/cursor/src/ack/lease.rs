@@ -345,7 +345,13 @@ impl AckCursor {
         if range.is_empty() {
             return;
         }
-        let is_redelivered = !self.is_fresh(range.start);
+        if range.start < self.doubt_end && self.doubt_end < range.end {
+            let middle = self.doubt_end;
+            self.grant_run(range.start..middle, granting);
+            return self.grant_run(middle..range.end, granting);
+        }
+        let is_doubtful = range.start < self.doubt_end;
+        let is_redelivered = is_doubtful || !self.is_fresh(range.start);
         let history = self.history_of(range.start);
         let attempt = history.attempts.saturating_add(1);
         // What was held back, or delivered as if it had not happened, is delivered first now.
@@ -367,7 +373,7 @@ impl AckCursor {
             };
             self.lease_range(range.clone(), lease);
         }
-        let is_first = history == History::NEVER_DELIVERED;
+        let is_first = history == History::NEVER_DELIVERED && !is_doubtful;
         let run = GrantRun { span: Span::of(range), attempt, is_redelivered, is_first, first_delivery_ms };
         granting.grant.add(run);
     }

@@ -16,7 +16,10 @@ use crate::{
     range_map::{RangeMap, Timed},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The version before: it does not say what is in doubt, which is nothing.
+const WITHOUT_DOUBT: u8 = 1;
 
 impl AckCursor {
     /// The state as bytes. Fails only if the process is out of order: [`model::ErrorKind::Internal`].
@@ -39,7 +42,7 @@ impl AckCursor {
 
     fn encode(&self) -> Result<Bytes> {
         let mut out = vec![VERSION];
-        for offset in [self.floor, self.fresh, self.volatile_end, self.volatile_logged] {
+        for offset in [self.floor, self.fresh, self.volatile_end, self.volatile_logged, self.doubt_end] {
             put_u64(&mut out, offset);
         }
         for set in [&self.settled, &self.seen] {
@@ -60,7 +63,8 @@ impl AckCursor {
     /// entries, tells the end of the log and its gaps, and what the order needs to know ([`AckCursor::wants`]).
     pub fn restore(config: AckConfig, bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
-        if reader.u8()? != VERSION {
+        let version = reader.u8()?;
+        if ![VERSION, WITHOUT_DOUBT].contains(&version) {
             return Err(Error::corrupt("a cursor snapshot of an unknown version"));
         }
         let floor = reader.offset()?;
@@ -68,6 +72,9 @@ impl AckCursor {
         cursor.fresh = reader.offset()?.0;
         cursor.volatile_end = reader.offset()?.0;
         cursor.volatile_logged = reader.offset()?.0;
+        if version != WITHOUT_DOUBT {
+            cursor.doubt_end = reader.offset()?.0;
+        }
         cursor.settled = bitmap_above(floor, &mut reader)?;
         cursor.seen = bitmap_above(floor, &mut reader)?;
         let returned = bitmap_above(floor, &mut reader)?;

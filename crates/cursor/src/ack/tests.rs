@@ -52,6 +52,32 @@ fn release(count: Count) -> Verdict {
 }
 
 #[test]
+fn what_is_in_doubt_is_granted_as_if_it_had_been_delivered_and_counts_as_before() {
+    let mut cursor = cursor_of(6, AckConfig::default());
+    cursor.doubt();
+    cursor.note_appended(Offset(10));
+    settle(&mut cursor, 2..3, Verdict::Settle);
+    let mut cursor = AckCursor::restore(AckConfig::default(), &cursor.snapshot().unwrap()).unwrap();
+    cursor.note_appended(Offset(10));
+    let grant = lease(&mut cursor, ask(ANNA, 100), 0);
+    let told = |run: &GrantRun| (run.span.range(), run.attempt, run.is_redelivered, run.is_first);
+    let runs: Vec<_> = grant.runs.iter().map(told).collect();
+    assert_eq!(runs, [(0..2, 1, true, false), (3..6, 1, true, false), (6..10, 1, false, true)]);
+}
+
+#[test]
+fn a_snapshot_of_before_there_was_doubt_reads() {
+    let cursor = cursor_of(6, AckConfig::default());
+    let mut bytes = cursor.snapshot().unwrap().to_vec();
+    assert_eq!(bytes.remove(0), 2);
+    assert_eq!(bytes.remove(4), 0, "what is in doubt ends there");
+    bytes.insert(0, 1);
+    let mut cursor = AckCursor::restore(AckConfig::default(), &bytes).unwrap();
+    cursor.note_appended(Offset(6));
+    assert!(lease(&mut cursor, ask(ANNA, 100), 0).runs.iter().all(|run| !run.is_redelivered));
+}
+
+#[test]
 fn records_are_granted_in_order_and_once() {
     let mut cursor = cursor_of(10, AckConfig::default());
     assert_eq!(offsets(&lease(&mut cursor, ask(ANNA, 4), 0)), [0, 1, 2, 3]);
