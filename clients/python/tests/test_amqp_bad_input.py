@@ -132,7 +132,7 @@ def test_another_protocol_is_answered_with_a_header(header, neighbour):
 @pytest.mark.parametrize(("what", "data", "answer"), [
     (
         "a frame that ends with another octet", frame(METHOD, 1, b"\0\x14\0\x0a\0", end=b"\xcd"),
-        ("connection", 501, "FRAME_ERROR - type 1, first 16 octets = <<0,20,0,10,0>>: {invalid_frame_end_marker,205}"),
+        ("connection", 501, "FRAME_ERROR - type 1, all octets = <<0,20,0,10,0>>: {invalid_frame_end_marker,205}"),
     ),
     (
         "a frame longer than was agreed", struct.pack(">BHI", BODY, 1, 0xFFFF_FFFF) + bytes(64),
@@ -159,15 +159,27 @@ def test_another_protocol_is_answered_with_a_header(header, neighbour):
         "a header of another class", publish("q") + header(1, class_id=50),
         ("connection", 505, "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead"),
     ),
-    ("a method that is cut off", method(1, 50, 10, b"\0\0\xffx"), ("connection", 502, None)),
-    ("a table that says it is longer than its frame", method(1, 50, 10, b"\0\0" + short("q") + b"\0" + b"\xff\xff\xff\xff"), ("connection", 502, None)),
-    ("a table nested very deep", method(1, 50, 10, b"\0\0" + short("q") + b"\0" + table(nested(5_000))), ("connection", 502, None)),
-    ("a table with a field of an unknown type", method(1, 50, 10, b"\0\0" + short("q") + b"\0" + table(field("a", b"?", b""))), ("connection", 502, None)),
+    ("a method that is cut off", method(1, 50, 10, b"\0\0\xffx"), ("connection", 501, "FRAME_ERROR - cannot decode <<0,0,255,120>>")),
+    ("a table that says it is longer than its frame", method(1, 50, 10, b"\0\0" + short("q") + b"\0" + b"\xff\xff\xff\xff"), ("connection", 501, None)),
+    ("a table nested very deep", method(1, 50, 10, b"\0\0" + short("q") + b"\0" + table(nested(5_000))), ("connection", 501, None)),
+    ("a table with a field of an unknown type", method(1, 50, 10, b"\0\0" + short("q") + b"\0" + table(field("a", b"?", b""))), ("connection", 501, None)),
     (
         "a message longer than the server takes", publish("q") + header(1 << 40),
         ("channel", 406, f"PRECONDITION_FAILED - message size {1 << 40} is larger than configured max size {128 << 20}"),
     ),
-    ("more of a body than the header said", publish("q") + header(1) + frame(BODY, 1, b"xyz"), ("connection", 505, None)),
+    (
+        "more of a body than the header said", publish("q") + header(1) + frame(BODY, 1, b"xyz"),
+        ("connection", 501, "FRAME_ERROR - content body frame exceeds remaining content size"),
+    ),
+    ("a heartbeat on a channel", frame(8, 1, b""), ("connection", 505, "UNEXPECTED_FRAME - type 8, all octets = <<>>")),
+    (
+        "a method that only servers send", method(1, 60, 71, bytes(15)),
+        ("connection", 503, "COMMAND_INVALID - unimplemented method"),
+    ),
+    (
+        "a method of channels on channel 0", method(0, 20, 10, short("")),
+        ("connection", 504, "CHANNEL_ERROR - unexpected method in connection state running"),
+    ),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_what_does_not_keep_to_the_protocol_is_answered(what, data, answer, neighbour):
     peer = Peer().open()

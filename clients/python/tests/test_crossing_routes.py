@@ -442,6 +442,26 @@ def test_records_enter_a_headers_exchange():
         assert body == b"2"
 
 
+@shows_amqp("a Kafka record and a message of another exchange that enter an exchange of delayed messages by a route wait for their time")
+def test_records_that_enter_wait():
+    topic, exchange, source = new_topic(), unique("later"), unique("source")
+    with channel() as ch:
+        ch.exchange_declare(exchange, "x-delayed-message", durable=True, arguments={"x-delayed-type": "topic"})
+        ch.exchange_declare(source, "fanout")
+        queue = ch.queue_declare(unique("due"), durable=True).method.queue
+        ch.queue_bind(queue, exchange, "#")
+        route(f"kafka:{topic}", f"amqp:{exchange}/kafka.{{key}}")
+        route(f"amqp:{source}/#", f"amqp:{exchange}/amqp")
+        began = time.monotonic()
+        produce(topic, ("k", "late", [("x-delay", b"900")]), ("k", "now"))
+        ch.basic_publish(source, "", b"later", persistent(headers={"x-delay": 600}))
+        came = [(method.routing_key, body, time.monotonic() - began) for method, _, body in taken(ch, queue, 3)]
+        assert [(key, body) for key, body, _ in came] == [("kafka.k", b"now"), ("amqp", b"later"), ("kafka.k", b"late")]
+        assert came[1][2] >= 0.6 and came[2][2] >= 0.9, came
+        ch.queue_delete(queue)
+        ch.exchange_delete(exchange)
+
+
 @shows_amqp("an AMQP queue is worked by SQS, looked at by a Kafka consumer and by stream tail, and takes SQS messages")
 def test_an_amqp_queue_is_worked_by_sqs():
     queue = unique("shared")

@@ -131,7 +131,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
                 None => {}
                 Some(Ending::Silent(why)) => return End::Silent(why),
                 Some(Ending::Done) => return End::Closed,
-                Some(Ending::Told(failed)) => return self.close(&failed, buffer).await,
+                Some(Ending::Told(failed)) => return self.close(&failed, Some(buffer)).await,
+                Some(Ending::Broken(failed)) => return self.close(&failed, None).await,
             }
             self.client.has_room().await;
             let missing = self.session.wanted(&buffer).saturating_sub(buffer.len());
@@ -151,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
                         Code::ConnectionForced,
                         "broker forced connection closure with reason 'shutdown'",
                     );
-                    self.close(&Failed { exception, class: 0, method: 0 }, buffer).await;
+                    self.close(&Failed { exception, class: 0, method: 0 }, Some(buffer)).await;
                     return End::Shutdown;
                 }
             }
@@ -169,12 +170,13 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
         }
     }
 
-    /// Tells the client that its connection ends, and waits a while for its word on that.
-    async fn close(mut self, failed: &Failed, buffer: BytesMut) -> End {
+    /// Tells the client that its connection ends, and waits a while for its word on that. `buffer` is what was read and
+    /// not handled; `None` where what comes cannot be read any more.
+    async fn close(mut self, failed: &Failed, buffer: Option<BytesMut>) -> End {
         self.session.leave().await;
         self.session.tell_end(failed);
-        let is_in_step = failed.exception.code != Code::FrameError;
-        let answered = timeout(CLOSE_WAIT, self.until_answered(buffer, is_in_step));
+        let is_in_step = buffer.is_some();
+        let answered = timeout(CLOSE_WAIT, self.until_answered(buffer.unwrap_or_default(), is_in_step));
         drop(answered.await);
         End::Failed(failed.exception.text())
     }

@@ -2,6 +2,10 @@
 
 use model::ErrorKind;
 
+/// Bytes of a reply text, which has its length in one octet.
+const TEXT_LEN: usize = 255;
+const ELLIPSIS: &str = "...";
+
 /// What an error ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -88,10 +92,13 @@ impl Exception {
         if self.ends_connection { Scope::Connection } else { self.code.scope() }
     }
 
-    /// The reply text: at most 255 bytes.
+    /// The reply text: at most 255 bytes, and with an ellipsis where it was longer.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{} - {}", self.code.facts().1, self.explanation);
-        text.truncate(text.floor_char_boundary(255));
+        if text.len() > TEXT_LEN {
+            text.truncate(text.floor_char_boundary(TEXT_LEN - ELLIPSIS.len()));
+            text.push_str(ELLIPSIS);
+        }
         text
     }
 
@@ -146,7 +153,11 @@ mod tests {
         let missing = Exception::not_found("no queue 'q' in vhost '/'");
         assert_eq!(missing.text(), "NOT_FOUND - no queue 'q' in vhost '/'");
         assert_eq!((missing.code.number(), missing.scope()), (404, Scope::Channel));
-        assert_eq!(Exception::not_allowed("é".repeat(300)).text().len(), 254);
+        let long = Exception::not_allowed("é".repeat(300)).text();
+        assert_eq!((long.len(), long.ends_with("é...")), (255, true));
+        assert_eq!(Exception::not_allowed("x".repeat(241)).text().len(), 255);
+        assert!(Exception::not_allowed("x".repeat(241)).text().ends_with('x'));
+        assert!(Exception::not_allowed("x".repeat(242)).text().ends_with("x..."));
         assert_eq!(missing.of_connection().scope(), Scope::Connection);
     }
 

@@ -76,6 +76,8 @@ pub(crate) struct Answer {
 /// What came of a unit.
 pub(crate) struct Kept {
     pub answer: Answer,
+    /// A queue refused some of it.
+    pub is_partial: bool,
     /// Messages that a queue was too full for, as they go through its dead-letter exchange.
     pub letters: Vec<(Arc<Partition>, NewBatch)>,
 }
@@ -336,7 +338,7 @@ impl Batches {
     pub(crate) fn publish(&self, vhost: &Vhost, settlements: &[Settlement]) -> Result<Kept> {
         if self.appends.is_empty() && self.onward.is_empty() && settlements.is_empty() {
             let answer = Answer { wait: Seq(0), frames: self.confirms(|_| true) };
-            return Ok(Kept { answer, letters: Vec::new() });
+            return Ok(Kept { answer, is_partial: false, letters: Vec::new() });
         }
         let (unit, copies) = self.unit(&vhost.broker, settlements)?;
         let published = vhost.broker.publish(unit)?;
@@ -352,7 +354,9 @@ impl Batches {
             let mut outcomes = ranges.filter_map(|range| published.outcomes.get(range.clone())).flatten();
             !outcomes.any(refused)
         };
-        Ok(Kept { answer: Answer { wait: published.wait, frames: self.confirms(is_taken) }, letters })
+        let is_partial = !(0..self.ranges.len()).all(&is_taken);
+        let answer = Answer { wait: published.wait, frames: self.confirms(is_taken) };
+        Ok(Kept { answer, is_partial, letters })
     }
 
     /// The dead letters of what full queues refused.

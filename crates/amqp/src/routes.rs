@@ -16,6 +16,7 @@ use crate::{
     dead_letters::vhost_name,
     error::Exception,
     message::{FORMAT, Place, Stored, find, properties_of},
+    schedule,
     server::Server,
     vhost::{Vhost, entering::KEY_LEN_MAX},
 };
@@ -63,8 +64,9 @@ impl Addresses for Exchanges {
 
     fn lay(&self, laying: &Laying<'_>) -> Result<Option<NewBatch>> {
         let vhost = self.vhost(&laying.stream.key().namespace)?;
-        let queue = vhost.find_queue(&laying.stream.key().name).map_err(internal)?;
-        let level_max = queue.and_then(|queue| queue.arguments.max_priority);
+        let queue = vhost.find_any_queue(&laying.stream.key().name).map_err(internal)?;
+        let is_schedule = queue.as_ref().is_some_and(|queue| queue.is_schedule);
+        let level_max = queue.filter(|_| !is_schedule).and_then(|queue| queue.arguments.max_priority);
         let now_ms = vhost.broker.env().clock.wall_ms();
         let (mut body, mut attributes) = (Vec::new(), Vec::with_capacity(laying.rows.len()));
         let mut place = Place::default();
@@ -81,6 +83,14 @@ impl Addresses for Exchanges {
                 foreign_row(laying.record(*index)?, to, number, &mut body)
             };
             row.priority = level_max.map(|max| row.priority.unwrap_or(0).min(max));
+            if is_schedule {
+                let delay_ms = schedule::delay_of(&laying.record(*index)?.headers);
+                row = RecordAttributes {
+                    deliver_at_ms: delay_ms.map(|delay_ms| now_ms.saturating_add_unsigned(delay_ms)),
+                    body_len: row.body_len,
+                    ..RecordAttributes::default()
+                };
+            }
             attributes.push(row);
         }
         Ok(Some(NewBatch {
@@ -88,7 +98,8 @@ impl Addresses for Exchanges {
             format: FORMAT,
             attributes: Attributes::Rows(attributes.into()),
             body: body.into(),
-            durability: is_transient.then_some(Durability::Memory),
+            // What waits for its time survives a restart, whatever it is then.
+            durability: (is_transient && !is_schedule).then_some(Durability::Memory),
             ..NewBatch::default()
         }))
     }

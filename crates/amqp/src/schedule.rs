@@ -16,7 +16,7 @@ use broker::{
     Allowance, Broker, Claim, Count, Delivery, HolderId, LeaseAsk, LeaseKind, Oversize, PublishUnit,
     Settlement, Span, Spans, Verdict, Watch,
 };
-use model::{ErrorKind, Kind, Result};
+use model::{ErrorKind, Header, HeaderValue, Kind, Result};
 
 use crate::{
     channel::{
@@ -63,6 +63,16 @@ pub(crate) fn is_schedule(name: &str) -> bool {
 /// For how long a message with these headers waits, milliseconds. What is no integer above 0 does not count.
 pub(crate) fn delay_ms(headers: Table<'_>) -> Option<u64> {
     let delay = headers.get(DELAY)?.integer()?;
+    u64::try_from(delay).ok().filter(|delay| *delay > 0)
+}
+
+/// The same for headers as every dialect reads them. Dialects whose headers are all text say numbers in text.
+pub(crate) fn delay_of(headers: &[Header]) -> Option<u64> {
+    let delay: i64 = match &headers.iter().find(|header| header.name == DELAY)?.value {
+        HeaderValue::Int(delay) => *delay,
+        HeaderValue::Text(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
     u64::try_from(delay).ok().filter(|delay| *delay > 0)
 }
 

@@ -28,7 +28,7 @@ use crate::{
     routes::Exchanges,
     schedule,
     session::Session,
-    vhost::{DEFAULT, Vhosts},
+    vhost::{self, DEFAULT, Vhosts},
 };
 
 /// The original that is spoken for: clients look at both.
@@ -128,6 +128,9 @@ impl Server {
         let taker = Taker { server: Arc::downgrade(&server) };
         server.broker.register_dead_letters(DIALECT, Arc::new(taker));
         give_back(&server.broker);
+        if !server.broker.was_closed_in_order() {
+            doubt(&server.broker);
+        }
         server.broker.register_addresses(DIALECT, Exchanges::new(&server));
         expiry::start(&server);
         schedule::resume_all(&server);
@@ -183,6 +186,20 @@ fn give_back(broker: &Broker) {
         };
         if let Err(error) = give_back_all(&work) {
             tracing::error!(queue = %stream.key().name, %error, "what consumers had before the start is not given back");
+        }
+    }
+}
+
+/// Queues that count no deliveries keep leases in memory alone: after a kill nobody knows what was delivered, and everything
+/// is said to have been, as the original has it.
+fn doubt(broker: &Broker) {
+    for stream in broker.all_streams() {
+        if !vhost::queue::is_own(&stream) || stream.settings().delivery_limit.is_some() {
+            continue;
+        }
+        let Some(work) = broker.queue_work_there(&stream, PartitionIndex(0)) else { continue };
+        if let Err(error) = work.doubt() {
+            tracing::error!(queue = %stream.key().name, %error, "what was delivered before the kill may not say so");
         }
     }
 }

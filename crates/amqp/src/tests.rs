@@ -36,6 +36,7 @@ mod failing;
 mod memory;
 mod queues;
 mod waiting;
+mod words;
 mod working;
 
 /// Longer than anything takes that does not hang.

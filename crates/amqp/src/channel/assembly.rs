@@ -34,6 +34,7 @@ const BASIC: u16 = 60;
 
 const NO_METHOD: &str = "expected method frame, got non method frame instead";
 const NO_HEADER: &str = "expected content header for class 60, got non content header frame instead";
+const NO_BODY: &str = "expected content body, got non content body frame instead";
 
 impl Assembly {
     /// Whether a message is under way.
@@ -61,14 +62,20 @@ impl Assembly {
         self.stage = Stage::Header;
     }
 
+    /// Something else came than the frames of a message: what is wrong with that.
+    pub(crate) fn interrupted(&self) -> Exception {
+        unexpected(match self.stage {
+            Stage::Idle => NO_METHOD,
+            Stage::Header => NO_HEADER,
+            Stage::Body => NO_BODY,
+        })
+    }
+
     /// Its header came. Whether the message is whole: it has no body.
     pub(crate) fn header(&mut self, header: &ContentHeader<'_>, len_max: usize) -> Result<bool> {
         match self.stage {
-            Stage::Header => {}
-            Stage::Idle => return Err(unexpected(NO_METHOD)),
-            Stage::Body => {
-                return Err(unexpected("expected content body, got non content body frame instead"));
-            }
+            Stage::Header if header.weight == 0 => {}
+            _ => return Err(self.interrupted()),
         }
         if header.class != BASIC {
             let text = format!(
@@ -96,15 +103,13 @@ impl Assembly {
 
     /// A piece of its body came. The whole body, when this was the last piece.
     pub(crate) fn body<'a>(&'a mut self, piece: &'a [u8]) -> Result<Option<Whole<'a>>> {
-        match self.stage {
-            Stage::Body => {}
-            Stage::Idle => return Err(unexpected(NO_METHOD)),
-            Stage::Header => return Err(unexpected(NO_HEADER)),
+        if self.stage != Stage::Body {
+            return Err(self.interrupted());
         }
         let len = self.body.len() + piece.len();
         if len > self.body_len {
-            let text = format!("content body of {len} octets, {} announced", self.body_len);
-            return Err(Exception::new(Code::UnexpectedFrame, text));
+            let text = "content body frame exceeds remaining content size";
+            return Err(Exception::new(Code::FrameError, text));
         }
         if len < self.body_len {
             self.body.extend_from_slice(piece);
@@ -152,7 +157,7 @@ mod tests {
     use super::*;
 
     fn header(body_len: u64) -> ContentHeader<'static> {
-        ContentHeader { class: BASIC, body_len, properties: Properties::default(), raw: &[0, 0] }
+        ContentHeader { class: BASIC, weight: 0, body_len, properties: Properties::default(), raw: &[0, 0] }
     }
 
     #[test]
@@ -167,7 +172,7 @@ mod tests {
         assert_eq!(assembly.header(&header(0), 10), Ok(true));
         assembly.begin("x", b"k", false);
         assembly.header(&header(2), 10).unwrap();
-        assert_eq!(assembly.body(b"abc").unwrap_err().code, Code::UnexpectedFrame);
+        assert_eq!(assembly.body(b"abc").unwrap_err().code, Code::FrameError);
     }
 
     #[test]

@@ -112,11 +112,11 @@ impl Channel {
     }
 
     /// The queue that a name means.
-    pub(crate) fn queue_name<'n>(&'n self, name: &'n str, vhost: &str) -> Result<&'n str, Exception> {
+    pub(crate) fn queue_name<'n>(&'n self, name: &'n str) -> Result<&'n str, Exception> {
         if !name.is_empty() {
             return Ok(name);
         }
-        let none = || Exception::not_found(format!("no previously declared queue in vhost '{vhost}'"));
+        let none = || Exception::not_found("no previously declared queue");
         self.last_queue.as_deref().ok_or_else(none)
     }
 }

@@ -11,6 +11,8 @@ const MORE_FLAGS: u16 = 1;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ContentHeader<'a> {
     pub class: u16,
+    /// Of no meaning, and 0.
+    pub weight: u16,
     /// Bytes of the body.
     pub body_len: u64,
     pub properties: Properties<'a>,
@@ -23,10 +25,10 @@ impl<'a> ContentHeader<'a> {
     pub(crate) fn read(payload: &'a [u8]) -> Result<Self> {
         let mut reader = Reader::new(payload);
         let class = reader.u16()?;
-        let _weight = reader.u16()?;
+        let weight = reader.u16()?;
         let body_len = reader.u64()?;
         let raw = reader.rest();
-        Ok(ContentHeader { class, body_len, properties: Properties::read(raw)?, raw })
+        Ok(ContentHeader { class, weight, body_len, properties: Properties::read(raw)?, raw })
     }
 }
 

@@ -11,6 +11,10 @@ const END: u8 = 0xce;
 /// A heartbeat, as sent.
 pub(crate) const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, END];
 
+/// Octets that a method has at least, and a content header without its flags.
+const METHOD_LEN: usize = 4;
+const CONTENT_HEADER_LEN: usize = 12;
+
 /// Octets of a payload that an error text shows.
 const SHOWN_LEN: usize = 16;
 
@@ -24,14 +28,15 @@ pub(crate) enum FrameKind {
 }
 
 impl FrameKind {
-    fn of(octet: u8) -> Option<Self> {
-        Some(match octet {
-            1 => FrameKind::Method,
-            2 => FrameKind::Header,
-            3 => FrameKind::Body,
-            8 => FrameKind::Heartbeat,
-            _ => return None,
-        })
+    /// What a frame of that type carries. Where there is less in it than that has at least, it is no such frame.
+    fn of(octet: u8, len: usize) -> Option<Self> {
+        match octet {
+            1 if len >= METHOD_LEN => Some(FrameKind::Method),
+            2 if len >= CONTENT_HEADER_LEN => Some(FrameKind::Header),
+            3 => Some(FrameKind::Body),
+            8 => Some(FrameKind::Heartbeat),
+            _ => None,
+        }
     }
 
     pub(crate) fn octet(self) -> u8 {
@@ -75,21 +80,18 @@ pub(crate) fn next_frame(buffer: &[u8], frame_max: usize) -> Result<Option<Frame
     let fault = |payload: &[u8], reason: &str| FrameFault {
         kind: octet,
         channel,
-        text: format!(
-            "type {octet}, first {SHOWN_LEN} octets = {}: {reason}",
-            shown(payload.get(..payload.len().min(SHOWN_LEN)).unwrap_or_default())
-        ),
+        text: format!("{}: {reason}", snippet(octet, payload)),
     };
     if len > frame_max {
         let max = frame_max.saturating_sub(OVERHEAD_LEN);
         return Err(fault(&[], &format!("{{frame_too_large,{len},{max}}}")));
     }
-    let Some(kind) = FrameKind::of(octet) else { return Err(fault(&[], "unknown_frame")) };
     let Some(end) = rest.get(len) else { return Ok(None) };
+    let payload = rest.get(..len).unwrap_or_default();
     if *end != END {
-        let payload = rest.get(..len).unwrap_or_default();
         return Err(fault(payload, &format!("{{invalid_frame_end_marker,{end}}}")));
     }
+    let Some(kind) = FrameKind::of(octet, len) else { return Err(fault(payload, "unknown_frame")) };
     Ok(Some(Frame { kind, channel, payload: HEAD_LEN..HEAD_LEN + len, len: HEAD_LEN + len + 1 }))
 }
 
@@ -98,6 +100,16 @@ pub(crate) fn wanted(buffer: &[u8]) -> usize {
     match buffer.first_chunk::<HEAD_LEN>() {
         Some([_, _, _, l0, l1, l2, l3]) => u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize + OVERHEAD_LEN,
         None => 0,
+    }
+}
+
+/// How the original tells which frame it means.
+pub(crate) fn snippet(kind: u8, payload: &[u8]) -> String {
+    match payload.get(..SHOWN_LEN) {
+        Some(first) if payload.len() > SHOWN_LEN => {
+            format!("type {kind}, first {SHOWN_LEN} octets = {}", shown(first))
+        }
+        _ => format!("type {kind}, all octets = {}", shown(payload)),
     }
 }
 
@@ -158,12 +170,12 @@ mod tests {
 
     #[test]
     fn a_frame_is_found_when_it_is_whole_and_not_before() {
-        let bytes = [1, 0, 7, 0, 0, 0, 2, b'h', b'i', END, 99];
+        let bytes = [3, 0, 7, 0, 0, 0, 2, b'h', b'i', END, 99];
         for len in 0..10 {
             assert_eq!(next_frame(&bytes[..len], 16), Ok(None), "{len}");
         }
         let frame = next_frame(&bytes, 16).unwrap().unwrap();
-        assert_eq!(frame, Frame { kind: FrameKind::Method, channel: 7, payload: 7..9, len: 10 });
+        assert_eq!(frame, Frame { kind: FrameKind::Body, channel: 7, payload: 7..9, len: 10 });
         assert_eq!(wanted(&bytes[..7]), 10);
     }
 
@@ -171,17 +183,25 @@ mod tests {
     fn frames_that_break_the_stream_say_how_in_the_originals_words() {
         assert_eq!(
             fault(&[3, 0, 1, 0, 0, 0, 17]),
-            "type 3, first 16 octets = <<>>: {frame_too_large,17,8}",
+            "type 3, all octets = <<>>: {frame_too_large,17,8}",
             "before a byte of it arrived"
         );
-        assert_eq!(fault(&[4, 0, 1, 0, 0, 0, 0, END]), "type 4, first 16 octets = <<>>: unknown_frame");
+        assert_eq!(fault(&[4, 0, 1, 0, 0, 0, 0, END]), "type 4, all octets = <<>>: unknown_frame");
+        assert_eq!(
+            fault(&[1, 0, 1, 0, 0, 0, 3, 0, 60, 0, END]),
+            "type 1, all octets = <<0,60,0>>: unknown_frame"
+        );
+        assert_eq!(
+            next_frame(&[[1, 0, 1, 0, 0, 0, 17].as_slice(), &[7; 17], &[0]].concat(), 32).unwrap_err().text,
+            "type 1, first 16 octets = <<7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7>>: {invalid_frame_end_marker,0}"
+        );
         assert_eq!(
             fault(&[2, 0, 1, 0, 0, 0, 2, 0, 60, 33]),
-            "type 2, first 16 octets = <<0,60>>: {invalid_frame_end_marker,33}"
+            "type 2, all octets = <<0,60>>: {invalid_frame_end_marker,33}"
         );
         assert_eq!(
             fault(&[3, 0, 1, 0, 0, 0, 2, b'h', b'i', 0]),
-            "type 3, first 16 octets = <<\"hi\">>: {invalid_frame_end_marker,0}"
+            "type 3, all octets = <<\"hi\">>: {invalid_frame_end_marker,0}"
         );
         assert!(next_frame(&[3, 0, 1, 0, 0, 0, 16], 16).unwrap().is_none(), "eight bytes more are tolerated");
     }

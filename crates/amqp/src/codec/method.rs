@@ -1,4 +1,4 @@
-//! Every method of the protocol and of the original's extensions: one table of names and arguments makes the enum, what
+//! Every method of the protocol and of the original's extensions: one table of numbers and arguments makes the enum, what
 //! reads it and what writes it.
 
 use wire::{Error, Reader, Result};
@@ -131,7 +131,7 @@ impl<'a> Argument<'a> for Table<'a> {
 }
 
 macro_rules! methods {
-    ($($class:literal $index:literal $name:ident $text:literal {
+    ($($class:literal $index:literal $name:ident {
         $($field:ident: $type:ty),* $(,)?
     })*) => {
         /// A method with its arguments, borrowed from where they were read.
@@ -167,13 +167,6 @@ macro_rules! methods {
                 }
             }
 
-            /// Its name in texts.
-            pub(crate) fn name(&self) -> &'static str {
-                match self {
-                    $(Method::$name { .. } => $text,)*
-                }
-            }
-
             /// Appends the payload of its frame.
             pub(crate) fn write(self, out: &mut Vec<u8>) {
                 let (class, index) = self.id();
@@ -196,99 +189,99 @@ macro_rules! methods {
 }
 
 methods! {
-    10 10 ConnectionStart "connection.start" {
+    10 10 ConnectionStart {
         version_major: u8, version_minor: u8, server_properties: Table<'a>, mechanisms: &'a [u8], locales: &'a [u8],
     }
-    10 11 ConnectionStartOk "connection.start_ok" {
+    10 11 ConnectionStartOk {
         client_properties: Table<'a>, mechanism: &'a str, response: &'a [u8], locale: &'a str,
     }
-    10 20 ConnectionSecure "connection.secure" { challenge: &'a [u8] }
-    10 21 ConnectionSecureOk "connection.secure_ok" { response: &'a [u8] }
-    10 30 ConnectionTune "connection.tune" { channel_max: u16, frame_max: u32, heartbeat: u16 }
-    10 31 ConnectionTuneOk "connection.tune_ok" { channel_max: u16, frame_max: u32, heartbeat: u16 }
-    10 40 ConnectionOpen "connection.open" { virtual_host: &'a str, capabilities: &'a str, insist: bool }
-    10 41 ConnectionOpenOk "connection.open_ok" { known_hosts: &'a str }
-    10 50 ConnectionClose "connection.close" { code: u16, text: &'a str, class: u16, method: u16 }
-    10 51 ConnectionCloseOk "connection.close_ok" {}
-    10 60 ConnectionBlocked "connection.blocked" { reason: &'a str }
-    10 61 ConnectionUnblocked "connection.unblocked" {}
-    10 70 ConnectionUpdateSecret "connection.update_secret" { secret: &'a [u8], reason: &'a str }
-    10 71 ConnectionUpdateSecretOk "connection.update_secret_ok" {}
-    20 10 ChannelOpen "channel.open" { out_of_band: &'a str }
-    20 11 ChannelOpenOk "channel.open_ok" { channel_id: &'a [u8] }
-    20 20 ChannelFlow "channel.flow" { active: bool }
-    20 21 ChannelFlowOk "channel.flow_ok" { active: bool }
-    20 40 ChannelClose "channel.close" { code: u16, text: &'a str, class: u16, method: u16 }
-    20 41 ChannelCloseOk "channel.close_ok" {}
-    30 10 AccessRequest "access.request" {
+    10 20 ConnectionSecure { challenge: &'a [u8] }
+    10 21 ConnectionSecureOk { response: &'a [u8] }
+    10 30 ConnectionTune { channel_max: u16, frame_max: u32, heartbeat: u16 }
+    10 31 ConnectionTuneOk { channel_max: u16, frame_max: u32, heartbeat: u16 }
+    10 40 ConnectionOpen { virtual_host: &'a str, capabilities: &'a str, insist: bool }
+    10 41 ConnectionOpenOk { known_hosts: &'a str }
+    10 50 ConnectionClose { code: u16, text: &'a str, class: u16, method: u16 }
+    10 51 ConnectionCloseOk {}
+    10 60 ConnectionBlocked { reason: &'a str }
+    10 61 ConnectionUnblocked {}
+    10 70 ConnectionUpdateSecret { secret: &'a [u8], reason: &'a str }
+    10 71 ConnectionUpdateSecretOk {}
+    20 10 ChannelOpen { out_of_band: &'a str }
+    20 11 ChannelOpenOk { channel_id: &'a [u8] }
+    20 20 ChannelFlow { active: bool }
+    20 21 ChannelFlowOk { active: bool }
+    20 40 ChannelClose { code: u16, text: &'a str, class: u16, method: u16 }
+    20 41 ChannelCloseOk {}
+    30 10 AccessRequest {
         realm: &'a str, exclusive: bool, passive: bool, active: bool, write: bool, read: bool,
     }
-    30 11 AccessRequestOk "access.request_ok" { ticket: u16 }
-    40 10 ExchangeDeclare "exchange.declare" {
+    30 11 AccessRequestOk { ticket: u16 }
+    40 10 ExchangeDeclare {
         ticket: u16, exchange: &'a str, kind: &'a str, passive: bool, durable: bool, auto_delete: bool,
         internal: bool, nowait: bool, arguments: Table<'a>,
     }
-    40 11 ExchangeDeclareOk "exchange.declare_ok" {}
-    40 20 ExchangeDelete "exchange.delete" { ticket: u16, exchange: &'a str, if_unused: bool, nowait: bool }
-    40 21 ExchangeDeleteOk "exchange.delete_ok" {}
-    40 30 ExchangeBind "exchange.bind" {
+    40 11 ExchangeDeclareOk {}
+    40 20 ExchangeDelete { ticket: u16, exchange: &'a str, if_unused: bool, nowait: bool }
+    40 21 ExchangeDeleteOk {}
+    40 30 ExchangeBind {
         ticket: u16, destination: &'a str, source: &'a str, routing_key: Key<'a>, nowait: bool, arguments: Table<'a>,
     }
-    40 31 ExchangeBindOk "exchange.bind_ok" {}
-    40 40 ExchangeUnbind "exchange.unbind" {
+    40 31 ExchangeBindOk {}
+    40 40 ExchangeUnbind {
         ticket: u16, destination: &'a str, source: &'a str, routing_key: Key<'a>, nowait: bool, arguments: Table<'a>,
     }
-    40 51 ExchangeUnbindOk "exchange.unbind_ok" {}
-    50 10 QueueDeclare "queue.declare" {
+    40 51 ExchangeUnbindOk {}
+    50 10 QueueDeclare {
         ticket: u16, queue: &'a str, passive: bool, durable: bool, exclusive: bool, auto_delete: bool, nowait: bool,
         arguments: Table<'a>,
     }
-    50 11 QueueDeclareOk "queue.declare_ok" { queue: &'a str, message_count: u32, consumer_count: u32 }
-    50 20 QueueBind "queue.bind" {
+    50 11 QueueDeclareOk { queue: &'a str, message_count: u32, consumer_count: u32 }
+    50 20 QueueBind {
         ticket: u16, queue: &'a str, exchange: &'a str, routing_key: Key<'a>, nowait: bool, arguments: Table<'a>,
     }
-    50 21 QueueBindOk "queue.bind_ok" {}
-    50 30 QueuePurge "queue.purge" { ticket: u16, queue: &'a str, nowait: bool }
-    50 31 QueuePurgeOk "queue.purge_ok" { message_count: u32 }
-    50 40 QueueDelete "queue.delete" { ticket: u16, queue: &'a str, if_unused: bool, if_empty: bool, nowait: bool }
-    50 41 QueueDeleteOk "queue.delete_ok" { message_count: u32 }
-    50 50 QueueUnbind "queue.unbind" {
+    50 21 QueueBindOk {}
+    50 30 QueuePurge { ticket: u16, queue: &'a str, nowait: bool }
+    50 31 QueuePurgeOk { message_count: u32 }
+    50 40 QueueDelete { ticket: u16, queue: &'a str, if_unused: bool, if_empty: bool, nowait: bool }
+    50 41 QueueDeleteOk { message_count: u32 }
+    50 50 QueueUnbind {
         ticket: u16, queue: &'a str, exchange: &'a str, routing_key: Key<'a>, arguments: Table<'a>,
     }
-    50 51 QueueUnbindOk "queue.unbind_ok" {}
-    60 10 BasicQos "basic.qos" { prefetch_size: u32, prefetch_count: u16, global: bool }
-    60 11 BasicQosOk "basic.qos_ok" {}
-    60 20 BasicConsume "basic.consume" {
+    50 51 QueueUnbindOk {}
+    60 10 BasicQos { prefetch_size: u32, prefetch_count: u16, global: bool }
+    60 11 BasicQosOk {}
+    60 20 BasicConsume {
         ticket: u16, queue: &'a str, consumer_tag: &'a str, no_local: bool, no_ack: bool, exclusive: bool,
         nowait: bool, arguments: Table<'a>,
     }
-    60 21 BasicConsumeOk "basic.consume_ok" { consumer_tag: &'a str }
-    60 30 BasicCancel "basic.cancel" { consumer_tag: &'a str, nowait: bool }
-    60 31 BasicCancelOk "basic.cancel_ok" { consumer_tag: &'a str }
-    60 40 BasicPublish "basic.publish" {
+    60 21 BasicConsumeOk { consumer_tag: &'a str }
+    60 30 BasicCancel { consumer_tag: &'a str, nowait: bool }
+    60 31 BasicCancelOk { consumer_tag: &'a str }
+    60 40 BasicPublish {
         ticket: u16, exchange: &'a str, routing_key: Key<'a>, mandatory: bool, immediate: bool,
     }
-    60 50 BasicReturn "basic.return" { code: u16, text: &'a str, exchange: &'a str, routing_key: Key<'a> }
-    60 60 BasicDeliver "basic.deliver" {
+    60 50 BasicReturn { code: u16, text: &'a str, exchange: &'a str, routing_key: Key<'a> }
+    60 60 BasicDeliver {
         consumer_tag: &'a str, delivery_tag: u64, redelivered: bool, exchange: &'a str, routing_key: Key<'a>,
     }
-    60 70 BasicGet "basic.get" { ticket: u16, queue: &'a str, no_ack: bool }
-    60 71 BasicGetOk "basic.get_ok" {
+    60 70 BasicGet { ticket: u16, queue: &'a str, no_ack: bool }
+    60 71 BasicGetOk {
         delivery_tag: u64, redelivered: bool, exchange: &'a str, routing_key: Key<'a>, message_count: u32,
     }
-    60 72 BasicGetEmpty "basic.get_empty" { cluster_id: &'a str }
-    60 80 BasicAck "basic.ack" { delivery_tag: u64, multiple: bool }
-    60 90 BasicReject "basic.reject" { delivery_tag: u64, requeue: bool }
-    60 100 BasicRecoverAsync "basic.recover_async" { requeue: bool }
-    60 110 BasicRecover "basic.recover" { requeue: bool }
-    60 111 BasicRecoverOk "basic.recover_ok" {}
-    60 120 BasicNack "basic.nack" { delivery_tag: u64, multiple: bool, requeue: bool }
-    85 10 ConfirmSelect "confirm.select" { nowait: bool }
-    85 11 ConfirmSelectOk "confirm.select_ok" {}
-    90 10 TxSelect "tx.select" {}
-    90 11 TxSelectOk "tx.select_ok" {}
-    90 20 TxCommit "tx.commit" {}
-    90 21 TxCommitOk "tx.commit_ok" {}
-    90 30 TxRollback "tx.rollback" {}
-    90 31 TxRollbackOk "tx.rollback_ok" {}
+    60 72 BasicGetEmpty { cluster_id: &'a str }
+    60 80 BasicAck { delivery_tag: u64, multiple: bool }
+    60 90 BasicReject { delivery_tag: u64, requeue: bool }
+    60 100 BasicRecoverAsync { requeue: bool }
+    60 110 BasicRecover { requeue: bool }
+    60 111 BasicRecoverOk {}
+    60 120 BasicNack { delivery_tag: u64, multiple: bool, requeue: bool }
+    85 10 ConfirmSelect { nowait: bool }
+    85 11 ConfirmSelectOk {}
+    90 10 TxSelect {}
+    90 11 TxSelectOk {}
+    90 20 TxCommit {}
+    90 21 TxCommitOk {}
+    90 30 TxRollback {}
+    90 31 TxRollbackOk {}
 }

@@ -11,7 +11,9 @@ mod vectors;
 mod write;
 
 pub(crate) use content::{ContentHeader, Properties};
-pub(crate) use frame::{Frame, FrameKind, HEARTBEAT, ProtocolHeader, next_frame, protocol_header, wanted};
+pub(crate) use frame::{
+    Frame, FrameKind, HEARTBEAT, ProtocolHeader, next_frame, protocol_header, snippet, wanted,
+};
 pub(crate) use method::{Key, Method};
 pub(crate) use table::{Table, TableWriter, Value, table_of};
 pub(crate) use write::{put_body, put_body_of, put_content, put_method};

@@ -11,9 +11,9 @@ use crate::{
         consumer::Consumer,
         deliveries::{Deliveries, Form, Lessee, Reading},
     },
-    codec::{Method, Table, Value, put_method},
+    codec::{Method, Table, put_method},
     error::{Code, Exception},
-    vhost::queue::Queue,
+    vhost::{arguments, queue::Queue},
 };
 
 /// Consumers of one channel.
@@ -36,9 +36,9 @@ impl Session {
             return Err(Exception::not_implemented(format!("prefetch_size!=0 ({size})")));
         }
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        if global {
-            channel.deliveries.limit((count > 0).then_some(count.into()));
-        } else {
+        // The limit of single consumers takes that of the channel away, as the original has it.
+        channel.deliveries.limit((global && count > 0).then_some(count.into()));
+        if !global {
             channel.prefetch = count;
         }
         put_method(&mut self.out, number, Method::BasicQosOk {});
@@ -51,7 +51,7 @@ impl Session {
         }
         let vhost = self.vhost()?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        let name = channel.queue_name(asked.queue, &vhost.name)?.to_owned();
+        let name = channel.queue_name(asked.queue)?.to_owned();
         channel.consumers.retain(|_, running| !running.has_ended());
         let tag = if asked.tag.is_empty() { vhost.generated("amq.ctag-") } else { asked.tag.to_owned() };
         if channel.consumers.contains_key(&tag) {
@@ -63,7 +63,7 @@ impl Session {
         let (deliveries, prefetch) = (channel.deliveries.clone(), channel.prefetch);
         self.check_may(Action::Read, "queue", &name)?;
         let queue = vhost.queue(&name, self.client.id)?;
-        let priority = priority_of(asked.arguments)?;
+        let priority = priority_of(asked.arguments, &vhost.what(&name), &queue)?;
         self.enter(&queue, asked.exclusive)?;
         let lessee = Arc::new(Lessee::new(queue, self.server.broker.new_holder_id()));
         deliveries.join(&lessee);
@@ -124,7 +124,7 @@ impl Session {
         self.catch_up().await?;
         let vhost = self.vhost()?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        let name = channel.queue_name(name, &vhost.name)?.to_owned();
+        let name = channel.queue_name(name)?.to_owned();
         self.check_may(Action::Read, "queue", &name)?;
         let queue = vhost.queue(&name, self.client.id)?;
         if queue.arguments.single_active_consumer && queue.arguments.is_quorum {
@@ -164,16 +164,26 @@ impl Session {
     }
 }
 
-fn priority_of(arguments: Table<'_>) -> Result<i32, Exception> {
-    match arguments.get("x-priority") {
-        None => Ok(0),
+/// Arguments of consumers of queues of other types.
+const OF_OTHER_TYPES: [&str; 4] =
+    ["x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+
+/// The priority that a consumer asks for. Arguments that consumers of the queue's type have not are refused.
+fn priority_of(arguments: Table<'_>, what: &str, queue: &Queue) -> Result<i32, Exception> {
+    const NAME: &str = "x-priority";
+    let priority = match arguments.get(NAME) {
+        None => 0,
         Some(value) => {
             let number = value
                 .integer()
                 .map(|number| i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX }));
-            number.ok_or_else(|| {
-                Exception::precondition(format!("invalid x-priority of type {}", Value::type_name(value)))
-            })
+            number.ok_or_else(|| arguments::mistyped(NAME, what, value))?
+        }
+    };
+    for (name, _) in arguments.fields() {
+        if let Some(name) = OF_OTHER_TYPES.iter().find(|other| other.as_bytes() == name) {
+            return Err(arguments::of_other_type(name, what, queue.arguments.is_quorum));
         }
     }
+    Ok(priority)
 }

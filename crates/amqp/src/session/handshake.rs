@@ -49,10 +49,10 @@ impl Session {
     }
 
     /// A method before the connection is open.
-    pub(super) async fn shake_hands(&mut self, number: u16, method: Method<'_>) -> Result<Option<Ending>> {
+    pub(super) async fn shake_hands(&mut self, method: Method<'_>) -> Result<Option<Ending>> {
         let fails = |exception: Exception| Failed::of(exception.of_connection(), &method);
-        match (&self.phase, number, method) {
-            (Phase::Start, 0, Method::ConnectionStartOk { client_properties, mechanism, response, .. }) => {
+        match (&self.phase, method) {
+            (Phase::Start, Method::ConnectionStartOk { client_properties, mechanism, response, .. }) => {
                 self.read_client(client_properties);
                 match self.authenticate(mechanism, response).await {
                     Ok(()) => {
@@ -70,26 +70,34 @@ impl Session {
                     Err(refused) => Err(fails(refused)),
                 }
             }
-            (Phase::Tune, 0, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
+            (Phase::Tune, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
                 self.tune(channel_max, frame_max, heartbeat).map_err(fails)?;
                 self.phase = Phase::Open;
                 Ok(None)
             }
-            (Phase::Open, 0, Method::ConnectionOpen { virtual_host, .. }) => {
+            (Phase::Open, Method::ConnectionOpen { virtual_host, .. }) => {
                 self.open(virtual_host).map_err(fails)?;
                 put_method(&mut self.out, 0, Method::ConnectionOpenOk { known_hosts: "" });
                 self.phase = Phase::Running;
                 Ok(None)
             }
-            (_, 0, Method::ConnectionClose { .. }) => {
+            (_, Method::ConnectionClose { .. }) => {
                 put_method(&mut self.out, 0, Method::ConnectionCloseOk {});
                 Ok(Some(Ending::Done))
             }
-            _ => {
-                let text = format!("unexpected {} while the connection is not open", method.name());
-                Err(fails(Exception::new(Code::CommandInvalid, text)))
-            }
+            _ => Err(fails(self.unexpected())),
         }
+    }
+
+    /// A method of the connection that does not belong where the connection is.
+    pub(super) fn unexpected(&self) -> Exception {
+        let state = match self.phase {
+            Phase::Header | Phase::Start => "starting",
+            Phase::Tune => "tuning",
+            Phase::Open => "opening",
+            Phase::Running => "running",
+        };
+        Exception::new(Code::ChannelError, format!("unexpected method in connection state {state}"))
     }
 
     fn read_client(&mut self, properties: Table<'_>) {
@@ -181,7 +189,8 @@ impl Session {
 
 /// What a client may choose: up to the server's value, which 0 (no limit) is above.
 fn negotiated(field: &str, value: u32, min: u32, max: u32) -> std::result::Result<(), Exception> {
-    let shown = if value == 0 { "0 (no limit)".to_owned() } else { value.to_string() };
+    let shown =
+        if value == 0 && field == "channel_max" { "0 (no limit)".to_owned() } else { value.to_string() };
     if value == 0 || value > max {
         return Err(Exception::not_allowed(format!(
             "negotiated {field} = {shown} is higher than the maximum allowed value ({max})"

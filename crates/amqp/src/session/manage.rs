@@ -1,14 +1,17 @@
 //! Methods that manage: connection, channels, exchanges, queues, confirms.
 
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
 use broker::Action;
 use model::Seq;
 
-use super::{Ending, Result, Session, consume::Consume};
+use super::{Ending, Result, Routes, Session, consume::Consume, reply::ADDRESS};
 use crate::{
     channel::{Channel, Failed},
-    codec::{Method, Table, put_method},
-    error::{Code, Exception, Scope},
+    codec::{Method, Table, TableWriter, put_method},
+    error::{Code, Exception},
     vhost::{
+        Vhost,
         binding::{Binding, Target},
         exchange::{Asked, plain_name},
         queue::QueueSpec,
@@ -26,16 +29,41 @@ impl Session {
                 Ok(Some(Ending::Done))
             }
             Method::ConnectionUpdateSecret { .. } => {
-                // Users of the broker have no secret that runs out.
+                self.update_rights().await.map_err(|refused| Failed::of(refused, &method))?;
                 put_method(&mut self.out, 0, Method::ConnectionUpdateSecretOk {});
                 Ok(None)
             }
             Method::ConnectionCloseOk {} => Ok(Some(Ending::Done)),
-            _ => {
-                let text = format!("unexpected {} on channel 0", method.name());
-                Err(Failed::of(Exception::new(Code::CommandInvalid, text), &method))
+            _ => Err(Failed::of(self.unexpected(), &method)),
+        }
+    }
+
+    /// Users of the broker have no secret that runs out, but what they may do can have changed: that is looked up anew, and
+    /// consumers that may not read any more end.
+    async fn update_rights(&mut self) -> Done {
+        let Some(name) = self.principal.as_ref().and_then(|principal| principal.name.clone()) else {
+            return Ok(());
+        };
+        let Some(principal) = self.server.broker.users().principal(&name) else {
+            return Err(Exception::not_allowed("New secret was refused by one of the backends"));
+        };
+        self.principal = Some(Arc::new(principal));
+        self.routes = Routes::default();
+        let mut refused = Vec::new();
+        for (number, channel) in &self.channels {
+            for (tag, running) in &channel.consumers {
+                if self.check_may(Action::Read, "queue", &running.consumer.lessee.queue.name).is_err() {
+                    refused.push((*number, tag.clone()));
+                }
             }
         }
+        for (number, tag) in refused {
+            self.cancel(number, &tag, true).await?;
+            if self.client.wants_cancels.load(Relaxed) {
+                put_method(&mut self.out, number, Method::BasicCancel { consumer_tag: &tag, nowait: true });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn open_channel(&mut self, number: u16) -> Done {
@@ -63,7 +91,7 @@ impl Session {
                 put_method(&mut self.out, number, Method::ChannelCloseOk {});
                 Ok(())
             }
-            Method::ChannelCloseOk {} | Method::ChannelFlowOk { .. } => Ok(()),
+            Method::ChannelCloseOk {} => Ok(()),
             Method::ChannelFlow { active: true } => {
                 put_method(&mut self.out, number, Method::ChannelFlowOk { active: true });
                 Ok(())
@@ -115,7 +143,7 @@ impl Session {
                 self.recover(number);
                 Ok(())
             }
-            _ => Err(unexpected(&method)),
+            _ => Err(unimplemented()),
         }
     }
 
@@ -134,53 +162,88 @@ impl Session {
                 ..
             } => {
                 let name = plain_name(exchange);
+                if !passive {
+                    vhost.check_kind(kind, arguments)?;
+                }
+                if name.is_empty() {
+                    return Err(default_exchange());
+                }
                 if passive {
+                    self.check_any("exchange", &name)?;
                     vhost.check_exchange(&name)?;
                     return self.reply_to(number, nowait, Method::ExchangeDeclareOk {});
                 }
-                if name.is_empty() {
-                    return Err(Exception::refused("operation not permitted on the default exchange"));
-                }
                 self.check_may(Action::Configure, "exchange", &name)?;
                 let asked = Asked { durable, auto_delete, internal, arguments };
-                let seq = vhost.declare_exchange(&name, kind, asked)?;
+                let may_lead_to = |other: &str| {
+                    self.check_may(Action::Read, "exchange", &name)?;
+                    self.check_may(Action::Write, "exchange", other)
+                };
+                let seq = vhost.declare_exchange(&name, kind, asked, &may_lead_to)?;
                 self.answer_after(seq);
                 self.reply_to(number, nowait, Method::ExchangeDeclareOk {})
             }
             Method::ExchangeDelete { exchange, if_unused, nowait, .. } => {
-                self.check_may(Action::Configure, "exchange", exchange)?;
-                let seq = vhost.delete_exchange(exchange, if_unused)?;
+                let name = plain_name(exchange);
+                vhost.check_deleted(&name)?;
+                self.check_may(Action::Configure, "exchange", &name)?;
+                let seq = vhost.delete_exchange(&name, if_unused)?;
                 self.answer_after(seq);
                 self.reply_to(number, nowait, Method::ExchangeDeleteOk {})
             }
             Method::ExchangeBind { destination, source, routing_key, nowait, arguments, .. } => {
-                let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
-                self.bind((source, "exchange", destination), binding, true)?;
+                let target = Target::Exchange(plain_name(destination).into());
+                self.bind(source, &binding_of(target, routing_key.0, arguments), true)?;
                 self.reply_to(number, nowait, Method::ExchangeBindOk {})
             }
             Method::ExchangeUnbind { destination, source, routing_key, nowait, arguments, .. } => {
-                let binding = binding_of(Target::Exchange(destination.into()), routing_key.0, arguments);
-                self.bind((source, "exchange", destination), binding, false)?;
+                let target = Target::Exchange(plain_name(destination).into());
+                self.bind(source, &binding_of(target, routing_key.0, arguments), false)?;
                 self.reply_to(number, nowait, Method::ExchangeUnbindOk {})
             }
-            _ => Err(unexpected(&method)),
+            _ => Err(unimplemented()),
         }
     }
 
     /// Binds, or unbinds.
-    fn bind(&mut self, (source, what, name): (&str, &str, &str), binding: Binding, is_there: bool) -> Done {
+    fn bind(&mut self, source: &str, binding: &Binding, is_there: bool) -> Done {
         let vhost = self.vhost()?;
+        let source = plain_name(source);
+        let (what, name) = match &binding.target {
+            Target::Queue(name) => ("queue", name),
+            Target::Exchange(name) => ("exchange", name),
+        };
+        if what == "queue" && name.starts_with(ADDRESS) {
+            return Err(Exception::refused("cannot bind or unbind to a volatile (direct reply-to) queue"));
+        }
         self.check_may(Action::Write, what, name)?;
-        self.check_may(Action::Read, "exchange", source)?;
-        let seq = if is_there { vhost.bind(source, binding)? } else { vhost.unbind(source, &binding)? };
+        if source.is_empty() || (what == "exchange" && name.is_empty()) {
+            return Err(default_exchange());
+        }
+        self.check_may(Action::Read, "exchange", &source)?;
+        let seq = match is_there {
+            true => vhost.bind(&source, binding, self.client.id)?,
+            false => vhost.unbind(&source, binding, self.client.id)?,
+        };
         self.answer_after(seq);
         Ok(())
+    }
+
+    /// Whether the user may do anything at all with it: enough to ask whether it is there. The refusal is that of a
+    /// declaration.
+    fn check_any(&self, what: &str, name: &str) -> Done {
+        let refused = self.check_may(Action::Configure, what, name);
+        let others = [Action::Read, Action::Write];
+        if others.into_iter().any(|action| self.check_may(action, what, name).is_ok()) {
+            return Ok(());
+        }
+        refused
     }
 
     async fn queue_method(&mut self, number: u16, method: Method<'_>) -> Done {
         let vhost = self.vhost()?;
         let name_of = |session: &Session, name: &str| match session.channels.get(&number) {
-            Some(channel) => channel.queue_name(name, &vhost.name).map(str::to_owned),
+            Some(channel) => channel.queue_name(name).map(str::to_owned),
             None => Ok(name.to_owned()),
         };
         match method {
@@ -200,20 +263,19 @@ impl Session {
             }
             Method::QueueBind { queue, exchange, routing_key, nowait, arguments, .. } => {
                 let name = name_of(self, queue)?;
-                vhost.queue(&name, self.client.id)?;
                 // Without a queue's and a key's name, the name is the key too.
                 let is_bare = queue.is_empty() && routing_key.0.is_empty();
                 let key = if is_bare { name.as_bytes() } else { routing_key.0 };
-                let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
-                self.bind((exchange, "queue", &name), binding, true)?;
+                let binding = binding_of(Target::Queue(plain_name(&name).into()), key, arguments);
+                self.bind(exchange, &binding, true)?;
                 self.reply_to(number, nowait, Method::QueueBindOk {})
             }
             Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
                 let name = name_of(self, queue)?;
                 let is_bare = queue.is_empty() && routing_key.0.is_empty();
                 let key = if is_bare { name.as_bytes() } else { routing_key.0 };
-                let binding = binding_of(Target::Queue(name.as_str().into()), key, arguments);
-                self.bind((exchange, "queue", &name), binding, false)?;
+                let binding = binding_of(Target::Queue(plain_name(&name).into()), key, arguments);
+                self.bind(exchange, &binding, false)?;
                 self.reply_to(number, false, Method::QueueUnbindOk {})
             }
             Method::QueuePurge { queue, nowait, .. } => {
@@ -221,7 +283,7 @@ impl Session {
                 self.purge(number, &name, nowait).await
             }
             Method::QueueDelete { queue, if_unused, if_empty, nowait, .. } => {
-                let name = name_of(self, queue)?;
+                let name = plain_name(&name_of(self, queue)?);
                 self.catch_up().await?;
                 self.check_may(Action::Configure, "queue", &name)?;
                 let deletion = vhost.find_queue(&name)?.map(|queue| queue.deletion.clone());
@@ -237,7 +299,7 @@ impl Session {
                 self.flush();
                 Ok(())
             }
-            _ => Err(unexpected(&method)),
+            _ => Err(unimplemented()),
         }
     }
 
@@ -252,26 +314,27 @@ impl Session {
         self.catch_up().await?;
         let vhost = self.vhost()?;
         let asked = plain_name(queue);
-        let name = match (asked.is_empty(), passive) {
-            (false, _) => asked,
-            (true, true) => match self.channels.get(&number) {
-                Some(channel) => channel.queue_name("", &vhost.name)?.to_owned(),
-                None => asked,
-            },
-            (true, false) => vhost.generated("amq.gen-"),
-        };
-        if let Some(is_there) = self.is_reply_queue(number, &name) {
+        if let Some(is_there) = self.is_reply_queue(&asked) {
             if !is_there {
-                return Err(vhost.no_queue(&name));
+                return Err(vhost.no_queue(&asked));
             }
-            let declared = Method::QueueDeclareOk { queue: &name, message_count: 0, consumer_count: 1 };
+            let declared = Method::QueueDeclareOk { queue: &asked, message_count: 0, consumer_count: 1 };
             return self.reply_to(number, nowait, declared);
         }
+        let name = if asked.is_empty() && !passive { vhost.name_for(spec)? } else { asked };
         let (queue, seq) = if passive {
+            self.check_any("queue", &name)?;
             (vhost.queue(&name, self.client.id)?, Seq(0))
         } else {
+            if !queue.is_empty() {
+                Vhost::check_queue_name(&name)?;
+            }
             self.check_may(Action::Configure, "queue", &name)?;
-            vhost.declare_queue(&name, spec, self.client.id)?
+            let may_lead_to = |exchange: &str| {
+                self.check_may(Action::Read, "queue", &name)?;
+                self.check_may(Action::Write, "exchange", exchange)
+            };
+            vhost.declare_queue(&name, spec, self.client.id, &may_lead_to)?
         };
         self.answer_after(seq);
         if let Some(channel) = self.channels.get_mut(&number) {
@@ -292,11 +355,20 @@ impl Session {
     }
 }
 
+/// Arguments in another order make no other binding.
 fn binding_of(target: Target, routing_key: &[u8], arguments: Table<'_>) -> Binding {
-    Binding { target, routing_key: routing_key.to_vec(), arguments: arguments.bytes().to_vec() }
+    let mut fields: Vec<_> = arguments.raw_fields().collect();
+    fields.sort_by_key(|(name, _)| *name);
+    let mut sorted = TableWriter::default();
+    fields.iter().for_each(|(_, field)| sorted.raw(field));
+    Binding { target, routing_key: routing_key.to_vec(), arguments: sorted.finish() }
 }
 
-fn unexpected(method: &Method<'_>) -> Exception {
-    debug_assert_eq!(Code::CommandInvalid.scope(), Scope::Connection);
-    Exception::new(Code::CommandInvalid, format!("unexpected {}", method.name()))
+fn default_exchange() -> Exception {
+    Exception::refused("operation not permitted on the default exchange")
+}
+
+/// A method that only a server sends, or that nobody does.
+fn unimplemented() -> Exception {
+    Exception::new(Code::CommandInvalid, "unimplemented method")
 }

@@ -27,11 +27,11 @@ use tokio::sync::mpsc;
 use wire::Gathered;
 
 use crate::{
-    channel::{Channel, Failed, Publishing, deliveries::Deliveries, settling::Settling},
+    channel::{Channel, Failed, Publishing, assembly::Assembly, deliveries::Deliveries, settling::Settling},
     client::Client,
     codec::{
         ContentHeader, Fault, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header,
-        put_method, wanted,
+        put_method, snippet, wanted,
     },
     error::{Code, Exception, Scope},
     held::Held,
@@ -49,6 +49,8 @@ pub(crate) enum Ending {
     Done,
     /// It is told why, and may answer.
     Told(Box<Failed>),
+    /// It is told why; what it sends cannot be read any more.
+    Broken(Box<Failed>),
 }
 
 /// Where the connection is on its way to being open.
@@ -61,6 +63,9 @@ enum Phase {
     Open,
     Running,
 }
+
+/// Octets of arguments that do not read which an error text shows: more than the text has room for.
+const SHOWN_LEN: usize = 128;
 
 /// Remembered answers of routing, per connection.
 const KEPT_ROUTES: usize = 4_096;
@@ -218,7 +223,7 @@ impl Session {
             Ok(None) => return Ok(0),
             Err(fault) => {
                 let exception = Exception::new(Code::FrameError, fault.text);
-                return Err(self.fatal(exception));
+                return Err(Ending::Broken(Box::new(of_frame(exception))));
             }
         };
         let payload = buffer.get(frame.payload.clone()).unwrap_or_default();
@@ -248,10 +253,6 @@ impl Session {
         self.start();
         self.phase = Phase::Start;
         Ok(8)
-    }
-
-    fn fatal(&self, exception: Exception) -> Ending {
-        Ending::Told(Box::new(Failed { exception: exception.of_connection(), class: 0, method: 0 }))
     }
 
     /// Handles the frame at the start of `buffer` if it is one of those that there are most of, for which nothing has to be
@@ -312,6 +313,15 @@ impl Session {
         if let Some(failed) = self.unfinished.take() {
             return Err(failed);
         }
+        let has_content = matches!(frame.kind, FrameKind::Header | FrameKind::Body);
+        let is_out_of_place = match frame.channel {
+            0 => has_content,
+            _ => frame.kind == FrameKind::Heartbeat || self.phase != Phase::Running,
+        };
+        if is_out_of_place {
+            let text = snippet(frame.kind.octet(), payload);
+            return Err(of_frame(Exception::new(Code::UnexpectedFrame, text)));
+        }
         match frame.kind {
             FrameKind::Heartbeat => Ok(None),
             FrameKind::Method => self.method_frame(frame.channel, payload).await,
@@ -325,7 +335,7 @@ impl Session {
     async fn method_frame(&mut self, number: u16, payload: &[u8]) -> Result<Option<Ending>> {
         let method = Method::read(payload).map_err(|fault| unread(&fault, payload))?;
         if self.phase != Phase::Running {
-            return self.shake_hands(number, method).await;
+            return self.shake_hands(method).await;
         }
         if number == 0 {
             return self.connection_method(method).await;
@@ -347,8 +357,7 @@ impl Session {
             return self.closing_channel(number, method);
         }
         if channel.assembly.is_under_way() {
-            let text = "expected content header for class 60, got non content header frame instead";
-            return Err(fails(Exception::new(Code::UnexpectedFrame, text)));
+            return Err(Failed { exception: channel.assembly.interrupted(), class: 60, method: 40 });
         }
         match method {
             Method::BasicPublish { exchange, routing_key, mandatory, immediate, .. } => {
@@ -383,16 +392,15 @@ impl Session {
     fn content_frame(&mut self, frame: &Frame, payload: &[u8]) -> Result<()> {
         let number = frame.channel;
         let fails = |exception| Failed { exception, class: 60, method: 40 };
-        if self.phase != Phase::Running {
-            let text = "expected method frame, got content frame instead";
-            return Err(fails(Exception::new(Code::UnexpectedFrame, text)));
-        }
         let len_max = self.server.options.message_len_max;
         let Some(channel) = self.channels.get_mut(&number) else {
-            return Err(fails(Exception::new(Code::ChannelError, "expected 'channel.open'")));
+            return Err(of_frame(Assembly::default().interrupted()));
         };
         if channel.is_closing {
             return Ok(());
+        }
+        if !channel.assembly.is_under_way() {
+            return Err(of_frame(channel.assembly.interrupted()));
         }
         // Taken out while the message is published: nothing else of the channel is needed meanwhile.
         let mut assembly = std::mem::take(&mut channel.assembly);
@@ -570,9 +578,21 @@ fn unread(fault: &Fault, payload: &[u8]) -> Failed {
         Fault::Unknown(class, method) => {
             Exception::new(Code::CommandInvalid, format!("unknown method {{{class},{method}}}"))
         }
-        Fault::Malformed(error) => Exception::new(Code::SyntaxError, error.to_string()),
+        Fault::Malformed(wire::Error::Utf8) => {
+            Exception::new(Code::FrameError, "Malformed UTF-8 in shortstr")
+        }
+        Fault::Malformed(_) => {
+            let arguments = payload.get(4..).unwrap_or_default();
+            let shown: Vec<_> = arguments.iter().take(SHOWN_LEN).map(u8::to_string).collect();
+            Exception::new(Code::FrameError, format!("cannot decode <<{}>>", shown.join(",")))
+        }
     };
     Failed { exception, class: number(0), method: number(2) }
+}
+
+/// What is wrong with a frame, not with what a method asks for.
+fn of_frame(exception: Exception) -> Failed {
+    Failed { exception: exception.of_connection(), class: 0, method: 0 }
 }
 
 fn internal(error: model::Error) -> Failed {

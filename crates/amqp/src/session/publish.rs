@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker::Action;
 
-use super::{KEPT_ROUTES, Routes, Session};
+use super::{KEPT_ROUTES, Routes, Session, reply::REPLY_TO};
 use crate::{
     channel::{
         Publishing,
@@ -14,7 +14,7 @@ use crate::{
     codec::{Key, Method, Properties, TableWriter, Value, put_body, put_content, put_method},
     error::{Code, Exception},
     message::with_headers,
-    vhost::routing::Resolved,
+    vhost::{arguments::check_expiry, routing::Resolved},
 };
 
 /// Headers with further routing keys: those of the first stay, those of the second are taken out.
@@ -66,20 +66,10 @@ impl Session {
             self.routes = Routes { generation, ..Routes::default() };
         }
         let properties = &message.properties;
-        if properties.user_id.is_some() || properties.expiration.is_some() {
-            self.check_properties(properties)?;
-        }
-        let headers = properties.headers.unwrap_or_default();
-        let mut more = Vec::new();
-        let mut without_bcc = None;
-        if !headers.is_empty() {
-            more.extend(further_keys(properties, CC)?);
-            let hidden = further_keys(properties, BCC)?;
-            if headers.get(BCC).is_some() {
-                without_bcc = Some(without(properties, BCC));
-            }
-            more.extend(hidden);
-        }
+        let more =
+            self.check_properties(number, properties).map_err(|wrong| self.foremost(message, wrong))?;
+        let hides = properties.headers.is_some_and(|headers| headers.get(BCC).is_some());
+        let without_bcc = hides.then(|| without(properties, BCC));
         let shown = without_bcc.as_deref().and_then(|raw| Properties::read(raw).ok());
         let addressed = self.with_address(number, shown.as_ref().unwrap_or(properties))?;
         let raw_properties =
@@ -97,7 +87,7 @@ impl Session {
             }
         };
         if to.is_nowhere() && message.mandatory && !is_replied {
-            self.give_back_unrouted(number, message);
+            self.give_back_unrouted(number, message, raw_properties);
         }
         let now_ms = match properties.expiration {
             Some(_) => self.server.broker.env().clock.wall_ms(),
@@ -145,8 +135,8 @@ impl Session {
             return Ok(known.clone());
         }
         let vhost = self.vhost()?;
-        vhost.check_published(message.exchange)?;
         self.check_may(Action::Write, "exchange", message.exchange)?;
+        vhost.check_published(message.exchange)?;
         let mut keys = vec![message.routing_key];
         keys.extend(more.iter().map(Vec::as_slice));
         let headers = message.properties.headers.unwrap_or_default();
@@ -157,9 +147,18 @@ impl Session {
         Ok(resolved)
     }
 
-    fn check_properties(&self, properties: &Properties<'_>) -> Result<(), Exception> {
+    /// Whether a message may be as it is: in the order in which the original looks at it. Its further routing keys.
+    fn check_properties(&self, number: u16, properties: &Properties<'_>) -> Result<Vec<Vec<u8>>, Exception> {
+        let mut more = Vec::new();
+        if properties.reply_to == Some(REPLY_TO.as_bytes()) {
+            self.check_asks(number)?;
+        }
         if let Some(expiration) = properties.expiration {
             check_expiration(expiration)?;
+        }
+        if properties.headers.is_some_and(|headers| !headers.is_empty()) {
+            more.extend(further_keys(properties, CC)?);
+            more.extend(further_keys(properties, BCC)?);
         }
         if let Some(user) = properties.user_id
             && user != self.user.as_bytes()
@@ -170,11 +169,20 @@ impl Session {
                 self.user
             )));
         }
-        Ok(())
+        Ok(more)
+    }
+
+    /// What the client is told of a message that is wrong: that its exchange cannot be published to, if that is so as well.
+    fn foremost(&self, message: &Whole<'_>, wrong: Exception) -> Exception {
+        let check = || {
+            self.check_may(Action::Write, "exchange", message.exchange)?;
+            self.vhost()?.check_published(message.exchange)
+        };
+        check().err().unwrap_or(wrong)
     }
 
     /// A message that goes nowhere and must not goes back to its publisher.
-    fn give_back_unrouted(&mut self, number: u16, message: &Whole<'_>) {
+    fn give_back_unrouted(&mut self, number: u16, message: &Whole<'_>, raw_properties: &[u8]) {
         let method = Method::BasicReturn {
             code: 312,
             text: "NO_ROUTE",
@@ -182,7 +190,7 @@ impl Session {
             routing_key: Key(message.routing_key),
         };
         put_method(&mut self.out, number, method);
-        put_content(&mut self.out, number, message.raw_properties, message.body.len());
+        put_content(&mut self.out, number, raw_properties, message.body.len());
         self.flush();
         let mut body = wire::Gathered::default();
         let bytes = bytes::Bytes::copy_from_slice(message.body);
@@ -206,32 +214,36 @@ pub(super) fn check_len(transaction: &Transaction) -> Result<(), Exception> {
 
 fn check_expiration(expiration: &[u8]) -> Result<(), Exception> {
     let text = String::from_utf8_lossy(expiration);
-    let why = match text.parse::<i64>() {
-        Ok(number) if number < 0 => format!("{{value_negative,{number}}}"),
-        Ok(_) => return Ok(()),
-        Err(_) => "no_integer".to_owned(),
+    let signs = usize::from(text.starts_with(['-', '+']));
+    let digits = text.bytes().skip(signs).take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(signs + digits);
+    let why = match number.parse::<i64>() {
+        _ if digits == 0 => "no_integer".to_owned(),
+        _ if !rest.is_empty() => format!("{{leftover_string,\"{rest}\"}}"),
+        Ok(number) => match check_expiry(number) {
+            Ok(_) => return Ok(()),
+            Err(why) => why,
+        },
+        Err(_) => format!("{{value_too_large,{number}}}"),
     };
     Err(Exception::precondition(format!("invalid expiration '{text}': {why}")))
 }
 
-/// The routing keys of a header that has some.
+/// The routing keys of a header that has some. What is no text in it is passed over.
 fn further_keys(properties: &Properties<'_>, name: &str) -> Result<Vec<Vec<u8>>, Exception> {
-    let invalid = |found: Value<'_>| {
-        Exception::precondition(format!(
-            "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
-            found.type_name()
-        ))
-    };
     match properties.headers.unwrap_or_default().get(name) {
         None => Ok(Vec::new()),
         Some(Value::Array(keys)) => {
             let key = |value: Value<'_>| match value {
-                Value::Text(key) => Ok(key.to_vec()),
-                other => Err(invalid(other)),
+                Value::Text(key) => Some(key.to_vec()),
+                _ => None,
             };
-            keys.values().map(key).collect()
+            Ok(keys.values().filter_map(key).collect())
         }
-        Some(other) => Err(invalid(other)),
+        Some(other) => Err(Exception::precondition(format!(
+            "invalid message: {{unacceptable_type_in_header,\"{name}\",{}}}",
+            other.type_name()
+        ))),
     }
 }
 
@@ -243,4 +255,29 @@ fn without(properties: &Properties<'_>, name: &str) -> Vec<u8> {
         }
     }
     with_headers(properties, &headers.finish(), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiration_is_a_time_of_at_most_ten_years() {
+        for fine in ["0", "1", "+5", "315360000000"] {
+            assert_eq!(check_expiration(fine.as_bytes()), Ok(()), "{fine}");
+        }
+        for (text, why) in [
+            ("", "no_integer"),
+            ("abc", "no_integer"),
+            ("-", "no_integer"),
+            ("-1", "{value_negative,-1}"),
+            ("10 s", "{leftover_string,\" s\"}"),
+            ("1.5", "{leftover_string,\".5\"}"),
+            ("315360000001", "{value_too_large,315360000001}"),
+            ("99999999999999999999", "{value_too_large,99999999999999999999}"),
+        ] {
+            let refused = check_expiration(text.as_bytes()).unwrap_err();
+            assert_eq!(refused.explanation, format!("invalid expiration '{text}': {why}"));
+        }
+    }
 }

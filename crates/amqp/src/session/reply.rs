@@ -9,7 +9,7 @@ use crate::{
 
 /// The queue by which replies come without one, and how the addresses of those who ask begin.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
-const ADDRESS: &str = "amq.rabbitmq.reply-to.";
+pub(super) const ADDRESS: &str = "amq.rabbitmq.reply-to.";
 
 impl Session {
     /// Consumes replies on a channel.
@@ -22,6 +22,9 @@ impl Session {
     ) -> Result<(), Exception> {
         let vhost = self.vhost()?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        if channel.consumers.contains_key(tag) {
+            return Err(Exception::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
+        }
         if !no_ack {
             return Err(Exception::precondition("reply consumer cannot acknowledge"));
         }
@@ -47,6 +50,14 @@ impl Session {
         let is_meant = |replies: &mut Replies| tag.is_none_or(|tag| tag == replies.consumer_tag);
         if let Some(replies) = channel.replies.take_if(is_meant) {
             self.server.replies.lock().remove(&replies.address);
+        }
+    }
+
+    /// Whether a channel has a consumer of replies, as one has to that asks for some.
+    pub(super) fn check_asks(&self, number: u16) -> Result<(), Exception> {
+        match self.channels.get(&number).and_then(|channel| channel.replies.as_ref()) {
+            Some(_) => Ok(()),
+            None => Err(Exception::precondition("fast reply consumer does not exist")),
         }
     }
 
@@ -77,10 +88,11 @@ impl Session {
         Some(asked.is_some_and(|(deliveries, tag)| deliveries.reply(&tag, message, properties)))
     }
 
-    /// Whether a name is that of a consumer of replies, and whether that is there.
-    pub(super) fn is_reply_queue(&self, number: u16, name: &str) -> Option<bool> {
+    /// Whether a name is that of a consumer of replies, and whether that is there. The name that everybody consumes them by
+    /// always is.
+    pub(super) fn is_reply_queue(&self, name: &str) -> Option<bool> {
         if name == REPLY_TO {
-            return Some(self.channels.get(&number).is_some_and(|channel| channel.replies.is_some()));
+            return Some(true);
         }
         name.starts_with(ADDRESS).then(|| self.server.replies.lock().contains_key(name))
     }

@@ -6,7 +6,11 @@ use broker::{Count, Verdict};
 
 use super::{Session, publish::check_len};
 use crate::{
-    channel::{Publishing, consumer::Consumer, deliveries::Deliveries},
+    channel::{
+        Publishing,
+        consumer::Consumer,
+        deliveries::{Deliveries, Unacked},
+    },
     codec::Method,
     error::Exception,
 };
@@ -14,9 +18,17 @@ use crate::{
 /// How a message goes back.
 const BACK: Verdict = Verdict::Release { delay_ms: 0, count: Count::Add };
 
-/// How a message goes back whose delivery happened, and is not to count.
-fn back_uncounted(attempt: u32) -> Verdict {
-    Verdict::Release { delay_ms: 0, count: Count::Set(attempt.saturating_sub(1)) }
+/// How a message of a quorum queue goes back: what was only given back does not count (since 4.3), what failed does.
+fn back_counted(unacked: &Unacked, has_failed: bool) -> Verdict {
+    let failed = if has_failed { unacked.attempt } else { unacked.attempt.saturating_sub(1) };
+    let retry = unacked.lessee.queue.arguments.retry;
+    let delay_ms = retry.map_or(0, |retry| retry.delay_ms(has_failed, failed));
+    Verdict::Release { delay_ms, count: if has_failed { Count::Add } else { Count::Set(failed) } }
+}
+
+/// How a message goes back.
+fn back(unacked: &Unacked, has_failed: bool) -> Verdict {
+    if unacked.lessee.queue.arguments.is_quorum { back_counted(unacked, has_failed) } else { BACK }
 }
 
 impl Session {
@@ -31,19 +43,13 @@ impl Session {
             }
             _ => return Ok(()),
         };
-        let is_nack = matches!(method, Method::BasicNack { .. });
+        let has_failed = !matches!(method, Method::BasicNack { .. });
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let taken = channel.deliveries.take(tag, multiple);
         let taken = taken.ok_or_else(|| Exception::precondition(format!("unknown delivery tag {tag}")))?;
         let deliveries = &channel.deliveries;
         for unacked in taken {
-            let verdict = match verdict {
-                // Where deliveries are limited, a nack does not count (since 4.3).
-                BACK if is_nack && unacked.lessee.queue.arguments.delivery_limit.is_some() => {
-                    back_uncounted(unacked.attempt)
-                }
-                verdict => verdict,
-            };
+            let verdict = if verdict == BACK { back(&unacked, has_failed) } else { verdict };
             match &mut channel.publishing {
                 Publishing::Transaction(transaction) => transaction.settle(unacked, verdict),
                 _ => self.settling.add(deliveries, &unacked, verdict),
@@ -58,7 +64,7 @@ impl Session {
     /// Closes a channel's deliveries: whatever is out goes back.
     pub(super) fn give_back(&mut self, deliveries: &Arc<Deliveries>) {
         for unacked in deliveries.close() {
-            self.settling.add(deliveries, &unacked, BACK);
+            self.settling.add(deliveries, &unacked, back(&unacked, true));
         }
     }
 
@@ -66,7 +72,8 @@ impl Session {
     pub(super) fn recover(&mut self, number: u16) {
         let Some(channel) = self.channels.get(&number) else { return };
         for unacked in channel.deliveries.take(0, true).unwrap_or_default() {
-            self.settling.add(&channel.deliveries, &unacked, BACK);
+            // As if each were given back by the client.
+            self.settling.add(&channel.deliveries, &unacked, back(&unacked, false));
         }
     }
 

@@ -74,6 +74,10 @@ impl Session {
             self.staged = self.staged.max(wait);
         }
         self.staged = self.staged.max(kept.answer.wait);
-        self.durable(self.staged).await
+        self.durable(self.staged).await?;
+        match kept.is_partial {
+            true => Err(Exception::precondition("partial tx completion")),
+            false => Ok(()),
+        }
     }
 }

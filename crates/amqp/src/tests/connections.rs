@@ -112,7 +112,7 @@ async fn methods_out_of_place_end_the_connection() {
     peer.expect_close(505, "UNEXPECTED_FRAME - expected method frame, got non method frame instead").await;
     let mut peer = rig.connect().await;
     peer.send_bytes(&[9, 0, 1, 0, 0, 0, 0, 0xce]).await;
-    peer.expect_close(501, "FRAME_ERROR - type 9, first 16 octets = <<>>: unknown_frame").await;
+    peer.expect_close(501, "FRAME_ERROR - type 9, all octets = <<>>: unknown_frame").await;
 }
 
 #[tokio::test]

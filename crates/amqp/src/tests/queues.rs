@@ -64,7 +64,7 @@ async fn a_queue_without_a_name_is_given_one_which_an_empty_name_then_means() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
     peer.send(1, Method::BasicGet { ticket: 0, queue: "", no_ack: false }).await;
-    peer.expect_close(404, "NOT_FOUND - no previously declared queue in vhost '/'").await;
+    peer.expect_close(404, "NOT_FOUND - no previously declared queue").await;
     let declared = peer.declare_with("", Flags { exclusive: true, ..Flags::default() }, &[]).await;
     let name = declared.split('"').nth(1).unwrap().to_owned();
     assert!(name.starts_with("amq.gen-") && name.len() == 30, "{name}");

@@ -8,6 +8,7 @@ use model::Seq;
 use super::{
     BINDINGS_MAX, Topology, Vhost, arguments,
     exchange::{Exchange, Kind},
+    queue::Queue,
     stored,
 };
 use crate::{
@@ -69,8 +70,9 @@ fn header_rule(fields: &[u8]) -> Result<HeaderRule> {
         }
         Some(other) => {
             return Err(Exception::precondition(format!(
-                "Invalid x-match field type {}; expected longstr",
-                other.type_name()
+                "Invalid x-match field type {} (value {}); expected longstr",
+                other.type_name(),
+                arguments::text_of(other)
             )));
         }
     };
@@ -157,25 +159,34 @@ impl Vhost {
         }
     }
 
-    /// Binds. The same binding again is fine. Wait for the sequence.
-    pub(crate) fn bind(&self, source: &str, binding: Binding) -> Result<Seq> {
-        if source.is_empty() || binding.target == Target::Exchange("".into()) {
-            return Err(Exception::refused("operation not permitted on the default exchange"));
+    /// The queue that a binding leads to, if it leads to one.
+    fn queue_of(&self, binding: &Binding) -> Result<Option<Arc<Queue>>> {
+        match &binding.target {
+            Target::Queue(name) => self.find_queue(name),
+            Target::Exchange(_) => Ok(None),
         }
+    }
+
+    /// Binds, for that connection. The same binding again is fine. Wait for the sequence.
+    pub(crate) fn bind(&self, source: &str, binding: &Binding, connection: u64) -> Result<Seq> {
+        let queue = self.queue_of(binding)?;
         let mut topology = self.topology.write();
-        self.check_target(&topology, &binding.target)?;
         let Some(exchange) = topology.exchanges.get(source) else { return Err(self.no_exchange(source)) };
-        if exchange.bindings.contains(&binding) {
+        self.check_target(&topology, &binding.target)?;
+        rule_of(exchange.spec.kind, binding)?;
+        if let Some(queue) = &queue {
+            self.check_owner(queue, connection)?;
+        }
+        if exchange.bindings.contains(binding) {
             return Ok(self.broker.catalog_staged());
         }
-        rule_of(exchange.spec.kind, &binding)?;
         if topology.binding_count >= BINDINGS_MAX {
             let what = binding.target.describe(&self.name);
             return Err(Exception::precondition(format!(
                 "cannot bind {what}: binding limit ({BINDINGS_MAX}) is reached"
             )));
         }
-        let binding = Arc::new(binding);
+        let binding = Arc::new(binding.clone());
         let seq = match self.is_durable(&topology, source, &binding.target) {
             true => stored::put_binding(&self.broker, &self.namespace, source, &binding, true)?,
             false => Seq(0),
@@ -185,12 +196,15 @@ impl Vhost {
         Ok(seq)
     }
 
-    /// Unbinds. A binding that is not there is fine. Wait for the sequence.
-    pub(crate) fn unbind(&self, source: &str, binding: &Binding) -> Result<Seq> {
-        if source.is_empty() {
-            return Err(Exception::refused("operation not permitted on the default exchange"));
-        }
+    /// Unbinds, for that connection. A binding that is not there is fine. Wait for the sequence.
+    pub(crate) fn unbind(&self, source: &str, binding: &Binding, connection: u64) -> Result<Seq> {
+        let queue = self.queue_of(binding)?;
         let mut topology = self.topology.write();
+        let is_there =
+            topology.exchanges.get(source).is_some_and(|exchange| exchange.bindings.contains(binding));
+        if let Some(queue) = queue.filter(|_| is_there) {
+            self.check_owner(&queue, connection)?;
+        }
         if !topology.remove_binding(source, binding) {
             return Ok(self.broker.catalog_staged());
         }

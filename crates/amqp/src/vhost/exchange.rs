@@ -138,17 +138,23 @@ impl Vhost {
         if self.topology.read().exchanges.contains_key(name) { Ok(()) } else { Err(self.no_exchange(name)) }
     }
 
-    /// Makes an exchange, or finds that the one which is there is the same. Wait for the sequence.
+    /// How an exchange of that type chooses, if there is such a type.
+    pub(crate) fn check_kind(&self, kind: &str, arguments: Table<'_>) -> Result<Kind> {
+        kind_of(if kind == DELAYED { delayed_kind(arguments)? } else { kind })
+    }
+
+    /// Makes an exchange, or finds that the one which is there is the same. `may_lead_to` says whether whoever declares it
+    /// may have what it cannot route go to an exchange. Wait for the sequence.
     pub(crate) fn declare_exchange(
         self: &Arc<Self>,
         name: &str,
         kind: &str,
         asked: Asked<'_>,
+        may_lead_to: &dyn Fn(&str) -> Result<()>,
     ) -> Result<Seq> {
         let Asked { durable, auto_delete, internal, arguments } = asked;
         let is_delayed = kind == DELAYED;
-        let kind = if is_delayed { delayed_kind(arguments)? } else { kind };
-        let kind = self.kind_of(kind)?;
+        let kind = self.check_kind(kind, arguments)?;
         let arguments = arguments.bytes().to_vec();
         let spec = ExchangeSpec { kind, durable, auto_delete, internal, is_delayed, arguments };
         let mut topology = self.topology.write();
@@ -167,7 +173,11 @@ impl Vhost {
                 self.name
             )));
         }
-        self.check_alternate(name, &spec)?;
+        let what = format!("exchange '{name}' in vhost '{}'", self.name);
+        arguments::check_exchange_name(arguments::table(&spec.arguments), ALTERNATE, &what)?;
+        if let Some(other) = arguments::table(&spec.arguments).get(ALTERNATE).and_then(Value::text) {
+            may_lead_to(other)?;
+        }
         let mut seq = Seq(0);
         let schedule = match spec.is_delayed {
             true => {
@@ -188,24 +198,6 @@ impl Vhost {
             schedule::start(self, queue);
         }
         Ok(seq)
-    }
-
-    fn kind_of(&self, name: &str) -> Result<Kind> {
-        if NOT_BUILT.contains(&name) {
-            return Err(Exception::not_implemented(format!("exchange type '{name}' is not built")));
-        }
-        Kind::of(name).ok_or_else(|| Exception::precondition(format!("unknown exchange type '{name}'")))
-    }
-
-    fn check_alternate(&self, name: &str, spec: &ExchangeSpec) -> Result<()> {
-        match arguments::table(&spec.arguments).get(ALTERNATE) {
-            None | Some(Value::Text(_)) => Ok(()),
-            Some(other) => Err(Exception::precondition(format!(
-                "invalid arg '{ALTERNATE}' for exchange '{name}' in vhost '{}': \"expected longstr, got {}\"",
-                self.name,
-                other.type_name()
-            ))),
-        }
     }
 
     fn check_same(&self, name: &str, known: &ExchangeSpec, asked: &ExchangeSpec) -> Result<()> {
@@ -231,8 +223,8 @@ impl Vhost {
         Arguments::check_same(&what, &[ALTERNATE, DELAYED_KIND], &known.arguments, &asked.arguments)
     }
 
-    /// Deletes an exchange with its bindings. One that is not there is fine. Wait for the sequence.
-    pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<Seq> {
+    /// Whether an exchange may be deleted by clients.
+    pub(crate) fn check_deleted(&self, name: &str) -> Result<()> {
         if name.is_empty() {
             return Err(Exception::refused("operation not permitted on the default exchange"));
         }
@@ -242,6 +234,11 @@ impl Vhost {
                 self.name
             )));
         }
+        Ok(())
+    }
+
+    /// Deletes an exchange with its bindings. One that is not there is fine. Wait for the sequence.
+    pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<Seq> {
         let mut topology = self.topology.write();
         let Some(exchange) = topology.exchanges.get(name) else { return Ok(self.broker.catalog_staged()) };
         if if_unused && !exchange.bindings.is_empty() {
@@ -284,6 +281,13 @@ impl Vhost {
             Some(_) => Ok(()),
         }
     }
+}
+
+fn kind_of(name: &str) -> Result<Kind> {
+    if NOT_BUILT.contains(&name) {
+        return Err(Exception::not_implemented(format!("exchange type '{name}' is not built")));
+    }
+    Kind::of(name).ok_or_else(|| Exception::precondition(format!("unknown exchange type '{name}'")))
 }
 
 /// How an exchange that lets messages wait chooses afterwards.

@@ -16,6 +16,7 @@ use super::{
     arguments::{self, Arguments, OverflowPolicy},
 };
 use crate::{
+    codec::Value,
     dead_letters::DIALECT,
     error::{Code, Exception, Result},
     schedule,
@@ -25,8 +26,13 @@ use crate::{
 const ARGUMENTS: &str = "amqp.arguments";
 /// That it expires when it is not used: to be found at a start.
 pub(crate) const EXPIRES: &str = "amqp.expires";
-/// Whether it was declared durable: exclusive ones may have been.
+/// Whether it was declared durable.
 const DURABLE: &str = "amqp.durable";
+
+/// Whether a client of this dialect declared it.
+pub(crate) fn is_own(stream: &Stream) -> bool {
+    stream.settings().extras.contains_key(DURABLE)
+}
 
 /// A queue as connections use it.
 pub(crate) struct Queue {
@@ -66,6 +72,13 @@ pub(crate) struct QueueSpec {
     pub arguments: Vec<u8>,
 }
 
+impl QueueSpec {
+    /// What one connection has alone goes with it, whatever else is said.
+    fn is_durable(&self) -> bool {
+        self.durable && !self.exclusive
+    }
+}
+
 impl Queue {
     /// Messages that may be delivered.
     pub(crate) fn ready(&self) -> u32 {
@@ -100,7 +113,8 @@ impl Vhost {
         Exception::not_found(format!("no queue '{name}' in vhost '{}'", self.name))
     }
 
-    fn what(&self, name: &str) -> String {
+    /// How texts call a queue.
+    pub(crate) fn what(&self, name: &str) -> String {
         format!("queue '{name}' in vhost '{}'", self.name)
     }
 
@@ -205,7 +219,7 @@ impl Vhost {
         Ok(queue)
     }
 
-    fn check_owner(&self, queue: &Queue, connection: u64) -> Result<()> {
+    pub(super) fn check_owner(&self, queue: &Queue, connection: u64) -> Result<()> {
         match queue.owner {
             Some(owner) if owner != connection => Err(self.locked(&queue.name)),
             _ => Ok(()),
@@ -228,12 +242,32 @@ impl Vhost {
         format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(random.to_be_bytes()))
     }
 
-    /// Makes a queue, or finds that the one which is there is the same. Wait for the sequence.
+    /// A name for a queue that is declared without one, if such a queue may be.
+    pub(crate) fn name_for(&self, spec: &QueueSpec) -> Result<String> {
+        match arguments::type_of(arguments::table(&spec.arguments), &self.what("")) {
+            Ok(true) => Err(Exception::precondition(
+                "Cannot declare a server-named queue for type rabbit_quorum_queue",
+            )),
+            _ => Ok(self.generated("amq.gen-")),
+        }
+    }
+
+    /// Whether a client may give that name to a queue, also to one that has it.
+    pub(crate) fn check_queue_name(name: &str) -> Result<()> {
+        if name.starts_with("amq.") {
+            return Err(Exception::refused(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
+        }
+        Ok(())
+    }
+
+    /// Makes a queue, or finds that the one which is there is the same. `may_lead_to` says whether whoever declares it may
+    /// have its dead letters go to an exchange. Wait for the sequence.
     pub(crate) fn declare_queue(
         self: &Arc<Self>,
         name: &str,
         spec: &QueueSpec,
         connection: u64,
+        may_lead_to: &dyn Fn(&str) -> Result<()>,
     ) -> Result<(Arc<Queue>, Seq)> {
         loop {
             if let Some(known) = self.find_queue(name)? {
@@ -243,7 +277,7 @@ impl Vhost {
                 }
                 return Ok((known, self.broker.catalog_staged()));
             }
-            let arguments = self.check_spec(name, spec)?;
+            let arguments = self.check_spec(name, spec, may_lead_to)?;
             let created =
                 self.broker.stage_create_stream(self.key(name), stream_spec(name, spec, &arguments));
             match created {
@@ -266,16 +300,22 @@ impl Vhost {
         }
     }
 
-    fn check_spec(&self, name: &str, spec: &QueueSpec) -> Result<Arguments> {
-        if name.starts_with("amq.") && !name.starts_with("amq.gen-") {
-            return Err(Exception::refused(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
+    fn check_spec(
+        &self,
+        name: &str,
+        spec: &QueueSpec,
+        may_lead_to: &dyn Fn(&str) -> Result<()>,
+    ) -> Result<Arguments> {
+        let table = arguments::table(&spec.arguments);
+        if let Some(exchange) = table.get("x-dead-letter-exchange").and_then(Value::text) {
+            may_lead_to(exchange)?;
         }
-        let arguments = Arguments::read(arguments::table(&spec.arguments), &self.what(name))?;
+        let arguments = Arguments::read(table, &self.what(name))?;
         if arguments.is_quorum {
             for (is_so, property) in [
+                (spec.auto_delete, "auto-delete"),
                 (spec.exclusive, "exclusive-owner"),
                 (!spec.durable, "non-durable"),
-                (spec.auto_delete, "auto-delete"),
             ] {
                 if is_so {
                     return Err(Exception::precondition(format!(
@@ -295,7 +335,7 @@ impl Vhost {
         }
         let what = self.what(&known.name);
         for (field, asked, is_now) in [
-            ("durable", spec.durable, known.is_durable()),
+            ("durable", spec.is_durable(), known.is_durable()),
             ("auto_delete", spec.auto_delete, known.stream.facets().auto_delete),
         ] {
             if asked != is_now {
@@ -304,8 +344,7 @@ impl Vhost {
                 )));
             }
         }
-        Arguments::read(arguments::table(&spec.arguments), &what)?;
-        Arguments::check_same_queue(&what, &known.raw_arguments, &spec.arguments)
+        known.arguments.check_same_queue(&what, &known.raw_arguments, &spec.arguments)
     }
 
     /// Deletes a queue with its bindings; how many messages it had ready. One that is not there is fine. Wait for the
@@ -399,7 +438,7 @@ fn work_spec(arguments: &Arguments) -> WorkSpec {
 fn stream_spec(name: &str, spec: &QueueSpec, arguments: &Arguments) -> StreamSpec {
     let mut extras = BTreeMap::from([
         (ARGUMENTS.to_owned(), BASE64_STANDARD.encode(&spec.arguments)),
-        (DURABLE.to_owned(), spec.durable.to_string()),
+        (DURABLE.to_owned(), spec.is_durable().to_string()),
     ]);
     if arguments.expires_ms.is_some() {
         extras.insert(EXPIRES.to_owned(), "true".to_owned());
@@ -407,7 +446,7 @@ fn stream_spec(name: &str, spec: &QueueSpec, arguments: &Arguments) -> StreamSpe
     if arguments.dead_letter_exchange.is_some() {
         extras.insert(broker::DEAD_LETTERS.to_owned(), DIALECT.to_owned());
     }
-    let transient = !spec.durable || spec.exclusive;
+    let transient = !spec.is_durable();
     StreamSpec {
         partitions: 1,
         settings: StreamSettings {

@@ -98,9 +98,12 @@ impl Topology {
             let Some(exchange) = known else { return };
             if exchange.spec.is_delayed {
                 is_by_key = false;
-                if let Headers::Sent(table) = headers
-                    && schedule::delay_ms(table).is_some()
-                {
+                let delay_ms = match headers {
+                    Headers::Sent(table) => schedule::delay_ms(table),
+                    Headers::Read(headers) => schedule::delay_of(headers),
+                    Headers::Unknown => None,
+                };
+                if delay_ms.is_some() {
                     return hops.push(Hop::Target(schedule::of_exchange(name).into()));
                 }
             }
