@@ -208,7 +208,7 @@ pub struct AckCursor {
     /// Up to here a restart was told of deliveries: of records that were held back it is not known whether they were among
     /// them, until the time is looked at.
     unsure_end: u64,
-    /// Below here, who knows what was delivered: what never was, as far as is known, is said to have been.
+    /// What is below may have been delivered, as far as is known or not.
     doubt_end: u64,
     index: Index,
     /// Entries that leases and settlements looked at, beside those of the index.
@@ -273,12 +273,6 @@ impl AckCursor {
     /// Tells the cursor that the log is readable up to `end`. Never goes back.
     pub fn note_appended(&mut self, end: Offset) {
         self.end = self.end.max(end.0);
-    }
-
-    /// Everything that is there now may have been delivered, without a word in the log: it is delivered as something that
-    /// was. How often each record was delivered stays what is known. Nothing is logged; snapshots have it.
-    pub fn doubt(&mut self) {
-        self.doubt_end = self.end;
     }
 
     /// Holds records from `offset` on back, for a uniform delay: their time has not come. `None` = none is. Moves

@@ -206,6 +206,12 @@ fn log_lease(grant: &Grant, ask: &Ask, at_ms: i64, delivered_end: u64, changes: 
 }
 
 impl AckCursor {
+    /// Everything that is there now may have been delivered, without a word in the log: it is delivered as if it had been.
+    /// Attempts stay what is known. Nothing is logged; snapshots have it.
+    pub fn doubt(&mut self) {
+        self.doubt_end = self.end;
+    }
+
     /// Grants what is ready, in the cursor's order, as far as the ask allows. Leases and delays whose time has come
     /// end first. `look` is asked once for each record that could be granted, in that order. What is to be logged
     /// is added to `changes`.
