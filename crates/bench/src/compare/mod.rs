@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Records that the original's tools send.
     #[arg(long, default_value_t = 1_000_000)]
     tool_records: u64,
-    /// Parts to run: throughput, latency, deadlines, tools; all without.
+    /// Parts to run: throughput, along, latency, deadlines, tools; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -66,6 +66,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         for shape in SHAPES {
             throughput(args, shape)?;
         }
+    }
+    if wanted("along") {
+        along(args)?;
     }
     if wanted("latency") {
         for rate in [1_000, 5_000] {
@@ -110,6 +113,54 @@ fn throughput(args: &Args, shape: &Shape) -> Result<(), Failure> {
                     fetched.cpu_s_per_million,
                 ],
             );
+        }
+    }
+    println!("{}", medians.table());
+    Ok(())
+}
+
+/// As fast as it goes while one reader follows.
+fn along(args: &Args) -> Result<(), Failure> {
+    println!("## produce 100 B with acks=all to 16 partitions, one reader along");
+    let mut medians = Medians::new(&[
+        "produce records/s",
+        "p99 us",
+        "fetch records/s",
+        "CPU s per million, both",
+        "peak MiB",
+    ]);
+    for _ in 0..args.rounds {
+        for running in brokers(args)? {
+            let running = running?;
+            let target = target(&running, 16);
+            warm_up(args, &Target { topic: "warm".to_owned(), ..target.clone() })?;
+            target.create_topic()?;
+            let load = produce::Args {
+                target: target.clone(),
+                record_len: 100,
+                batch_records: 500,
+                window: 5,
+                connections: 1,
+                request_partitions: 8,
+                seconds: args.seconds,
+                compression: produce::Packing::None,
+            };
+            let follow = fetch::Args { target, records: u64::MAX, max_len: 8 << 20 };
+            let (produced, fetched) = thread::scope(|scope| -> Result<_, Failure> {
+                let reader = scope.spawn(|| fetch::run(&follow));
+                let produced = produce::run(&load)?;
+                Ok((produced, reader.join().map_err(|_| "the reader panicked")??))
+            })?;
+            println!("{:>14} produce {produced}", running.name);
+            println!("{:>14} fetch   {fetched}", running.name);
+            let figures = [
+                produced.records_per_s,
+                f64::from(produced.p99_us),
+                fetched.records_per_s,
+                fetched.cpu_s_per_million,
+                produced.peak_mib,
+            ];
+            medians.add(running.name, &figures);
         }
     }
     println!("{}", medians.table());
