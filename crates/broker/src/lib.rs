@@ -65,7 +65,7 @@ pub use publish::{
     Append, Conditions, Extent, Follower, NewBatch, Outcome, PublishUnit, Published, Refusal, RefusalReason,
     Replaces,
 };
-pub use read::{Chunk, ChunkBatch, Mask, Oversize, ReadLimits, Upto};
+pub use read::{Ahead, Chunk, ChunkBatch, Mask, Oversize, ReadLimits, Upto};
 pub use redirect::{DEAD_LETTERS, DeadLetters, Letter, LetterReason, SUCCESSORS, Succeeded, Successors};
 pub use settings::{DeadLetter, Facets, Mode, Overflow, Retention, StreamSettings, StreamSpec, TimeSource};
 pub use store::{Durability, Stamp, StampFacts};

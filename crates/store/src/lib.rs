@@ -58,7 +58,7 @@ pub use attached::{Attached, Catalog};
 pub use entry::{CATALOG, Change, Durability, Entry, Stamp, StampFacts, Unit};
 pub use log::{Appended, Bounds, Keep, Locked, LockedLog, Log, LogCore, NewBatch, TimeOf};
 pub use options::StoreOptions;
-pub use read::{Chunk, ChunkBatch, ColdRead, Mask, Read, ReadLimits, Upto};
+pub use read::{Ahead, Chunk, ChunkBatch, ColdRead, Mask, Read, ReadLimits, Upto};
 pub use recover::Recovery;
 pub use seek::{ColdSeek, SEARCH_LEN, Seek};
 pub use store::{Parts, Store};

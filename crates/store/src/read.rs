@@ -50,6 +50,17 @@ pub enum Upto {
     Durable,
 }
 
+/// Who sees to it that what comes next is read ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ahead {
+    /// The read itself.
+    #[default]
+    Own,
+    /// Whoever reads, for several logs at once ([`Store::look_ahead`]): what they have side by side in a file is then read
+    /// as one.
+    Asked,
+}
+
 /// Which records of a batch are gone, as indices from its base.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mask(RoaringBitmap);
@@ -102,6 +113,8 @@ pub struct Chunk {
     pub bounds: Bounds,
     /// Stored ranges that could not be read back: reported, stepped over, kept.
     pub lost: Vec<Range<Offset>>,
+    /// Whether the disk was asked for any of it, now or ahead.
+    pub of_disk: bool,
 }
 
 /// A read's outcome.
@@ -134,17 +147,44 @@ impl<A: Attached> Store<A> {
     /// Reads batches from `from` on (from the log's start, if that is later). [`model::ErrorKind::Closed`] when the
     /// log was deleted.
     pub fn read(&self, log: &Arc<Log<A>>, from: Offset, limits: ReadLimits, upto: Upto) -> Result<Read<A>> {
-        let ahead_len = self.0.options.read_ahead_len;
+        self.read_with(log, from, limits, upto, Ahead::Own)
+    }
+
+    /// As [`Store::read`], where the caller may see to reading ahead.
+    pub fn read_with(
+        &self,
+        log: &Arc<Log<A>>,
+        from: Offset,
+        limits: ReadLimits,
+        upto: Upto,
+        ahead: Ahead,
+    ) -> Result<Read<A>> {
+        let ahead_len = if ahead == Ahead::Own { self.0.options.read_ahead_len } else { 0 };
         let cold = ColdRead { store: self.0.clone(), log: log.clone(), from, limits, upto, ahead_len };
         Ok(match cold.attempt(Source::Memory)? {
-            Some(Attempt { chunk, of_ahead }) => {
-                if of_ahead {
-                    cold.look_ahead(chunk.next, Source::Memory);
+            Some(chunk) => {
+                if chunk.of_disk {
+                    cold.ahead(chunk.next, Source::Memory);
                 }
                 Read::Ready(chunk)
             }
             None => Read::Cold(cold),
         })
+    }
+
+    /// Has what readers of several logs will ask for next read ahead: of each log, from where on, and how many bytes. As
+    /// far as there is room, and never more than a read of its own looks ahead.
+    pub fn look_ahead<'l>(&self, wanted: impl IntoIterator<Item = (&'l Arc<Log<A>>, Offset, usize)>) {
+        let mut has_queued = false;
+        for (log, from, len) in wanted {
+            let ahead_len = u32::try_from(len).unwrap_or(u32::MAX).min(self.0.options.read_ahead_len);
+            let (store, log, limits) = (self.0.clone(), log.clone(), ReadLimits::default());
+            let cold = ColdRead { store, log, from, limits, upto: Upto::Stable, ahead_len };
+            has_queued |= cold.look_ahead(from, Source::Memory);
+        }
+        if has_queued {
+            self.0.files.queued.raise();
+        }
     }
 
     /// Like [`Store::read`], blocking on the disk if need be.
@@ -171,18 +211,18 @@ impl<A: Attached> ColdRead<A> {
 
     /// Reads. Blocks on the disk.
     pub fn run(self) -> Result<Chunk> {
-        self.look_ahead(self.from, Source::Disk);
+        self.ahead(self.from, Source::Disk);
         match self.attempt(Source::Disk)? {
-            Some(Attempt { chunk, .. }) => {
-                self.look_ahead(chunk.next, Source::Memory);
-                Ok(chunk)
+            Some(chunk) => {
+                self.ahead(chunk.next, Source::Memory);
+                Ok(Chunk { of_disk: true, ..chunk })
             }
             None => Err(Error::internal("a blocking read did not read")),
         }
     }
 
     /// `None` when the disk is needed and `source` does not allow it.
-    fn attempt(&self, source: Source) -> Result<Option<Attempt>> {
+    fn attempt(&self, source: Source) -> Result<Option<Chunk>> {
         let mut from = self.from;
         let mut lost = Vec::new();
         let mut of_ahead = false;
@@ -220,8 +260,7 @@ impl<A: Attached> ColdRead<A> {
             }
             if !chunk.batches.is_empty() || from >= plan.upto {
                 lost.dedup();
-                chunk.lost = lost;
-                return Ok(Some(Attempt { chunk, of_ahead }));
+                return Ok(Some(Chunk { lost, of_disk: of_ahead, ..chunk }));
             }
         }
         Err(Error::unavailable(format!("log {} is being moved too fast to be read", self.log.id())))
@@ -354,15 +393,8 @@ impl<A: Attached> ColdRead<A> {
             }
         }
         let next = taken.next.max(core.start().min(plan.upto));
-        Ok(Chunk { batches, next, bounds: core.bounds(), lost: taken.lost })
+        Ok(Chunk { batches, next, bounds: core.bounds(), lost: taken.lost, of_disk: taken.of_ahead })
     }
-}
-
-/// What an attempt to read came to.
-struct Attempt {
-    chunk: Chunk,
-    /// Whether any of it was read ahead.
-    of_ahead: bool,
 }
 
 enum Gathered {

@@ -12,7 +12,7 @@ use crate::{
     future::blocking,
     log_state::LogState,
     producer::ProducerView,
-    read::{Chunk, Oversize, ReadLimits, Upto},
+    read::{Chunk, Oversize, ReadLimits},
     retention::time_of,
     settings::TimeSource,
     stream::{Partition, Stream, closed},
@@ -23,7 +23,7 @@ impl Broker {
     /// `from` is below the start or above the end, [`model::ErrorKind::Closed`] once the stream is deleted.
     pub async fn read(&self, partition: &Partition, from: Offset, limits: ReadLimits) -> Result<Chunk> {
         let (log, asked) = (partition.log(), limits.to_store());
-        let chunk = match self.store().read(log, from, asked, limits.upto)? {
+        let chunk = match self.store().read_with(log, from, asked, limits.upto, limits.ahead)? {
             Read::Ready(chunk) => {
                 self.inner.counters.warm_reads.add(1);
                 chunk
@@ -72,6 +72,12 @@ impl Broker {
             }
             Read::Cold(_) => Ok(None),
         }
+    }
+
+    /// Has what readers of several partitions will ask for next read ahead, as far as there is room for it: of each, from
+    /// where on, and how many bytes. For whoever reads with [`crate::Ahead::Asked`]; costs nothing for what is in memory.
+    pub fn look_ahead(&self, wanted: &[(Arc<Partition>, Offset, usize)]) {
+        self.store().look_ahead(wanted.iter().map(|(partition, from, len)| (partition.log(), *from, *len)));
     }
 
     /// The records of a chunk that are there, through the format registry, with their offsets.
@@ -273,6 +279,6 @@ impl Broker {
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        ReadLimits { bytes: 1 << 20, records: u64::MAX, upto: Upto::Stable, oversize: Oversize::First }
+        ReadLimits::bytes(1 << 20)
     }
 }

@@ -107,7 +107,7 @@ fn chunk(batches: Vec<Batch>, next: u64) -> Chunk {
     let batches = batches.into_iter().map(|batch| ChunkBatch { batch, dropped: None }).collect();
     let end = Offset(next);
     let bounds = broker::Bounds { start: Offset(0), stable_end: end, durable_end: end, end };
-    Chunk { batches, next: end, bounds, lost: Vec::new() }
+    Chunk { batches, next: end, bounds, lost: Vec::new(), of_disk: false }
 }
 
 /// What a client reads: (offset, key, value, time) of each record, and the offset that it goes on with.

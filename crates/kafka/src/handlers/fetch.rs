@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Action, Partition, ReadLimits, Stream, Upto, Watch};
+use broker::{Action, Ahead, Chunk, Oversize, Partition, ReadLimits, Stream, Upto, Watch};
 use bytes::Bytes;
 use model::{ErrorKind, Offset};
 use tokio::time::{Instant, timeout_at};
@@ -42,12 +42,13 @@ pub(crate) async fn fetch(ctx: &Ctx, request: FetchRequest<'_>) -> (FetchRespons
     let read = Fetch {
         ctx,
         by_ids: ctx.version >= 13,
+        // More than fits into an answer never comes.
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         upto: if request.isolation_level == READ_COMMITTED { Upto::Stable } else { Upto::Durable },
+        ahead: if plan.partitions.len() > 1 { Ahead::Asked } else { Ahead::Own },
     };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
-    // More than fits into an answer never comes.
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
-    let (shares, charge) = read.until_enough(&plan, min_bytes, max_bytes, Instant::now() + wait).await;
+    let (shares, charge) = read.until_enough(&plan, max_bytes, Instant::now() + wait).await;
     (answer(ctx, &plan, shares), charge)
 }
 
@@ -100,6 +101,8 @@ struct Share {
     len: usize,
     /// From where on something new would be worth an answer.
     source: Option<(Arc<Partition>, Offset)>,
+    /// Where the client will read on, if the disk was asked for what it has now.
+    cold_next: Option<Offset>,
     /// Whether the client should hear of it at once.
     urgent: bool,
     /// The topic's name, once it was found.
@@ -109,7 +112,10 @@ struct Share {
 struct Fetch<'a> {
     ctx: &'a Ctx,
     by_ids: bool,
+    /// Less than this is answered only when the time is over.
+    min_bytes: usize,
     upto: Upto,
+    ahead: Ahead,
 }
 
 impl Fetch<'_> {
@@ -118,7 +124,6 @@ impl Fetch<'_> {
     async fn until_enough(
         &self,
         plan: &Plan,
-        min_bytes: usize,
         max_bytes: usize,
         deadline: Instant,
     ) -> (Vec<Share>, Option<Charge>) {
@@ -136,7 +141,7 @@ impl Fetch<'_> {
             let kept_back = total > 0 && room.is_some_and(|room| room < max_bytes);
             let sources = shares.iter().filter(|share| share.source.is_some()).count();
             let nothing_to_wait_for = sources == 0 || sources < there;
-            if total >= min_bytes
+            if total >= self.min_bytes
                 || kept_back
                 || nothing_to_wait_for
                 || shares.iter().any(|share| share.urgent)
@@ -162,7 +167,8 @@ impl Fetch<'_> {
         let mut last: Option<Arc<Stream>> = None;
         let mut first = room.is_some();
         let mut room = room.unwrap_or(0);
-        for (key, wanted) in &plan.partitions {
+        let mut is_cold = false;
+        for (index, (key, wanted)) in plan.partitions.iter().enumerate() {
             let share = match self.find(key, &mut last) {
                 Ok((stream, partition)) => {
                     let read = self.read(&stream, &partition, key, wanted, room, first).await;
@@ -173,9 +179,39 @@ impl Fetch<'_> {
             };
             room = room.saturating_sub(share.len);
             first &= share.len == 0;
+            if self.ahead == Ahead::Asked
+                && share.cold_next.is_some()
+                && !std::mem::replace(&mut is_cold, true)
+            {
+                self.announce(plan.partitions.get(index + 1..).unwrap_or_default());
+            }
             shares.push(share);
         }
+        if is_cold {
+            self.announce_next(plan, &shares);
+        }
         shares
+    }
+
+    /// Where one partition's records are on the disk, those of the others beside it are likely to be too, in the same
+    /// stretch of a file: all at once they are read together.
+    fn announce(&self, partitions: &[(PartitionKey, Wanted)]) {
+        let mut last = None;
+        let wanted = partitions.iter().filter_map(|(key, wanted)| {
+            let (_, partition) = self.find(key, &mut last).ok()?;
+            let len = usize::try_from(wanted.max_bytes).ok()?;
+            Some((partition, Offset(u64::try_from(wanted.offset).ok()?), len))
+        });
+        self.ctx.server.broker.look_ahead(&wanted.collect::<Vec<_>>());
+    }
+
+    /// The client asks for what comes next while it works on what it has.
+    fn announce_next(&self, plan: &Plan, shares: &[Share]) {
+        let wanted = plan.partitions.iter().zip(shares).filter_map(|((_, wanted), share)| {
+            let (partition, _) = share.source.as_ref()?;
+            Some((partition.clone(), share.cold_next?, usize::try_from(wanted.max_bytes).ok()?))
+        });
+        self.ctx.server.broker.look_ahead(&wanted.collect::<Vec<_>>());
     }
 
     /// The partition of `key`. Partitions of one topic come one after another, so the last stream is tried first.
@@ -235,29 +271,24 @@ impl Fetch<'_> {
             return Ok(share);
         }
         let from = Offset(u64::try_from(wanted.offset).map_err(|_| ErrorCode::OFFSET_OUT_OF_RANGE)?);
-        let limits = ReadLimits {
-            bytes: room.min(usize::try_from(wanted.max_bytes).unwrap_or(0)),
-            upto: self.upto,
-            // The first partition with data gives a whole batch, however long (KIP-74).
-            oversize: if first { broker::Oversize::First } else { broker::Oversize::Never },
-            ..ReadLimits::bytes(0)
-        };
-        let chunk =
-            self.ctx.server.broker.look(stream, partition, from, limits).await.map_err(|e| {
-                match e.kind() {
-                    ErrorKind::NotFound => ErrorCode::OFFSET_OUT_OF_RANGE,
-                    _ => errors::of(&e),
-                }
-            })?;
-        let pieces = wire_batches(self.ctx.server.broker.formats(), &chunk, from).map_err(|e| {
-            tracing::warn!(log = partition.log_id().0, error = %e, "stored records do not read");
-            errors::of(&e)
-        })?;
-        let len = pieces.iter().map(Bytes::len).sum();
-        let readable = match self.upto {
-            Upto::Stable => chunk.bounds.stable_end,
-            Upto::Durable => chunk.bounds.durable_end,
-        };
+        let limit = room.min(usize::try_from(wanted.max_bytes).unwrap_or(0));
+        // The first partition with data gives a whole batch, however long (KIP-74).
+        let oversize = if first { Oversize::First } else { Oversize::Never };
+        let limits = ReadLimits { upto: self.upto, oversize, ahead: self.ahead, ..ReadLimits::bytes(limit) };
+        let (mut chunk, mut pieces) = self.look(stream, partition, from, limits).await?;
+        let mut len = pieces.iter().map(Bytes::len).sum::<usize>();
+        // A read of the disk may end early: what is there and wanted is not waited for.
+        while len < self.min_bytes.min(limit) && chunk.next < self.readable_end(&chunk) {
+            let limits = ReadLimits { bytes: limit - len, oversize: Oversize::Never, ..limits };
+            let (more, more_pieces) = self.look(stream, partition, chunk.next, limits).await?;
+            if more.next <= chunk.next {
+                break;
+            }
+            len += more_pieces.iter().map(Bytes::len).sum::<usize>();
+            pieces.extend(more_pieces);
+            chunk = Chunk { of_disk: chunk.of_disk || more.of_disk, ..more };
+        }
+        let readable = self.readable_end(&chunk);
         Ok(Share {
             data: PartitionData {
                 partition_index: key.partition,
@@ -271,9 +302,39 @@ impl Fetch<'_> {
             len,
             // What a limit kept back is there already: only what comes behind it is worth waking up for.
             source: Some((partition.clone(), chunk.next.max(readable))),
+            cold_next: chunk.of_disk.then_some(chunk.next),
             urgent: false,
             name: None,
         })
+    }
+}
+
+impl Fetch<'_> {
+    /// What one read gives, and its bytes as they go to the client.
+    async fn look(
+        &self,
+        stream: &Stream,
+        partition: &Arc<Partition>,
+        from: Offset,
+        limits: ReadLimits,
+    ) -> Result<(Chunk, Vec<Bytes>), ErrorCode> {
+        let broker = &self.ctx.server.broker;
+        let chunk = broker.look(stream, partition, from, limits).await.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => ErrorCode::OFFSET_OUT_OF_RANGE,
+            _ => errors::of(&e),
+        })?;
+        let pieces = wire_batches(broker.formats(), &chunk, from).map_err(|e| {
+            tracing::warn!(log = partition.log_id().0, error = %e, "stored records do not read");
+            errors::of(&e)
+        })?;
+        Ok((chunk, pieces))
+    }
+
+    fn readable_end(&self, chunk: &Chunk) -> Offset {
+        match self.upto {
+            Upto::Stable => chunk.bounds.stable_end,
+            Upto::Durable => chunk.bounds.durable_end,
+        }
     }
 }
 
@@ -297,7 +358,7 @@ fn refused(partition_index: i32, error_code: ErrorCode) -> Share {
         records: Records::default(),
         ..Default::default()
     };
-    Share { data, len: 0, source: None, urgent: false, name: None }
+    Share { data, len: 0, source: None, cold_next: None, urgent: false, name: None }
 }
 
 fn answer(ctx: &Ctx, plan: &Plan, shares: Vec<Share>) -> FetchResponse<'static> {

@@ -154,11 +154,10 @@ impl DataFiles {
         self.ahead.covered(file, at)
     }
 
-    /// Makes it known that a range is to be read ahead, if there is room.
-    pub fn queue_ahead(&self, file: FileId, at: u64, len: u32) {
-        if self.ahead.queue(file, at, len, self.clock.mono_ns()) {
-            self.queued.raise();
-        }
+    /// Makes it known that a range is to be read ahead; false when there is no room. [`DataFiles::queued`] is to be raised
+    /// once all are known.
+    pub fn queue_ahead(&self, file: FileId, at: u64, len: u32) -> bool {
+        self.ahead.queue(file, at, len, self.clock.mono_ns())
     }
 
     /// Ranges whose turn it is to be read ahead, and when the next one's is.

@@ -24,13 +24,21 @@ const EXTENTS_AHEAD_MAX: usize = 64;
 const PIECE_LEN_MIN: u32 = 64 << 10;
 
 impl<A: Attached> ColdRead<A> {
-    /// Has what comes from `next` on read ahead. With the disk as source the caller reads the first of it himself, at
-    /// once; without, an index that is not in memory ends it.
-    pub(super) fn look_ahead(&self, next: Offset, source: Source) {
+    /// Has what comes from `next` on read ahead, as [`ColdRead::look_ahead`] says.
+    pub(super) fn ahead(&self, next: Offset, source: Source) {
+        if self.look_ahead(next, source) {
+            self.store.files.queued.raise();
+        }
+    }
+
+    /// Queues what comes from `next` on to be read ahead; whether anything was queued, so that its job has to be told. With
+    /// the disk as source the caller reads the first of it himself, at once; without, an index that is not in memory ends
+    /// it.
+    pub(super) fn look_ahead(&self, next: Offset, source: Source) -> bool {
         let files = &self.store.files;
         let mut left = if self.ahead_len == 0 { 0 } else { files.window(self.ahead_len) };
         if left == 0 {
-            return;
+            return false;
         }
         let mut pieces = Pieces { piece_len: (left / 2).max(PIECE_LEN_MIN), open: None, all: Vec::new() };
         'extents: for extent in self.extents_ahead(next) {
@@ -52,11 +60,12 @@ impl<A: Attached> ColdRead<A> {
                 from = stretch.end;
             }
         }
-        let mut is_own = source == Source::Disk;
+        let (mut is_own, mut has_queued) = (source == Source::Disk, false);
         for (file, at, len) in pieces.all() {
-            self.fetch_ahead(file, at, len, is_own);
+            has_queued |= self.fetch_ahead(file, at, len, is_own);
             is_own = false;
         }
+        has_queued
     }
 
     /// What of the log's stored records comes from `next` on, decided under its lock.
@@ -67,20 +76,21 @@ impl<A: Attached> ColdRead<A> {
         ahead.filter(|extent| !extent.damaged).take(EXTENTS_AHEAD_MAX).cloned().collect()
     }
 
-    /// Has one range read; by the caller, when it `is_own`.
-    fn fetch_ahead(&self, file: FileId, mut at: u64, mut len: u32, is_own: bool) {
+    /// Has one range read; by the caller, when it `is_own`. Whether it was queued.
+    fn fetch_ahead(&self, file: FileId, mut at: u64, mut len: u32, is_own: bool) -> bool {
         let files = &self.store.files;
         while let Some(end) = files.covered(file, at) {
             let known = u32::try_from(end - at).unwrap_or(u32::MAX);
             if known >= len {
-                return;
+                return false;
             }
             (at, len) = (end, len - known);
         }
         if !files.is_long(len) && !is_own {
-            return files.will_need(file, at, len);
+            files.will_need(file, at, len);
+            return false;
         }
-        files.queue_ahead(file, at, len);
+        files.queue_ahead(file, at, len)
     }
 }
 

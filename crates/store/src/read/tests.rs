@@ -3,7 +3,7 @@ use std::sync::Arc;
 use model::Offset;
 
 use crate::{
-    Durability, Log, Read, ReadLimits, StoreOptions, Upto,
+    Ahead, Durability, Log, Read, ReadLimits, StoreOptions, Upto,
     mem::MemWalOptions,
     testing::{Notes, World},
 };
@@ -221,4 +221,34 @@ fn a_small_read_of_a_long_run_starts_near_its_offset() {
         let (found, next) = bases(&world, &log, from, ReadLimits { bytes: 1, records: u32::MAX });
         assert_eq!((found, next), (vec![from / 3 * 3], from / 3 * 3 + 3));
     }
+}
+
+#[test]
+fn what_several_logs_have_side_by_side_is_read_ahead_as_one() {
+    let wal = MemWalOptions { eager: false, tail: false, ..MemWalOptions::default() };
+    let world = World::new(wal, StoreOptions::default());
+    let logs: Vec<_> = (0..8).map(|_| world.create(Durability::Fsync)).collect();
+    for _ in 0..4 {
+        for log in &logs {
+            world.append(log, 1, &[7; 100_000]);
+        }
+        world.settle();
+    }
+    world.store.look_ahead(logs.iter().map(|log| (log, Offset(0), 400_000)));
+    // Four frames of eight runs each: none is read alone.
+    let queued: Vec<_> = world.store.0.files.ripe().0;
+    assert!((1..=4).contains(&queued.len()), "{queued:?}");
+    for (file, at) in queued {
+        world.store.0.files.read_ahead(file, at);
+    }
+    for log in &logs {
+        let limits = ReadLimits { bytes: 400_000, records: u32::MAX };
+        let Read::Ready(chunk) =
+            world.store.read_with(log, Offset(0), limits, Upto::Stable, Ahead::Asked).unwrap()
+        else {
+            panic!("it is in memory")
+        };
+        assert!(chunk.of_disk && chunk.batches.len() >= 3, "{}", chunk.batches.len());
+    }
+    assert_eq!(world.store.0.files.ripe().0, [], "nothing is read ahead that nobody asked for");
 }

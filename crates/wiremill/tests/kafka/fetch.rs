@@ -150,6 +150,22 @@ fn a_fetch_waits_for_enough_bytes_and_is_woken_by_them() {
 }
 
 #[test]
+fn what_is_on_the_disk_and_wanted_is_not_waited_for() {
+    let (mut node, mut client) = start();
+    let value = "x".repeat(60_000);
+    for _ in 0..50 {
+        produce(&mut client, "t", 0, &batch(&[&value]));
+    }
+    node.crash_and_start_again();
+    let mut request = fetch_request("t", 0, 0);
+    (request.min_bytes, request.max_wait_ms) = (2_500_000, 300_000);
+    (request.max_bytes, request.topics[0].partitions[0].partition_max_bytes) = (8 << 20, 8 << 20);
+    // It would be over only after five minutes.
+    let answer = node.client().ask(FETCH_BY_NAME, &request);
+    assert!(answer.responses[0].partitions[0].records.to_vec().len() >= 2_500_000);
+}
+
+#[test]
 fn a_fetch_that_gets_nothing_ends_when_its_wait_is_over() {
     let (_node, mut client) = start();
     let request = FetchRequest { min_bytes: 1, max_wait_ms: 300, ..fetch_request("t", 0, 0) };

@@ -55,7 +55,7 @@ async fn a_backlog_behind_the_limits_is_no_reason_to_wake_up() {
     rig.append(&stream, b"1").await;
     rig.append(&stream, b"2").await;
     let ctx = rig.ctx(12);
-    let read = Fetch { ctx: &ctx, by_ids: false, upto: Upto::Durable };
+    let read = Fetch { ctx: &ctx, by_ids: false, min_bytes: 1, upto: Upto::Durable, ahead: Ahead::Own };
     let key = PartitionKey { topic: "a".into(), topic_id: [0; 16], partition: 0 };
     let want = Wanted { offset: 0, max_bytes: 1, current_leader_epoch: -1, last_fetched_epoch: -1 };
     let share = read.read(&stream, &stream.partitions()[0], &key, &want, 1 << 20, true).await.ok().unwrap();
