@@ -16,11 +16,12 @@ use kafka::codec::{
 use crate::{
     client::Client,
     members::{
-        commit, committed, group_of_one, heartbeat, heartbeat_request, join, join_request,
+        commit, commit_alone, committed, group_of_one, heartbeat, heartbeat_request, join, join_request,
         leader_sync_request, leave_request, new_member_id, static_join_request, sync_as_leader, sync_request,
     },
     node::Node,
-    usual::{by_producer, create, new_producer, produce, stamped},
+    process::{run, text},
+    usual::{batch, by_producer, create, new_producer, produce, stamped},
 };
 
 fn start() -> (Node, Client) {
@@ -220,7 +221,7 @@ fn members_keep_id_generation_and_assignment_over_a_kill() {
 fn groups_are_listed_and_described_with_their_state() {
     let (_node, mut client) = start();
     let joined = group_of_one(&mut client, "g");
-    crate::members::commit_alone(&mut client, "offsets-only", 1);
+    commit_alone(&mut client, "offsets-only", 1);
     let mut listed = client.ask(5, &ListGroupsRequest::default()).groups;
     listed.sort_by(|a, b| a.group_id.cmp(&b.group_id));
     let states: Vec<(&str, &str)> =
@@ -252,6 +253,45 @@ fn a_member_that_falls_silent_is_put_out() {
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(described(&mut client, "g").group_state, "Empty");
     assert_eq!(heartbeat(&mut client, "g", 1, &id), ErrorCode::UNKNOWN_MEMBER_ID);
+}
+
+#[test]
+fn an_evicted_member_is_told_and_the_history_names_it() {
+    let (node, mut client) = start();
+    let member = group_of_one(&mut client, "g").member_id;
+    let admin = format!("http://{}", node.server.address("admin"));
+    let cursor = |arguments: &[&str]| run(&[&["cursor"], arguments, &["--admin", &admin]].concat());
+    let evicted = cursor(&["evict", "g", &member]);
+    assert!(evicted.status.success(), "{}", text(&evicted.stderr));
+    assert_eq!(heartbeat(&mut client, "g", 1, &member), ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(described(&mut client, "g").group_state, "Empty");
+    let history: serde_json::Value =
+        serde_json::from_str(&text(&cursor(&["history", "g", "--json"]).stdout)).unwrap();
+    let last = history["rebalances"].as_array().unwrap().last().unwrap();
+    assert_eq!((last["cause"].as_str(), last["member"].as_str()), (Some("evicted"), Some(member.as_ref())));
+    assert!(!cursor(&["evict", "g", &member]).status.success(), "nobody is evicted twice");
+}
+
+#[test]
+fn the_age_of_what_is_unread_and_the_time_it_has_left_are_measured() {
+    let node = Node::start_with(&["--ephemeral"]);
+    let mut client = node.client();
+    create(&mut client, "t", 1, &[("retention.ms", "3600000")]);
+    produce(&mut client, "t", 0, &batch(&["a", "b"]));
+    assert_eq!(commit_alone(&mut client, "g", 1), ErrorCode::NONE);
+    node.advance(600_000);
+    let metrics = node.server.get("/metrics").1;
+    let value = |name: &str| -> f64 {
+        let mut lines = metrics.lines().filter(|line| line.contains("cursor=\"g\""));
+        let line = lines.find(|line| line.starts_with(&format!("wiremill_{name}{{")));
+        line.unwrap_or_else(|| panic!("no {name}: {metrics}")).rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(value("cursor_lag_records"), 1.0);
+    assert!(value("cursor_lag_bytes") > 0.0);
+    // The rest of the hours is what the machine took.
+    let (age, left) = (value("cursor_lag_age_seconds"), value("cursor_retention_headroom_seconds"));
+    assert!((600.0..1_200.0).contains(&age), "{age}");
+    assert!((2_400.0..=3_000.0).contains(&left), "{left}");
 }
 
 #[test]
