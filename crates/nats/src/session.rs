@@ -70,6 +70,8 @@ pub(crate) struct Session {
     pub users: Watch,
     /// PINGs that the client has not answered.
     pub pings_out: u32,
+    /// Messages and bytes of the read that is handled.
+    came: (u64, u64),
 }
 
 impl Session {
@@ -105,6 +107,7 @@ impl Session {
             has_ponged: false,
             users: Watch::new(),
             pings_out: 0,
+            came: (0, 0),
         };
         session.server.broker.users().watch(&session.users);
         (session, waiting)
@@ -124,6 +127,16 @@ impl Session {
 
     /// Handles whole operations at the start of `buffer`, as far as there are.
     pub(crate) fn handle(&mut self, buffer: &[u8]) -> Step {
+        let step = self.handle_all(buffer);
+        // Counted once per read: others look at the counters, and each look back costs.
+        let (messages, bytes) = std::mem::take(&mut self.came);
+        let counters = &self.client.counters;
+        counters.in_messages.fetch_add(messages, Relaxed);
+        counters.in_bytes.fetch_add(bytes, Relaxed);
+        step
+    }
+
+    fn handle_all(&mut self, buffer: &[u8]) -> Step {
         let mut done = 0;
         loop {
             let rest = buffer.get(done..).unwrap_or_default();
@@ -170,9 +183,8 @@ impl Session {
         if publish.headers_len.is_some() && !self.connect.headers {
             return Err(Ending::Silent("headers from a client that did not announce them"));
         }
-        let counters = &self.client.counters;
-        counters.in_messages.fetch_add(1, Relaxed);
-        counters.in_bytes.fetch_add(publish.payload.len() as u64, Relaxed);
+        self.came.0 += 1;
+        self.came.1 += publish.payload.len() as u64;
         let subject = publish.subject.of(buffer);
         let reply = publish.reply.map(|reply| reply.of(buffer));
         if !self.may_publish(subject) {
@@ -191,7 +203,8 @@ impl Session {
             Message { subject, reply, headers_len: publish.headers_len, payload: publish.payload.of(buffer) };
         let but = (!self.client.wants_echo()).then_some(self.client.id);
         let is_taken = self.intake.offer(&message);
-        let mut reached = self.fanout.publish(&message, but) + usize::from(is_taken);
+        let ended = publish.payload.and(2).of(buffer);
+        let mut reached = self.fanout.publish_line(&message, ended, but) + usize::from(is_taken);
         reached += usize::from(reply.is_some_and(|reply| self.serve(subject, reply)));
         reached += usize::from(!is_taken && self.intake.offer_to_routes(&message, reached > 0));
         self.tell_ok();

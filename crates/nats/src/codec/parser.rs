@@ -27,6 +27,11 @@ impl Range {
     pub(crate) fn len(self) -> usize {
         self.len as usize
     }
+
+    /// It, and so many bytes behind it.
+    pub(crate) fn and(self, len: u32) -> Range {
+        Range { len: self.len.saturating_add(len), ..self }
+    }
 }
 
 /// A PUB or HPUB.
@@ -106,6 +111,12 @@ impl Parser {
     pub(crate) fn next(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<(Op, usize)>, Fault> {
         if buffer.len() < self.wanted || buffer.is_empty() {
             return Ok(None);
+        }
+        if self.scanned == 0
+            && let Some((publish, taken)) = plain_publish(buffer, limits)
+        {
+            self.wanted = 0;
+            return Ok(Some((Op::Publish(publish), taken)));
         }
         let line_max = limits.control_line_len_max + VERB_LEN_MAX;
         let Some(found) = memchr(b'\n', buffer.get(self.scanned..).unwrap_or_default()) else {
@@ -221,6 +232,30 @@ impl Parser {
     pub(crate) fn wanted(&self) -> usize {
         self.wanted
     }
+}
+
+/// A publish as clients write it, whole: `PUB subject size`, one blank between, without a reply. Most of what comes is one;
+/// everything else is read with all its liberties, and so is what is wrong with one.
+fn plain_publish(buffer: &[u8], limits: &Limits) -> Option<(Publish, usize)> {
+    let rest = buffer.strip_prefix(b"PUB ")?;
+    let subject_len = rest.iter().position(|byte| *byte <= b' ').filter(|len| *len > 0)?;
+    let after_subject = rest.get(subject_len..)?.strip_prefix(b" ")?;
+    let (mut len, mut digit_count) = (0, 0);
+    for byte in after_subject.iter().take(SIZE_DIGITS_MAX) {
+        let Some(digit) = byte.checked_sub(b'0').filter(|digit| *digit <= 9) else { break };
+        len = len * 10 + usize::from(digit);
+        digit_count += 1;
+    }
+    let body = after_subject.get(digit_count..)?.strip_prefix(b"\r\n").filter(|_| digit_count > 0)?;
+    let is_within =
+        subject_len + 1 + digit_count <= limits.control_line_len_max && len <= limits.payload_len_max;
+    if !is_within || body.get(len..len + 2) != Some(&b"\r\n"[..]) {
+        return None;
+    }
+    let start = buffer.len() - body.len();
+    let subject = Range::new(b"PUB ".len(), subject_len);
+    let publish = Publish { subject, reply: None, headers_len: None, payload: Range::new(start, len) };
+    Some((publish, start + len + 2))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

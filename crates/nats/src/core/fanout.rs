@@ -2,6 +2,7 @@
 //! brings is gathered per receiver and handed over under one lock each.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -46,6 +47,28 @@ struct Target {
     slot: usize,
     /// `HMSG <subject> <sid> `, of which the part from `MSG` on serves where there are no headers.
     prefix: Box<[u8]>,
+    head: RefCell<Head>,
+}
+
+/// The line before a body of `len` bytes that has neither reply nor headers: publishers send many alike.
+#[derive(Debug)]
+struct Head {
+    len: usize,
+    line: Vec<u8>,
+}
+
+impl Head {
+    /// The line for a body of `len` bytes; `prefix` as [`Target::prefix`].
+    fn of(&mut self, prefix: &[u8], len: usize) -> &[u8] {
+        if self.len != len {
+            self.len = len;
+            self.line.clear();
+            self.line.extend_from_slice(prefix.get(1..).unwrap_or_default());
+            self.line.extend_from_slice(digits(len).as_slice());
+            self.line.extend_from_slice(b"\r\n");
+        }
+        &self.line
+    }
 }
 
 /// Who listens to a subject.
@@ -114,12 +137,17 @@ impl Fanout {
 
     /// Gathers the message for everyone who listens. How many that are. With `but`, that client is left out.
     pub(crate) fn publish(&mut self, message: &Message<'_>, but: Option<u64>) -> usize {
-        self.send_out(message.subject, None, message, but)
+        self.send_out(message.subject, None, (message, None), but)
+    }
+
+    /// As [`Fanout::publish`], of a message as it came: `ended` is its payload with the end of the line behind it.
+    pub(crate) fn publish_line(&mut self, message: &Message<'_>, ended: &[u8], but: Option<u64>) -> usize {
+        self.send_out(message.subject, None, (message, Some(ended)), but)
     }
 
     /// Gathers a message for everyone who listens to `to`, where it is shown under its own subject. How many that are.
     pub(crate) fn deliver(&mut self, to: &[u8], message: &Message<'_>) -> usize {
-        self.send_out(to, Some(message.subject), message, None)
+        self.send_out(to, Some(message.subject), (message, None), None)
     }
 
     /// Whether somebody listens.
@@ -134,7 +162,7 @@ impl Fanout {
         &mut self,
         to: &[u8],
         shown: Option<&[u8]>,
-        message: &Message<'_>,
+        (message, ended): (&Message<'_>, Option<&[u8]>),
         but: Option<u64>,
     ) -> usize {
         let Fanout { hub, audiences, receivers, touched, random, .. } = self;
@@ -143,7 +171,7 @@ impl Fanout {
         let count = audience.plain.len() + audience.groups.len();
         let is_fanned = count > 1;
         let mut out =
-            Out { hub, receivers, touched, message, shown, but, shared: None, is_fanned, reached: 0 };
+            Out { hub, receivers, touched, message, ended, shown, but, shared: None, is_fanned, reached: 0 };
         for target in &audience.plain {
             out.send(target);
         }
@@ -220,7 +248,8 @@ impl Audience {
             }
             let prefix = [b"HMSG ", subject, b" ", &subscription.sid, b" "].concat().into();
             let slot = receivers.slot_of(&subscription.client);
-            let target = Target { subscription: subscription.clone(), slot, prefix };
+            let head = RefCell::new(Head { len: usize::MAX, line: Vec::new() });
+            let target = Target { subscription: subscription.clone(), slot, prefix, head };
             let Some(queue) = &subscription.queue else { return audience.plain.push(target) };
             let is_of = |group: &&mut Vec<Target>| {
                 group.first().is_some_and(|first| first.subscription.queue.as_ref() == Some(queue))
@@ -251,6 +280,8 @@ struct Out<'a> {
     receivers: &'a mut Receivers,
     touched: &'a mut Vec<usize>,
     message: &'a Message<'a>,
+    /// Its payload with the end of the line, where it came with one.
+    ended: Option<&'a [u8]>,
     /// The subject that receivers are shown, where it is another than the one they listen to.
     shown: Option<&'a [u8]>,
     but: Option<u64>,
@@ -295,6 +326,16 @@ impl Out<'_> {
         let skipped = if headers_len.is_none() { message.headers_len.unwrap_or(0) } else { 0 };
         let body = message.payload.get(skipped..).unwrap_or_default();
         let out = &mut receiver.gathered;
+        let is_shared = self.is_fanned && body.len() >= BY_REFERENCE_LEN;
+        if let (Some(ended), None, None, false) = (self.ended, message.reply, message.headers_len, is_shared)
+        {
+            out.slice(target.head.borrow_mut().of(&target.prefix, body.len()));
+            out.slice(ended);
+            if delivery == Delivery::DeliverLast {
+                self.hub.unsubscribe(&target.subscription);
+            }
+            return;
+        }
         match self.shown {
             None => out.slice(target.prefix.get(usize::from(headers_len.is_none())..).unwrap_or_default()),
             Some(shown) => {
@@ -314,7 +355,7 @@ impl Out<'_> {
         }
         out.slice(digits(body.len()).as_slice());
         out.slice(b"\r\n");
-        if self.is_fanned && body.len() >= BY_REFERENCE_LEN {
+        if is_shared {
             let whole = self.shared.get_or_insert_with(|| Bytes::copy_from_slice(message.payload));
             out.shared(&whole.slice(skipped.min(whole.len())..));
         } else {

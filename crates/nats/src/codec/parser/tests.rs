@@ -170,3 +170,25 @@ proptest! {
         prop_assert_eq!(fed(&stream, piece_len), fed(&stream, usize::MAX));
     }
 }
+
+#[test]
+fn a_publish_as_clients_write_it_reads_as_one_with_liberties_does() {
+    let limits = Limits { control_line_len_max: 12, payload_len_max: 100 };
+    let parse = |text: &[u8]| Parser::default().next(text, &limits);
+    for (plain, other) in [
+        (&b"PUB a 0\r\n\r\nPING\r\n"[..], &b"pub a 0\r\n\r\n"[..]),
+        (b"PUB a.b 3\r\nxyz\r\n", b"PUB\ta.b\t3\r\nxyz\r\n"),
+        (b"PUB a.b 003\r\nx\r\n\r\n", b"pub a.b 003\r\nx\r\n\r\n"),
+        (b"PUB a.b 100\r\n", b"pub a.b 100\r\n"),
+        (b"PUB a.b 101\r\n", b"pub a.b 101\r\n"),
+        (b"PUB a.bcdefghi 1\r\nx\r\n", b"pub a.bcdefghi 1\r\nx\r\n"),
+        (b"PUB a.bcdefghij 1\r\nx\r\n", b"pub a.bcdefghij 1\r\nx\r\n"),
+        (b"PUB a 1\r\nxy\r\n", b"pub a 1\r\nxy\r\n"),
+        (b"PUB a 1000000000\r\n", b"pub a 1000000000\r\n"),
+        (b"PUB a \r\n", b"pub a \r\n"),
+        (b"PUB  1\r\nx\r\n", b"pub  1\r\nx\r\n"),
+        (b"PUB a\x01b 1\r\nx\r\n", b"pub a\x01b 1\r\nx\r\n"),
+    ] {
+        assert_eq!(parse(plain), parse(other), "{:?}", String::from_utf8_lossy(plain));
+    }
+}

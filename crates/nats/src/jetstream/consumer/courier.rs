@@ -129,7 +129,7 @@ impl Courier {
     }
 
     /// Takes out what was delivered as often as it may: it goes to the dead letters, where there are any.
-    async fn bury_spent(&self, max: u32, fetched: &mut Fetched) {
+    async fn bury_spent(&mut self, max: u32, fetched: &mut Fetched) {
         let (spent, left): (Vec<Item>, Vec<Item>) =
             std::mem::take(&mut fetched.items).into_iter().partition(|item| item.attempt > max);
         fetched.items = left;

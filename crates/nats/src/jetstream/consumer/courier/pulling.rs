@@ -111,7 +111,7 @@ impl Courier {
         fixed + numbers.into_iter().map(digits).sum::<usize>()
     }
 
-    async fn take_back(&self, item: &Item) {
+    async fn take_back(&mut self, item: &Item) {
         let Source::Leased { work, .. } = &self.source else { return };
         let settlement = Settlement {
             work: work.clone(),
