@@ -17,7 +17,7 @@ pub(crate) fn open(
 ) -> Result<(Store<LogState>, Recovery)> {
     let engine = StoreOptions {
         unflushed_len_max: options.uncheckpointed_len_max,
-        unflushed_units_max: options.uncheckpointed_entries_max,
+        unflushed_entries_max: options.uncheckpointed_entries_max,
         volatile_len_max: options.volatile_len_max() as u64,
         read_ahead_total_len: options.read_ahead_len_max(),
         index_len_max: options.index_len_max(),

@@ -25,7 +25,7 @@ impl Applier {
         }
         store.watched.durable(commit.last);
         store.wal.applied(commit.last);
-        store.unflushed.add(commit.frame.len() as u64);
+        store.unflushed.add(commit.frame.len() as u64, commit.runs.len() as u64);
         if store.unflushed.is_due(commit.last) {
             store.flush.raise();
         }

@@ -7,8 +7,8 @@ use crate::faults::Faults;
 pub struct StoreOptions {
     /// WAL bytes that no checkpoint covers, at most; flushing begins at half of it.
     pub unflushed_len_max: u64,
-    /// WAL units that no checkpoint covers, at most; flushing begins at half of it.
-    pub unflushed_units_max: u64,
+    /// Entries in the WAL that no checkpoint covers, at most, each of one log: what logs keep in mind of them is memory; flushing begins at half of it.
+    pub unflushed_entries_max: u64,
     /// Bytes of volatile records in memory, over all logs.
     pub volatile_len_max: u64,
     /// Bytes of volatile records in spill files, where they go once they take half of their memory.
@@ -40,7 +40,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
             unflushed_len_max: 512 << 20,
-            unflushed_units_max: 2_000_000,
+            unflushed_entries_max: 2_000_000,
             volatile_len_max: 256 << 20,
             spill_len_max: 4 << 30,
             read_ahead_len: 2 << 20,

@@ -82,7 +82,7 @@ pub(crate) fn open<A: Attached>(
         wal.files().iter().filter(|f| f.sealed.is_none_or(|last| last > from)).map(|f| f.len).sum();
     let options = &parts.options;
     let unflushed =
-        Unflushed::new(options.unflushed_len_max, options.unflushed_units_max, from, unflushed_len);
+        Unflushed::new(options.unflushed_len_max, options.unflushed_entries_max, from, unflushed_len);
     let next_segment = existing.iter().filter_map(|file| match file {
         FileId::Segment(number) => Some(number + 1),
         FileId::Wal(_) => None,

@@ -76,7 +76,7 @@ impl Run {
         };
         let options = StoreOptions {
             unflushed_len_max: 1 << (10 + rng.below(10)),
-            unflushed_units_max: 1 << (3 + rng.below(10)),
+            unflushed_entries_max: 1 << (3 + rng.below(10)),
             read_ahead_len: 1 << rng.below(16),
             run_kept_len: 1 << rng.below(10),
             segment_len: 1 << (7 + rng.below(12)),

@@ -72,8 +72,8 @@ pub(crate) struct Flusher {
     pub segments: BTreeSet<u64>,
     /// Files that stay whatever no checkpoint says of them: they were there when one could not be read.
     protected: BTreeSet<FileId>,
-    /// Bytes applied when the checkpoint in the making noted its position.
-    bytes_noted: u64,
+    /// Bytes and entries applied when the checkpoint in the making noted its position.
+    applied_noted: (u64, u64),
     /// Nanoseconds of the monotonic clock before which it leaves the disk to the WAL.
     yield_until_ns: u64,
     figures: Arc<Figures>,
@@ -113,7 +113,7 @@ impl Flusher {
             next_segment,
             segments,
             protected,
-            bytes_noted: 0,
+            applied_noted: (0, 0),
             yield_until_ns: 0,
             figures,
         }
@@ -254,7 +254,7 @@ impl Flusher {
     /// Notes the position of a new checkpoint: everything up to it is placed in its log.
     fn note<A: Attached>(&mut self, store: &Inner<A>) -> Phase {
         let position = store.wal.durable();
-        self.bytes_noted = store.unflushed.bytes();
+        self.applied_noted = store.unflushed.applied();
         let head = Head {
             id: self.next_checkpoint,
             position,
@@ -280,7 +280,7 @@ impl Flusher {
                 store.files.blobs.remove(&checkpoint::name(old.id))?;
             }
         }
-        store.unflushed.covered(self.bytes_noted, head.position);
+        store.unflushed.covered(self.applied_noted, head.position);
         if !store.closing.load(Ordering::Acquire) {
             self.release(store)?;
         }

@@ -178,7 +178,11 @@ fn a_damaged_extent_is_set_aside_and_the_rest_is_served() {
 fn publishers_wait_while_the_log_is_too_far_ahead_and_drains_go_on() {
     let world = world(
         1 << 20,
-        StoreOptions { unflushed_len_max: 10_000, unflushed_units_max: 1_000_000, ..StoreOptions::default() },
+        StoreOptions {
+            unflushed_len_max: 10_000,
+            unflushed_entries_max: 1_000_000,
+            ..StoreOptions::default()
+        },
     );
     let log = world.create(Durability::Fsync);
     world.settle();
@@ -201,7 +205,7 @@ fn nobody_waits_for_the_copying_until_it_is_far_behind() {
     const BOUND: u64 = 40_000;
     let options = StoreOptions {
         unflushed_len_max: BOUND,
-        unflushed_units_max: 1_000_000,
+        unflushed_entries_max: 1_000_000,
         segment_len: 2_000,
         own_segment_len: 2_000,
         merge_count: usize::MAX,

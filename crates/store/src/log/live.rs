@@ -25,6 +25,9 @@ pub(crate) enum FileId {
     Segment(u64),
 }
 
+/// Extents for which a log keeps room while it has none.
+const FEW_EXTENTS: usize = 8;
+
 /// One step of a sparse index: a stretch of about [`crate::INDEX_STEP_LEN`] bytes of an extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Point {
@@ -313,6 +316,10 @@ impl LiveSet {
             }
             _ => self.extents.len(),
         };
+        if self.extents.len() == self.extents.capacity() {
+            // A quarter more, not as much again: where many logs have few extents each, this is most of their memory.
+            self.extents.reserve_exact(self.extents.len() / 4 + 1);
+        }
         self.extents.insert(at, extent);
     }
 
@@ -377,6 +384,10 @@ impl LiveSet {
         }
         copies.into_iter().for_each(|copy| self.place(copy, start));
         self.forget_below(start);
+        // A few copies are there instead of many.
+        if self.extents.capacity() > FEW_EXTENTS.max(2 * self.extents.len()) {
+            self.extents.shrink_to_fit();
+        }
     }
 
     /// Changes what does not concern liveness (place of the index, damage) of the extent at `index`.
@@ -451,7 +462,7 @@ impl LiveSet {
         if self.volatile.is_empty() && self.volatile.capacity() > 0 {
             self.volatile = VecDeque::new();
         }
-        if self.extents.is_empty() && self.extents.capacity() > 64 {
+        if self.extents.is_empty() && self.extents.capacity() > FEW_EXTENTS {
             self.extents = VecDeque::new();
         }
     }
