@@ -313,9 +313,12 @@ impl Open {
 }
 
 impl Batches {
-    /// Bytes of all its batches.
-    pub(crate) fn len(&self) -> usize {
-        self.appends.iter().map(|(_, batch)| batch.body.len()).sum()
+    /// Bytes of those of its batches that memory alone keeps.
+    pub(crate) fn volatile_len(&self) -> usize {
+        let is_volatile = |(queue, batch): &&(Arc<Queue>, NewBatch)| {
+            batch.durability == Some(Durability::Memory) || queue.stream.facets().transient
+        };
+        self.appends.iter().filter(is_volatile).map(|(_, batch)| batch.body.len()).sum()
     }
 
     /// The unit, and which of its appends are copies of a batch that routes took along.

@@ -435,7 +435,7 @@ impl Session {
             let mut kept = loop {
                 match batches.publish(&vhost, &[]) {
                     Ok(kept) => break kept,
-                    Err(error) => self.wait_for_room(error, batches.len()).await?,
+                    Err(error) => self.wait_for_room(error, batches.volatile_len()).await?,
                 }
             };
             if !kept.letters.is_empty() {

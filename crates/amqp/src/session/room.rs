@@ -17,15 +17,20 @@ const LOW_ON_MEMORY: &str = "low on memory";
 /// How long a publish may wait for memory before its client is told.
 const MEMORY_GRACE: Duration = Duration::from_millis(200);
 
+/// Room in memory that is waited for at least, bytes: a batch takes more than its body.
+const MEMORY_ROOM_LEN: usize = 1 << 20;
+
 /// How long whoever waits for memory waits before it asks again.
 const MEMORY_RETRY: Duration = Duration::from_millis(50);
 
 impl Session {
-    /// A publish that found no room waits for it: the client is slowed down, and told when it asked for that.
-    pub(super) async fn wait_for_room(&mut self, error: model::Error, len: usize) -> Result<()> {
+    /// A publish that found no room waits for it: the client is slowed down, and told when it asked for that. Of what it
+    /// publishes, memory alone keeps `volatile_len` bytes.
+    pub(super) async fn wait_for_room(&mut self, error: model::Error, volatile_len: usize) -> Result<()> {
+        let len = volatile_len.max(MEMORY_ROOM_LEN);
         match error.kind() {
             _ if self.client.outbox.is_closed() => Err(internal(error)),
-            ErrorKind::Throttled if self.server.broker.is_memory_short(len) => {
+            ErrorKind::Throttled if volatile_len > 0 && self.server.broker.is_memory_short(len) => {
                 self.wait_for_memory(len).await;
                 Ok(())
             }

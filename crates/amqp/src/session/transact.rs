@@ -62,9 +62,10 @@ impl Session {
                     own.make(&broker).await?;
                     break batches.publish(&vhost, &[])?;
                 }
-                Err(error) => {
-                    self.wait_for_room(error, batches.len()).await.map_err(|failed| failed.exception)?
-                }
+                Err(error) => self
+                    .wait_for_room(error, batches.volatile_len())
+                    .await
+                    .map_err(|failed| failed.exception)?,
             }
         };
         own.made();

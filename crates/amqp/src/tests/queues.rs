@@ -244,3 +244,28 @@ async fn a_queue_that_nobody_uses_expires() {
     }
     panic!("it is still there after a restart");
 }
+
+#[tokio::test]
+async fn handles_of_unused_queues_are_made_again_when_they_are_used() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let namespace = model::Namespace::new("public", "default");
+    let vhost = rig.server.vhosts.of(&rig.server.broker, "/", namespace);
+    peer.declare("consumed").await;
+    peer.consume("consumed", "t", false).await;
+    peer.declare_with("mine", Flags { exclusive: true, ..Flags::default() }, &[]).await;
+    let arguments = [("x-max-priority", Value::I32(5))];
+    vhost.handles_max.store(4, Ordering::Relaxed);
+    for number in 0..20 {
+        peer.declare_with(&format!("q{number}"), Flags::default(), &arguments).await;
+        vhost.handles_max.store(4, Ordering::Relaxed);
+    }
+    assert!(vhost.handle_count() < 10, "{}", vhost.handle_count());
+    assert_eq!(peer.counts("consumed").await, (0, 1));
+    let mut other = rig.connect().await;
+    other.ask_declare("mine", Flags { passive: true, ..Flags::default() }, &[]).await;
+    assert!(other.method().await.contains("RESOURCE_LOCKED"));
+    peer.publish(("", "q0"), "there").await;
+    assert_eq!(peer.get("q0").await.unwrap().text(), "there");
+    peer.declare_with("q0", Flags::default(), &arguments).await;
+}

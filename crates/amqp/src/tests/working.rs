@@ -279,3 +279,46 @@ async fn a_message_given_back_without_counting_is_redelivered_all_the_same() {
         peer.nack(message.tag, true).await;
     }
 }
+
+#[tokio::test]
+async fn a_quorum_queue_gives_up_after_twenty_failures_unless_it_says_otherwise() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare_with("q", Flags::default(), &[("x-queue-type", Value::Text(b"quorum"))]).await;
+    peer.publish(("", "q"), "a").await;
+    peer.sync().await;
+    for round in 0..21 {
+        let message = peer.get("q").await.unwrap_or_else(|| panic!("gone after {round} deliveries"));
+        // What is only taken back does not count.
+        peer.send(1, Method::BasicRecover { requeue: true }).await;
+        peer.expect("BasicRecoverOk").await;
+        let again = peer.get("q").await.unwrap();
+        assert!(again.redelivered && again.tag > message.tag);
+        peer.send(1, Method::BasicReject { delivery_tag: again.tag, requeue: true }).await;
+    }
+    assert_eq!(peer.get("q").await, None);
+}
+
+#[tokio::test]
+async fn what_is_given_back_to_a_queue_with_delayed_retry_waits() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let arguments = [
+        ("x-queue-type", Value::Text(b"quorum")),
+        ("x-delayed-retry-type", Value::Text(b"all")),
+        ("x-delayed-retry-min", Value::I32(300)),
+        ("x-delayed-retry-max", Value::I32(500)),
+    ];
+    peer.declare_with("q", Flags::default(), &arguments).await;
+    peer.publish(("", "q"), "a").await;
+    peer.sync().await;
+    let message = peer.get("q").await.unwrap();
+    peer.consume("q", "t", false).await;
+    for (tag, least_ms) in [(message.tag, 300), (message.tag + 1, 500)] {
+        let began = std::time::Instant::now();
+        peer.send(1, Method::BasicReject { delivery_tag: tag, requeue: true }).await;
+        assert!(peer.message().await.redelivered);
+        // Times are whole milliseconds.
+        assert!(began.elapsed() >= Duration::from_millis(least_ms - 2), "{:?}", began.elapsed());
+    }
+}

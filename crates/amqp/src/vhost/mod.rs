@@ -20,7 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -58,6 +58,8 @@ pub(crate) struct Vhost {
     generation: AtomicU64,
     /// Queues that somebody uses, by name.
     queues: Mutex<HashMap<Arc<str>, Arc<Queue>>>,
+    /// How many of them there may be before unused ones are looked for.
+    pub handles_max: AtomicUsize,
     /// Queues that hold messages until their time and are served.
     pub schedules: Mutex<HashSet<StreamId>>,
     /// Where they are served.
@@ -88,11 +90,18 @@ impl Vhost {
             topology: RwLock::new(topology),
             generation: AtomicU64::new(1),
             queues: Mutex::default(),
+            handles_max: AtomicUsize::new(queue::HANDLES_MAX),
             schedules: Mutex::default(),
             runtime: vhosts.runtime.clone(),
         });
         schedule::resume(&vhost);
         vhost
+    }
+
+    /// How many handles of queues there are.
+    #[cfg(test)]
+    pub(crate) fn handle_count(&self) -> usize {
+        self.queues.lock().len()
     }
 
     /// Changes with every change of exchanges, bindings, routes or streams.

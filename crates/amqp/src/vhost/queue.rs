@@ -1,7 +1,10 @@
 //! Queues: declared, looked at, deleted. A queue is a queue of the broker with this dialect's arguments beside its
 //! settings; one that another dialect made is a durable queue without arguments.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use broker::{
@@ -28,6 +31,9 @@ const ARGUMENTS: &str = "amqp.arguments";
 pub(crate) const EXPIRES: &str = "amqp.expires";
 /// Whether it was declared durable.
 const DURABLE: &str = "amqp.durable";
+
+/// Handles of queues above which unused ones are looked for.
+pub(crate) const HANDLES_MAX: usize = 16_384;
 
 /// Whether a client of this dialect declared it.
 pub(crate) fn is_own(stream: &Stream) -> bool {
@@ -193,11 +199,24 @@ impl Vhost {
         };
         let queue = Arc::new(queue);
         queues.insert(queue.name.clone(), queue.clone());
+        self.forget_unused(&mut queues);
         drop(queues);
         if queue.arguments.expires_ms.is_some() {
             self.expiry.watch(&self.namespace, &queue);
         }
         Ok(queue)
+    }
+
+    /// Where there are many handles, those of queues that nobody uses just now go: they are made again from what the broker
+    /// knows. A handle that knows more than that stays.
+    fn forget_unused(&self, queues: &mut HashMap<Arc<str>, Arc<Queue>>) {
+        if queues.len() < self.handles_max.load(Relaxed) {
+            return;
+        }
+        queues.retain(|_, queue| {
+            Arc::strong_count(queue) > 1 || queue.owner.is_some() || queue.arguments.expires_ms.is_some()
+        });
+        self.handles_max.store(HANDLES_MAX.max(2 * queues.len()), Relaxed);
     }
 
     fn now_ns(&self) -> u64 {
