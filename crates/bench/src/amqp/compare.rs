@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 
-use super::{Target, backlog, bindings, confirm, flow, idle, latency, original};
+use super::{Target, backlog, bindings, confirm, flow, idle, latency, original, tool};
 use crate::{
     Failure,
     compare::{
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Leave the original out.
     #[arg(long)]
     alone: bool,
-    /// Parts to run: flow, confirm, topics, latency, backlog, idle; all without.
+    /// Parts to run: flow, confirm, topics, latency, tool, backlog, idle; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Messages of the one deep backlog, and of all queues of the wide one.
@@ -95,7 +95,7 @@ fn target(running: &Running) -> Target {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let wanted = |part: &str| args.only.is_empty() || args.only.iter().any(|only| only == part);
     let began = Instant::now();
-    if ["flow", "confirm", "topics", "latency"].into_iter().any(wanted) {
+    if ["flow", "confirm", "topics", "latency", "tool"].into_iter().any(wanted) {
         let servers = Servers::start(args)?;
         if wanted("flow") {
             flows(args, &servers)?;
@@ -105,6 +105,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         if wanted("latency") {
             latencies(args, &servers)?;
+        }
+        if wanted("tool") {
+            tools(args, &servers)?;
         }
         if wanted("topics") {
             topics(args, &servers)?;
@@ -171,6 +174,41 @@ fn latencies(args: &Args, servers: &Servers) -> Result<(), Failure> {
             let report = latency::run(target, 100, rate, args.seconds)?;
             let times = report.confirm_us.into_iter().chain(report.delivery_us).map(f64::from);
             Ok(times.chain([report.cpu_s_per_million]).collect())
+        })?;
+    }
+    Ok(())
+}
+
+fn tools(args: &Args, servers: &Servers) -> Result<(), Failure> {
+    println!("{DURABILITY}\n");
+    let transient: &[&str] = &["-x", "1", "-y", "1", "-s", "16", "-a"];
+    let persistent: &[&str] = &[
+        "-s",
+        "12",
+        "-c",
+        "192",
+        "-f",
+        "persistent",
+        "-q",
+        "1000",
+        "-A",
+        "500",
+        "-ad",
+        "false",
+        "-u",
+        "perf-test",
+    ];
+    for (title, arguments) in [
+        ("PerfTest: transient, 1 to 1, 16 B, no acknowledgements", transient),
+        ("PerfTest: persistent, 192 confirms waited for, 12 B, consumed by prefetch 1000", persistent),
+    ] {
+        let columns = &["sent/s", "received/s", "confirm p50 us", "p99 us", "CPU s per million", "MiB"];
+        servers.medians(title, args.rounds, columns, |target| {
+            // The tool itself gets faster for some seconds.
+            let report = tool::run(target, arguments, args.seconds.max(5))?;
+            let [p50, p99] = report.confirm_us;
+            let rates = [report.sent_per_s, report.received_per_s];
+            Ok(rates.into_iter().chain([p50, p99, report.cpu_s_per_million, report.rss_mib]).collect())
         })?;
     }
     Ok(())

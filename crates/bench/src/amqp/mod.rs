@@ -9,6 +9,7 @@ mod frames;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod original;
+pub(crate) mod tool;
 
 use std::{io::Write, net::TcpStream, time::Duration};
 

@@ -160,6 +160,11 @@ pub(crate) fn original_libs() -> Result<PathBuf, Failure> {
     fetched("original")
 }
 
+/// RabbitMQ's load tool from Maven Central, fetched once.
+pub(crate) fn perf_test_libs() -> Result<PathBuf, Failure> {
+    fetched("perftest")
+}
+
 /// What `crates/bench/NAME/pom.xml` depends on, fetched once.
 fn fetched(name: &str) -> Result<PathBuf, Failure> {
     let libs = root().join(format!("target/bench/{name}-libs"));
