@@ -97,50 +97,6 @@ func TestMemoryAlarm(t *testing.T) {
 	}
 }
 
-// What nothing stores waits in memory, up to its budget.
-func TestTransientAlarm(t *testing.T) {
-	t.Parallel()
-	kit.Shows(t, kit.AMQP091, "a publisher of messages that only memory holds is blocked when that is used up, and told; consumers drain, it is unblocked, and nothing is lost")
-	const budgetMiB, bodyLen, count = 64, 100_000, 2_000
-	broker := kit.StartBroker(t, "--ephemeral", "--memory-budget-len", fmt.Sprintf("%dMiB", budgetMiB))
-	publisher, queue := dial(t, broker.AMQP), kit.Name("transient")
-	blockings := publisher.NotifyBlocked(make(chan amqp.Blocking, count))
-	ch, out := channel(t, publisher), channel(t, dial(t, broker.AMQP))
-	declare(t, ch, queue, nil)
-	var publishing sync.WaitGroup
-	publishing.Go(func() {
-		for n := range count {
-			message := amqp.Publishing{DeliveryMode: amqp.Transient, MessageId: fmt.Sprint(n), Body: make([]byte, bodyLen)}
-			if err := ch.Publish("", queue, false, false, message); err != nil {
-				t.Errorf("publish: %v", err)
-				return
-			}
-		}
-	})
-	if blocking := next(t, blockings); !blocking.Active || blocking.Reason != "low on memory" {
-		t.Errorf("%+v came first", blocking)
-	}
-	deliveries, err := out.Consume(queue, "", true, false, false, false, nil)
-	kit.Check(t, err, "consume")
-	for n := range count {
-		select {
-		case delivery := <-deliveries:
-			if delivery.MessageId != fmt.Sprint(n) {
-				t.Fatalf("%s came instead of %d", delivery.MessageId, n)
-			}
-		case <-time.After(kit.Patience):
-			t.Fatalf("only %d messages came", n)
-		}
-	}
-	publishing.Wait()
-	if blocking := next(t, blockings); blocking.Active {
-		t.Errorf("%+v came second", blocking)
-	}
-	if peak := broker.MemoryPeak(); peak > (budgetMiB+stormBesideMiB)<<20 {
-		t.Errorf("%d MiB of memory", peak>>20)
-	}
-}
-
 func next(t *testing.T, blockings <-chan amqp.Blocking) amqp.Blocking {
 	t.Helper()
 	select {

@@ -30,7 +30,7 @@ impl Session {
         let len = volatile_len.max(MEMORY_ROOM_LEN);
         match error.kind() {
             _ if self.client.outbox.is_closed() => Err(internal(error)),
-            ErrorKind::Throttled if volatile_len > 0 && self.server.broker.is_memory_short(len) => {
+            ErrorKind::Throttled if self.server.broker.is_memory_short(len) => {
                 self.wait_for_memory(len).await;
                 Ok(())
             }
