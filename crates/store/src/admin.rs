@@ -90,7 +90,8 @@ impl<A: Attached> Store<A> {
         let done = || store.figures.checkpoints.load(Ordering::Relaxed);
         let target = done() + 1;
         flusher.force(store, flush);
-        while done() < target {
+        // A pass may make one in its middle.
+        while done() < target || !flusher.is_idle() {
             if flusher.step(store) != Next::Again {
                 store.flush.raise();
                 return Ok(false);

@@ -234,6 +234,26 @@ fn nobody_waits_for_the_copying_until_it_is_far_behind() {
     assert_eq!(world.crash().log(id).bounds().end.0, end);
 }
 
+#[test]
+fn a_checkpoint_that_is_asked_for_is_over_when_its_pass_is() {
+    let options = StoreOptions {
+        unflushed_len_max: 40_000,
+        segment_len: 2_000,
+        own_segment_len: 2_000,
+        ..StoreOptions::default()
+    };
+    let world = world(4_000, options);
+    let log = world.create(Durability::Fsync);
+    world.settle();
+    for _ in 0..9 {
+        fill_unflushed(&world, &log, 4_000);
+    }
+    let before = world.store.stats().unwrap().checkpoints;
+    assert!(world.store.checkpoint(true).unwrap());
+    assert_eq!(world.store.stats().unwrap().checkpoints - before, 2, "one in its middle");
+    assert!(world.store.0.flusher.lock().is_idle());
+}
+
 /// Appends `len` bytes in one commit; the flusher does not get to run.
 fn fill_unflushed(world: &World, log: &Arc<Log<Notes>>, len: usize) {
     for _ in 0..4 {
