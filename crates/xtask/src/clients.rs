@@ -3,6 +3,7 @@
 
 use crate::broker::{Broker, scratch_folder};
 use crate::counts::{Counts, Runner};
+use crate::failing;
 use crate::process;
 use crate::report::Report;
 use crate::workspace;
@@ -29,6 +30,14 @@ struct Suite {
     runs: &'static [&'static [&'static str]],
     /// How many of them at a time. Those that mostly wait do so together.
     lanes: usize,
+}
+
+/// How one suite ended.
+struct Ran {
+    counts: Counts,
+    outcome: Result<(), String>,
+    /// What its failed tests said.
+    excerpt: Vec<String>,
 }
 
 /// How the tests that ship with a Python package are run.
@@ -205,7 +214,10 @@ pub fn run(report: &mut Report, binary: &Path, wanted: &[&str], must_run: bool) 
             continue;
         }
         report.step(&name, |report| match suite.execute(&environment) {
-            Ok((counts, outcome)) => report.suite(&name, counts, outcome),
+            Ok(ran) => {
+                report.suite(&name, ran.counts, ran.outcome);
+                report.quote(&name, ran.excerpt);
+            }
             Err(reason) => report.check(&name, Err(reason)),
         });
     }
@@ -232,7 +244,7 @@ impl Suite {
         command
     }
 
-    fn execute(&self, environment: &[(&str, String)]) -> Result<(Counts, Result<(), String>), String> {
+    fn execute(&self, environment: &[(&str, String)]) -> Result<Ran, String> {
         for words in self.setup {
             let finished = process::run(self.command(words), SETUP_LIMIT)?;
             if !finished.succeeded() {
@@ -240,16 +252,17 @@ impl Suite {
             }
         }
         let mut counts = Counts::default();
-        let mut complaints = Vec::new();
+        let (mut complaints, mut excerpt) = (Vec::new(), Vec::new());
         for finished in self.run_all(environment) {
             let finished = finished?;
             counts += self.runner.count(&finished.lines);
             if !finished.succeeded() {
                 complaints.push(finished.complaint());
+                excerpt.extend(failing::excerpt(self.runner, &finished.lines));
             }
         }
         let outcome = if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) };
-        Ok((counts, outcome))
+        Ok(Ran { counts, outcome, excerpt })
     }
 
     /// Each run as it ended.

@@ -51,7 +51,7 @@ impl Runner {
 }
 
 /// `line` without terminal colours.
-fn plain(line: &str) -> String {
+pub fn plain(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find('\u{1b}') {

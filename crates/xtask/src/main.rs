@@ -15,6 +15,7 @@ mod broker;
 mod clients;
 mod compatibility;
 mod counts;
+mod failing;
 mod process;
 mod report;
 mod test;

@@ -8,6 +8,8 @@ use std::time::Instant;
 pub struct Report {
     counts: Counts,
     failures: Vec<String>,
+    /// What the tests that failed said, suite by suite.
+    excerpts: Vec<String>,
     skipped: Vec<String>,
 }
 
@@ -44,6 +46,14 @@ impl Report {
         }
     }
 
+    /// What a suite's failed tests said, to be repeated at the end.
+    pub fn quote(&mut self, name: &str, excerpt: Vec<String>) {
+        if !excerpt.is_empty() {
+            self.excerpts.push(format!("-- {name}"));
+            self.excerpts.extend(excerpt);
+        }
+    }
+
     /// Something that cannot be done on this machine: told at the end, and a failure where it must be there.
     pub fn skip(&mut self, name: &str, reason: &str, must_run: bool) {
         if must_run {
@@ -61,6 +71,9 @@ impl Report {
     /// Prints the closing lines; the last is the plain count.
     pub fn close(self) -> Result<(), String> {
         println!();
+        for line in &self.excerpts {
+            println!("{line}");
+        }
         for line in &self.skipped {
             println!("skipped: {line}");
         }

@@ -2,7 +2,7 @@
 
 use crate::counts::{Counts, Runner};
 use crate::report::Report;
-use crate::{PROFILE, cargo, clients, compatibility, process, tidy, workspace};
+use crate::{PROFILE, cargo, clients, compatibility, failing, process, tidy, workspace};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -137,6 +137,7 @@ fn suite(report: &mut Report, name: &str, command: Command, limit: Duration) {
         Ok(finished) => {
             let outcome = if finished.succeeded() { Ok(()) } else { Err(finished.complaint()) };
             report.suite(name, Runner::Cargo.count(&finished.lines), outcome);
+            report.quote(name, failing::excerpt(Runner::Cargo, &finished.lines));
         }
         Err(reason) => report.suite(name, Counts::default(), Err(reason)),
     }
