@@ -53,6 +53,10 @@ pub(crate) async fn run(server: &Server, mut waiting: mpsc::Receiver<Waiting>) -
         if !Arc::ptr_eq(known, &account) {
             (*known, *out) = (account.clone(), new());
         }
+        // Before the answers, as the original does: who has one finds there what was published again.
+        if durable.is_ok() && !acks.again.is_empty() {
+            publish_again(server, &account, out, acks.again).await;
+        }
         for (reply, body) in &acks.all {
             // Clients take any answer to an acknowledgement for a yes: only silence is a no.
             if body.is_empty() && durable.is_err() {
@@ -65,9 +69,6 @@ pub(crate) async fn run(server: &Server, mut waiting: mpsc::Receiver<Waiting>) -
             out.publish(&Message { subject: reply, reply: None, headers_len: None, payload }, None);
         }
         out.flush(server.options.pending_len_max);
-        if durable.is_ok() && !acks.again.is_empty() {
-            publish_again(server, &account, out, acks.again).await;
-        }
     }
     std::future::pending().await
 }

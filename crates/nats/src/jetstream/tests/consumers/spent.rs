@@ -66,10 +66,14 @@ async fn what_a_stream_publishes_again_is_taken_by_other_streams() {
     listener.peer.send("SUB d.* 7\r\n").await;
     listener.peer.sync().await;
     asker.put("a.x").await;
+    assert_eq!(
+        (asker.state("B").await, asker.state("C").await),
+        ([1, 1, 1], [1, 1, 1]),
+        "once it is acknowledged"
+    );
     let got = listener.got().await;
     assert_eq!((got.subject.as_str(), got.body.as_str()), ("d.x", "x"));
     assert!(got.headers.contains("Nats-Stream: C\r\n"), "{}", got.headers);
-    assert_eq!((asker.state("B").await, asker.state("C").await), ([1, 1, 1], [1, 1, 1]));
 }
 
 #[tokio::test]
