@@ -1,6 +1,7 @@
 //! Who a certificate is for: names read out of it. It was verified before, so what does not read has no name.
 
 use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
 
 /// Which of a certificate's names counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,92 +16,21 @@ pub enum NameOf {
     Uri,
 }
 
-/// DER tags.
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OBJECT_ID: u8 = 0x06;
-const OCTETS: u8 = 0x04;
-const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
-/// Kinds of text that are, or are written as, UTF-8 or ASCII: UTF8String, PrintableString, IA5String.
-const TEXTS: [u8; 3] = [0x0c, 0x13, 0x16];
-
-/// id-at-commonName 2.5.4.3, id-ce-subjectAltName 2.5.29.17.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
-
-/// What follows in DER.
-#[derive(Clone, Copy)]
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// The next value and its tag.
-    fn next(&mut self) -> Option<(u8, Der<'a>)> {
-        let (&[tag, first], mut rest) = self.0.split_first_chunk()?;
-        let mut len = usize::from(first);
-        if first >= 0x80 {
-            let bytes;
-            (bytes, rest) =
-                rest.split_at_checked(usize::from(first & 0x7f)).filter(|(len, _)| len.len() <= 4)?;
-            len = bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
-        }
-        let (value, rest) = rest.split_at_checked(len)?;
-        self.0 = rest;
-        Some((tag, Der(value)))
-    }
-
-    /// The next value, which has to have that tag.
-    fn expect(&mut self, expected: u8) -> Option<Der<'a>> {
-        self.next().filter(|(tag, _)| *tag == expected).map(|(_, value)| value)
-    }
-
-    /// The values in it.
-    fn all(mut self) -> impl Iterator<Item = (u8, Der<'a>)> {
-        std::iter::from_fn(move || self.next())
-    }
-}
-
 /// The name of a client, if its certificate has one of that kind.
 pub fn name(certificate: &CertificateDer<'_>, of: NameOf) -> Option<String> {
-    let mut to_be_signed = Der(certificate).expect(SEQUENCE)?.expect(SEQUENCE)?;
-    let mut after_version = to_be_signed;
-    if after_version.next()?.0 == VERSION {
-        to_be_signed = after_version;
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    if of == NameOf::Common {
+        let names: Vec<&str> =
+            certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).collect();
+        return Some(names.join(",")).filter(|names| !names.is_empty());
     }
-    // Serial number, algorithm, issuer, validity; then the subject.
-    for _ in 0..4 {
-        to_be_signed.next()?;
-    }
-    let subject = to_be_signed.expect(SEQUENCE)?;
-    let found = match of {
-        NameOf::Common => common_names(subject).join(","),
-        NameOf::Dns => alternative(to_be_signed, 0x82)?,
-        NameOf::Email => alternative(to_be_signed, 0x81)?,
-        NameOf::Uri => alternative(to_be_signed, 0x86)?,
-    };
-    (!found.is_empty()).then_some(found)
-}
-
-fn common_names(subject: Der<'_>) -> Vec<&str> {
-    let parts = subject.all().filter(|(tag, _)| *tag == SET).flat_map(|(_, set)| set.all());
-    let names = parts.filter_map(|(_, mut part)| {
-        let is_name = part.expect(OBJECT_ID)?.0 == COMMON_NAME;
-        let (tag, text) = part.next()?;
-        (is_name && TEXTS.contains(&tag)).then(|| std::str::from_utf8(text.0).ok())?
-    });
-    names.collect()
-}
-
-/// The first alternative name with that tag.
-fn alternative(rest: Der<'_>, tag: u8) -> Option<String> {
-    let (_, mut extensions) = rest.all().find(|(tag, _)| *tag == EXTENSIONS)?;
-    let own = extensions.expect(SEQUENCE)?.all().find_map(|(_, mut extension)| {
-        let is_own = extension.expect(OBJECT_ID)?.0 == ALTERNATIVE_NAMES;
-        // Whether it is critical may stand between.
-        is_own.then(|| extension.all().find(|(tag, _)| *tag == OCTETS))?
-    });
-    let (_, name) = own?.1.expect(SEQUENCE)?.all().find(|(found, _)| *found == tag)?;
-    std::str::from_utf8(name.0).ok().map(str::to_owned)
+    let alternative = certificate.subject_alternative_name().ok()??;
+    alternative.value.general_names.iter().find_map(|name| match (of, name) {
+        (NameOf::Dns, GeneralName::DNSName(name))
+        | (NameOf::Email, GeneralName::RFC822Name(name))
+        | (NameOf::Uri, GeneralName::URI(name)) => Some((*name).to_owned()),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
