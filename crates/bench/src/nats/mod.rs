@@ -21,6 +21,8 @@ use crate::Failure;
 /// How long an answer may take before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+const PONG: &[u8] = b"PONG\r\n";
+
 /// Which server.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -47,7 +49,8 @@ fn settle(stream: &mut TcpStream) -> Result<(), Failure> {
     stream.write_all(b"PING\r\n")?;
     let mut seen = Vec::new();
     let mut part = [0; 4096];
-    while !seen.ends_with(b"PONG\r\n") {
+    // The server's own PING may come right behind.
+    while !seen.windows(PONG.len()).any(|part| part == PONG) {
         let len = stream.read(&mut part)?;
         if len == 0 {
             return Err(format!("the server hung up: {}", String::from_utf8_lossy(&seen)).into());
