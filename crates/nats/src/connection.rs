@@ -35,6 +35,9 @@ const GROW_MAX: usize = 1 << 20;
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 256;
 
+/// After so many reads what else there is gets its turn, however much a client sends.
+const LOOK_EVERY: u32 = 16;
+
 /// How long a publisher is held up, at most, by a receiver that lags behind.
 const STALL: Duration = Duration::from_millis(10);
 
@@ -102,6 +105,8 @@ enum Event {
     Users,
     /// The process stops.
     Stop,
+    /// It has stayed as long as it may while the process stops.
+    Leave,
 }
 
 struct Reader<'a, S> {
@@ -118,20 +123,25 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
         self.session.greet();
         let timer = sleep_until(Instant::now() + FIRST_PING.min(interval));
         tokio::pin!(timer);
-        let (mut heard, mut leave_at) = (false, None);
+        let (mut heard, mut leave_at, mut reads) = (false, None, 0u32);
         loop {
             if let Some(end) = self.handle(&mut buffer).await {
                 return end;
             }
             let missing = self.session.wanted().saturating_sub(buffer.len());
             buffer.reserve(missing.clamp(READ_LEN, GROW_MAX));
-            let event = tokio::select! {
-                biased;
-                read = self.reader.read_buf(&mut buffer) => Event::Read(read.unwrap_or(0)),
-                () = &mut timer => Event::Time,
-                () = self.session.users.changed() => Event::Users,
-                _ = self.shutdown.wait_for(|stop| *stop), if leave_at.is_none() => Event::Stop,
-                () = at(leave_at) => return End::Shutdown,
+            reads = reads.wrapping_add(1);
+            let due = if reads % LOOK_EVERY == 0 { self.due(timer.deadline(), leave_at) } else { None };
+            let event = match due {
+                Some(event) => event,
+                None => tokio::select! {
+                    biased;
+                    read = self.reader.read_buf(&mut buffer) => Event::Read(read.unwrap_or(0)),
+                    () = &mut timer => Event::Time,
+                    () = self.session.users.changed() => Event::Users,
+                    _ = self.shutdown.wait_for(|stop| *stop), if leave_at.is_none() => Event::Stop,
+                    () = at(leave_at) => Event::Leave,
+                },
             };
             let end = match event {
                 Event::Read(0) => Some(End::Gone),
@@ -150,10 +160,25 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
                     leave_at = self.spread().map(|spread| Instant::now() + spread);
                     leave_at.is_none().then_some(End::Shutdown)
                 }
+                Event::Leave => Some(End::Shutdown),
             };
             if let Some(end) = end {
                 return end;
             }
+        }
+    }
+
+    /// What else there is than reading, of a client that always has something to read.
+    fn due(&mut self, timer_at: Instant, leave_at: Option<Instant>) -> Option<Event> {
+        let now = Instant::now();
+        if leave_at.is_some_and(|at| now >= at) {
+            Some(Event::Leave)
+        } else if leave_at.is_none() && *self.shutdown.borrow() {
+            Some(Event::Stop)
+        } else if self.session.users.take() {
+            Some(Event::Users)
+        } else {
+            (now >= timer_at).then_some(Event::Time)
         }
     }
 

@@ -1,5 +1,14 @@
 //! Users that change while their sessions are there.
 
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
 use super::*;
 
 const REFUSED: &str = "-ERR 'Authorization Violation'\r\n";
@@ -68,4 +77,42 @@ async fn permissions_that_change_hold_for_sessions_that_are_there() {
     peer.send("PUB w 1\r\nx\r\n").await;
     peer.expect("-ERR 'Permissions Violation for Publish to \"w\"'\r\n").await;
     peer.sync().await;
+}
+
+/// A client that always has more to say, until then.
+struct Flood {
+    has_connected: bool,
+    until: Instant,
+}
+
+impl AsyncRead for Flood {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.has_connected, true) {
+            buf.put_slice(b"CONNECT {\"verbose\":false}\r\n");
+        } else if Instant::now() < self.until {
+            buf.put_slice(b"PUB a 1\r\nx\r\n");
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_client_that_never_stops_sending_goes_with_its_user_all_the_same() {
+    let rig = Rig::new();
+    let reader = Flood { has_connected: false, until: Instant::now() + PATIENCE / 2 };
+    let mut told = tokio::io::duplex(1 << 20);
+    let address = "127.0.0.1:4222".parse().unwrap();
+    let info =
+        ConnectionInfo { peer: address, local: address, advertised: None, is_tls: false, greeted: None };
+    let stream = tokio::io::join(reader, told.1);
+    let serving = tokio::spawn(rig.server.clone().serve_connection(stream, info, rig.stop.subscribe()));
+    put(&rig, "first", Some("secret"), &[]).await;
+    timeout(PATIENCE, serving).await.unwrap().unwrap();
+    let mut seen = String::new();
+    told.0.read_to_string(&mut seen).await.unwrap();
+    assert!(seen.ends_with(REFUSED), "{seen}");
 }
