@@ -252,6 +252,7 @@ impl Session {
     }
 
     fn unsubscribe(&mut self, sid: &[u8], max: u64) {
+        self.fanout.count();
         if let Some(known) = self.subscriptions.get(sid) {
             known.limit(max);
             if max == 0 || known.is_over() {

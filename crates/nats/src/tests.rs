@@ -277,6 +277,12 @@ async fn a_subscription_ends_after_as_many_as_it_was_told() {
     two.sync().await;
     one.expect("MSG a 1 1\r\n1\r\nMSG a 1 1\r\n2\r\n").await;
     one.sync().await;
+    // What one read brought before counts too.
+    one.send(
+        "SUB d 3\r\nPUB d 1\r\n1\r\nPUB d 1\r\n2\r\nUNSUB 3 3\r\nPUB d 1\r\n3\r\nPUB d 1\r\n4\r\nPING\r\n",
+    )
+    .await;
+    one.expect("MSG d 3 1\r\n1\r\nMSG d 3 1\r\n2\r\nMSG d 3 1\r\n3\r\nPONG\r\n").await;
     // The number is free again.
     one.send("SUB c 1\r\nPUB c 1\r\ny\r\n").await;
     one.expect("MSG c 1 1\r\ny\r\n").await;

@@ -114,8 +114,9 @@ impl<V> Cache<V> {
         Cache { limit: limit.max(1), by_address: HashMap::new(), kept: Vec::new(), last: 0 }
     }
 
-    /// The answer for `address`: the kept one if it is current, else what `answer` says.
-    pub fn of(&mut self, generations: &Generations, address: &[u8], answer: impl FnOnce() -> V) -> &V {
+    /// The answer for `address`: the kept one if it is current, else what `answer` says. What is changed in it lasts as long
+    /// as it is kept.
+    pub fn of(&mut self, generations: &Generations, address: &[u8], answer: impl FnOnce() -> V) -> &mut V {
         let is_last = self.kept.get(self.last).is_some_and(|kept| *kept.address == *address);
         let at = if is_last { Some(self.last) } else { self.by_address.get(address).copied() };
         let Some(at) = at else {
@@ -127,10 +128,10 @@ impl<V> Cache<V> {
             kept.stamp = generations.stamp(address);
             kept.value = answer();
         }
-        &kept.value
+        &mut kept.value
     }
 
-    fn keep(&mut self, generations: &Generations, address: &[u8], answer: impl FnOnce() -> V) -> &V {
+    fn keep(&mut self, generations: &Generations, address: &[u8], answer: impl FnOnce() -> V) -> &mut V {
         if self.kept.len() == self.limit {
             self.kept.clear();
             self.by_address.clear();
@@ -139,7 +140,7 @@ impl<V> Cache<V> {
         self.by_address.insert(address.into(), self.last);
         let stamp = generations.stamp(address);
         self.kept.push(Kept { address: address.into(), stamp, value: answer() });
-        &self.kept[self.last].value
+        &mut self.kept[self.last].value
     }
 
     /// How many answers are kept.

@@ -108,15 +108,20 @@ const VERB_LEN_MAX: usize = 8;
 impl Parser {
     /// The operation at the start of `buffer`, and how many bytes it takes; `None` until all of it is there. After an
     /// operation the caller passes what follows it.
+    #[inline]
     pub(crate) fn next(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<(Op, usize)>, Fault> {
-        if buffer.len() < self.wanted || buffer.is_empty() {
-            return Ok(None);
-        }
+        // Nothing was scanned: no operation is under way, and nothing is wanted.
         if self.scanned == 0
             && let Some((publish, taken)) = plain_publish(buffer, limits)
         {
-            self.wanted = 0;
             return Ok(Some((Op::Publish(publish), taken)));
+        }
+        self.next_of_any_kind(buffer, limits)
+    }
+
+    fn next_of_any_kind(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<(Op, usize)>, Fault> {
+        if buffer.len() < self.wanted || buffer.is_empty() {
+            return Ok(None);
         }
         let line_max = limits.control_line_len_max + VERB_LEN_MAX;
         let Some(found) = memchr(b'\n', buffer.get(self.scanned..).unwrap_or_default()) else {
@@ -236,6 +241,7 @@ impl Parser {
 
 /// A publish as clients write it, whole: `PUB subject size`, one blank between, without a reply. Most of what comes is one;
 /// everything else is read with all its liberties, and so is what is wrong with one.
+#[inline]
 fn plain_publish(buffer: &[u8], limits: &Limits) -> Option<(Publish, usize)> {
     let rest = buffer.strip_prefix(b"PUB ")?;
     let subject_len = rest.iter().position(|byte| *byte <= b' ').filter(|len| *len > 0)?;

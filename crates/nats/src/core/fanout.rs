@@ -2,7 +2,6 @@
 //! brings is gathered per receiver and handed over under one lock each.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -47,7 +46,9 @@ struct Target {
     slot: usize,
     /// `HMSG <subject> <sid> `, of which the part from `MSG` on serves where there are no headers.
     prefix: Box<[u8]>,
-    head: RefCell<Head>,
+    head: Head,
+    /// Where its deliveries of this read are counted.
+    counted_at: CountedAt,
 }
 
 /// The line before a body of `len` bytes that has neither reply nor headers: publishers send many alike.
@@ -78,6 +79,51 @@ struct Audience {
     groups: Vec<Vec<Target>>,
 }
 
+/// A place in [`Counts`], which holds for one read.
+#[derive(Clone, Copy, Debug, Default)]
+struct CountedAt {
+    read: u64,
+    index: usize,
+}
+
+/// Deliveries of one read to subscriptions without a limit: an atomic counter for each message is dear.
+#[derive(Debug)]
+struct Counts {
+    /// Number of the read, from 1.
+    read: u64,
+    all: Vec<(Arc<Subscription>, u64)>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Counts { read: 1, all: Vec::new() }
+    }
+}
+
+impl Counts {
+    /// Counts a delivery. What is to be done with it.
+    fn count(&mut self, target: &mut Target) -> Delivery {
+        if target.subscription.is_limited() {
+            return target.subscription.count();
+        }
+        let place = target.counted_at;
+        match self.all.get_mut(place.index).filter(|_| place.read == self.read) {
+            Some((_, count)) => *count += 1,
+            None => {
+                target.counted_at = CountedAt { read: self.read, index: self.all.len() };
+                self.all.push((target.subscription.clone(), 1));
+            }
+        }
+        Delivery::Deliver
+    }
+
+    /// Tells the subscriptions.
+    fn settle(&mut self) {
+        self.read += 1;
+        self.all.drain(..).for_each(|(subscription, count)| subscription.add(count));
+    }
+}
+
 #[derive(Debug)]
 struct Receiver {
     client: Arc<Client>,
@@ -99,6 +145,7 @@ pub(crate) struct Fanout {
     receivers: Receivers,
     /// Receivers with something gathered.
     touched: Vec<usize>,
+    counts: Counts,
     /// Whether so much waits for a receiver that its writer should get a turn.
     is_turn: bool,
     random: u64,
@@ -124,6 +171,7 @@ impl Fanout {
             audiences_max: AUDIENCES_MAX,
             receivers: Receivers::default(),
             touched: Vec::new(),
+            counts: Counts::default(),
             is_turn: false,
             random: seed | 1,
         }
@@ -165,17 +213,28 @@ impl Fanout {
         (message, ended): (&Message<'_>, Option<&[u8]>),
         but: Option<u64>,
     ) -> usize {
-        let Fanout { hub, audiences, receivers, touched, random, .. } = self;
+        let Fanout { hub, audiences, receivers, touched, counts, random, .. } = self;
         let answer = || Audience::of(hub, to, receivers);
         let audience = audiences.of(hub.generations(), to, answer);
         let count = audience.plain.len() + audience.groups.len();
         let is_fanned = count > 1;
-        let mut out =
-            Out { hub, receivers, touched, message, ended, shown, but, shared: None, is_fanned, reached: 0 };
-        for target in &audience.plain {
+        let mut out = Out {
+            hub,
+            receivers,
+            touched,
+            counts,
+            message,
+            ended,
+            shown,
+            but,
+            shared: None,
+            is_fanned,
+            reached: 0,
+        };
+        for target in &mut audience.plain {
             out.send(target);
         }
-        for group in &audience.groups {
+        for group in &mut audience.groups {
             out.send_to_one(group, next_random(random));
         }
         out.reached
@@ -198,8 +257,14 @@ impl Fanout {
         std::mem::take(&mut self.is_turn)
     }
 
+    /// Tells subscriptions how many deliveries they had: before one of them is limited to a number.
+    pub(crate) fn count(&mut self) {
+        self.counts.settle();
+    }
+
     /// Hands everything over. The worst of those that lag behind by more than three quarters of what may wait.
     pub(crate) fn flush(&mut self, pending_len_max: usize) -> Option<Laggard> {
+        self.count();
         let soft = pending_len_max / 4 * 3;
         let mut worst: Option<(usize, usize)> = None;
         for slot in self.touched.drain(..) {
@@ -248,8 +313,9 @@ impl Audience {
             }
             let prefix = [b"HMSG ", subject, b" ", &subscription.sid, b" "].concat().into();
             let slot = receivers.slot_of(&subscription.client);
-            let head = RefCell::new(Head { len: usize::MAX, line: Vec::new() });
-            let target = Target { subscription: subscription.clone(), slot, prefix, head };
+            let head = Head { len: usize::MAX, line: Vec::new() };
+            let counted_at = CountedAt::default();
+            let target = Target { subscription: subscription.clone(), slot, prefix, head, counted_at };
             let Some(queue) = &subscription.queue else { return audience.plain.push(target) };
             let is_of = |group: &&mut Vec<Target>| {
                 group.first().is_some_and(|first| first.subscription.queue.as_ref() == Some(queue))
@@ -279,6 +345,7 @@ struct Out<'a> {
     hub: &'a Arc<Hub>,
     receivers: &'a mut Receivers,
     touched: &'a mut Vec<usize>,
+    counts: &'a mut Counts,
     message: &'a Message<'a>,
     /// Its payload with the end of the line, where it came with one.
     ended: Option<&'a [u8]>,
@@ -293,24 +360,25 @@ struct Out<'a> {
 
 impl Out<'_> {
     /// To one of a queue group: the first that takes it, from a random one on.
-    fn send_to_one(&mut self, group: &[Target], random: u64) {
-        let count = group.len();
-        let first = usize::try_from(random % count.max(1) as u64).unwrap_or(0);
-        let mut order = group.iter().cycle().skip(first).take(count);
-        let before = self.reached;
-        while self.reached == before {
-            let Some(target) = order.next() else { return };
+    fn send_to_one(&mut self, group: &mut [Target], random: u64) {
+        let first = usize::try_from(random % group.len().max(1) as u64).unwrap_or(0);
+        let (before, (later, sooner)) = (self.reached, group.split_at_mut(first));
+        for target in sooner.iter_mut().chain(later) {
             self.send(target);
+            if self.reached > before {
+                return;
+            }
         }
     }
 
-    fn send(&mut self, target: &Target) {
+    fn send(&mut self, target: &mut Target) {
         let Some(receiver) = self.receivers.all.get_mut(target.slot) else { return };
         if self.but == Some(receiver.client.id) {
             return;
         }
-        let delivery = target.subscription.count();
+        let delivery = self.counts.count(target);
         if delivery == Delivery::Over {
+            self.hub.unsubscribe(&target.subscription);
             return;
         }
         self.reached += 1;
@@ -329,7 +397,7 @@ impl Out<'_> {
         let is_shared = self.is_fanned && body.len() >= BY_REFERENCE_LEN;
         if let (Some(ended), None, None, false) = (self.ended, message.reply, message.headers_len, is_shared)
         {
-            out.slice(target.head.borrow_mut().of(&target.prefix, body.len()));
+            out.slice(target.head.of(&target.prefix, body.len()));
             out.slice(ended);
             if delivery == Delivery::DeliverLast {
                 self.hub.unsubscribe(&target.subscription);

@@ -47,6 +47,16 @@ impl Subscription {
         subject::text(&self.pattern)
     }
 
+    /// Whether it ends after so many deliveries.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.max.load(Relaxed) > 0
+    }
+
+    /// Counts deliveries that were made while it was not limited.
+    pub(crate) fn add(&self, deliveries: u64) {
+        self.delivered.fetch_add(deliveries, Relaxed);
+    }
+
     /// Counts a delivery. What is to be done with it.
     pub(crate) fn count(&self) -> Delivery {
         let delivered = self.delivered.fetch_add(1, Relaxed) + 1;

@@ -128,13 +128,9 @@ impl Intake {
 
     /// Offers a publish; whether a stream or the API takes it.
     pub(crate) fn offer(&mut self, message: &Message<'_>) -> bool {
-        if message.subject.starts_with(OWN_PREFIX) && self.offer_to_consumers(message) {
-            return true;
-        }
-        if let Some(request) = Request::of(message.subject, &self.account) {
-            let reply = message.reply.map(Into::into);
-            let body = message.payload.get(message.headers_len.unwrap_or(0)..).unwrap_or_default().into();
-            self.work.push(Work::Request { request, reply, body });
+        if message.subject.starts_with(OWN_PREFIX)
+            && (self.offer_to_consumers(message) || self.offer_to_api(message))
+        {
             return true;
         }
         let generations = self.account.generations();
@@ -148,6 +144,14 @@ impl Intake {
         };
         let bound = bound.clone();
         self.gather(&bound, message);
+        true
+    }
+
+    fn offer_to_api(&mut self, message: &Message<'_>) -> bool {
+        let Some(request) = Request::of(message.subject, &self.account) else { return false };
+        let reply = message.reply.map(Into::into);
+        let body = message.payload.get(message.headers_len.unwrap_or(0)..).unwrap_or_default().into();
+        self.work.push(Work::Request { request, reply, body });
         true
     }
 
