@@ -1,6 +1,6 @@
 //! Who is served next among those that wait at one cursor.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::entry::HolderId;
 
@@ -34,11 +34,11 @@ pub struct Subscription {
 #[derive(Clone, Debug)]
 pub struct Subscriptions {
     sharing: Sharing,
-    by_holder: HashMap<HolderId, Member>,
+    by_holder: BTreeMap<HolderId, Member>,
     /// Waiting holders in the order of their turns, by (group, falling priority).
     turns: BTreeMap<(GroupId, i64), VecDeque<HolderId>>,
     /// Who does it all, where one does.
-    active: HashMap<GroupId, HolderId>,
+    active: BTreeMap<GroupId, HolderId>,
     joined_count: u64,
 }
 
@@ -60,9 +60,9 @@ impl Subscriptions {
     pub fn new(sharing: Sharing) -> Self {
         Subscriptions {
             sharing,
-            by_holder: HashMap::new(),
+            by_holder: BTreeMap::new(),
             turns: BTreeMap::new(),
-            active: HashMap::new(),
+            active: BTreeMap::new(),
             joined_count: 0,
         }
     }

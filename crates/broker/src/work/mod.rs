@@ -11,6 +11,7 @@
 //! - [`works`] has the cursors of a log with what makes idle ones cost nothing, of which [`waits`] knows who waits;
 //!   [`state`] is one of them; [`window`] the stretch of records that is being worked.
 
+mod by_name;
 pub(crate) mod due;
 mod leasing;
 pub(crate) mod moves;

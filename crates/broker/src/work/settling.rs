@@ -210,7 +210,7 @@ fn is_settled_by_all(state: &LogState, offset: Offset) -> bool {
     let is_settled = |work: &state::WorkState| work.cursor.state(offset) == cursor::RecordState::Settled;
     match state.route_keys.as_ref().and_then(|keys| keys.key_at(offset)) {
         Some(key) => works.all_that_want(key, is_settled),
-        None => works.values().all(is_settled),
+        None => works.iter().all(is_settled),
     }
 }
 
@@ -219,10 +219,10 @@ fn is_settled_by_all(state: &LogState, offset: Offset) -> bool {
 pub(super) fn reap_interest(log: &mut LockedLog<'_, LogState>) {
     let (core, state) = log.parts();
     let Some(works) = state.works.as_deref() else { return };
-    if works.values().any(|work| work.drops != Drops::SettledByAll) {
+    if works.iter().any(|work| work.drops != Drops::SettledByAll) {
         return;
     }
-    let Some(floor) = works.values().map(|work| work.cursor.floor()).min() else { return };
+    let Some(floor) = works.iter().map(|work| work.cursor.floor()).min() else { return };
     let floor = floor.min(core.durable_end());
     if floor > core.start() {
         log.trim(floor);

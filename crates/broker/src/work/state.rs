@@ -1,6 +1,6 @@
 //! What a work cursor keeps on its log, and its notes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use cursor::{
@@ -50,7 +50,7 @@ pub(crate) struct WorkState {
     pub cursor: AckCursor,
     pub subscriptions: Subscriptions,
     /// Consumers that wait, with what tells them.
-    waiting: HashMap<HolderId, WatchRef>,
+    waiting: BTreeMap<HolderId, WatchRef>,
     /// The end of the log when a lease found nothing to give; nothing has changed since that could give something.
     idle_end: Option<Offset>,
     /// When the first record that a uniform delay holds back is due, milliseconds since the Unix epoch.
@@ -101,7 +101,7 @@ impl WorkState {
             spec,
             drops,
             cursor,
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             idle_end: None,
             held_until_ms: None,
             held: None,
@@ -282,7 +282,7 @@ impl WorkState {
     }
 
     pub(crate) fn tell_all(&mut self) {
-        for (holder, watch) in self.waiting.drain() {
+        for (holder, watch) in std::mem::take(&mut self.waiting) {
             self.subscriptions.set_waiting(holder, false);
             watch.tell();
         }
@@ -422,8 +422,8 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
 
 pub(crate) fn encode(works: &Works, out: &mut Vec<u8>) -> Result<()> {
     put_u64(out, works.len() as u64);
-    for (name, work) in works.iter() {
-        put_bytes(out, name.as_bytes());
+    for work in works.iter() {
+        put_bytes(out, work.name.as_bytes());
         work.encode_spec(out);
         put_bytes(out, &work.snapshot()?);
     }

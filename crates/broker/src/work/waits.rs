@@ -12,7 +12,7 @@ use model::{Attributes, Offset};
 use route::{Generations, Pattern, Routes, Rule};
 use store::LogCore;
 
-use super::{QUEUE_WORK, state::WorkState, works::ByName};
+use super::{QUEUE_WORK, by_name::ByName, state::WorkState};
 
 /// See the module. Names are those of cursors.
 #[derive(Default)]

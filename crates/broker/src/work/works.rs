@@ -3,7 +3,7 @@
 //! since each looked last.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -14,6 +14,7 @@ use store::LogCore;
 
 use super::{
     QUEUE_WORK,
+    by_name::ByName,
     state::{Drops, WorkState},
     waits::Waits,
 };
@@ -23,23 +24,27 @@ use crate::watch::Watch;
 /// gaps of the log from its floor on.
 const GONE_MAX: usize = 1_024;
 
-/// Cursors by name. Each is boxed, as the map makes room for eleven at once and most logs have one.
-pub(super) type ByName = BTreeMap<Arc<str>, Box<WorkState>>;
-
 /// The work cursors of one log.
 #[derive(Default)]
 pub(crate) struct Works {
     by_name: ByName,
+    /// Once there were several, or one for some records only: a single one needs no finding.
+    index: Option<Box<Index>>,
+    /// Records below could be read when waiters were told last.
+    told_end: Offset,
+    /// Cursors that were looked at: what it costs.
+    visited: u64,
+}
+
+/// What finds those of several cursors that have something to do.
+#[derive(Default)]
+struct Index {
     /// When each wants to be looked at, but for those that were touched since.
     due: BTreeSet<(i64, Arc<str>)>,
     /// Those that may want to be looked at at another time than `due` says, each once.
     touched: Vec<Arc<str>>,
     waits: Waits,
     gone: Gone,
-    /// Records below could be read when waiters were told last.
-    told_end: Offset,
-    /// Cursors that were looked at: what it costs.
-    visited: u64,
 }
 
 /// What left the log lately.
@@ -71,13 +76,66 @@ impl Gone {
     }
 }
 
+impl Index {
+    fn touch(&mut self, work: &mut WorkState) {
+        if !work.is_touched {
+            work.is_touched = true;
+            self.touched.push(work.name.clone());
+        }
+    }
+
+    /// A cursor comes.
+    fn enter(&mut self, work: &mut WorkState, core: Option<&LogCore>) {
+        self.waits.enter(&work.name, work.filters(), core);
+        work.gone_seen = self.gone.next();
+        self.touch(work);
+        self.waits.list(work, core);
+    }
+
+    /// A cursor goes.
+    fn leave(&mut self, work: &WorkState) {
+        self.waits.leave(&work.name, work.filters());
+        if let Some(due_ms) = work.due_ms {
+            self.due.remove(&(due_ms, work.name.clone()));
+        }
+        if work.is_touched {
+            self.touched.retain(|touched| *touched != work.name);
+        }
+    }
+}
+
+/// Notes in the index, where there is one, that a cursor may want to be looked at at another time.
+fn touch(index: &mut Option<Box<Index>>, work: &mut WorkState) {
+    if let Some(index) = index {
+        index.touch(work);
+    }
+}
+
+fn touched<'w>(index: &mut Option<Box<Index>>, work: &'w mut WorkState) -> &'w mut WorkState {
+    touch(index, work);
+    work
+}
+
+fn followed<'w>(work: &'w mut WorkState, index: &Option<Box<Index>>, core: &LogCore) -> &'w mut WorkState {
+    follow(index, work, core);
+    work
+}
+
+/// Has a cursor take in how far the log goes and what left it.
+fn follow(index: &Option<Box<Index>>, work: &mut WorkState, core: &LogCore) {
+    match index {
+        Some(index) => work.follow(core, &index.gone),
+        None => work.follow(core, &Gone::default()),
+    }
+}
+
 impl Works {
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.len() == 0
     }
 
     /// Cursors that were looked at since the start.
@@ -86,14 +144,14 @@ impl Works {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&WorkState> {
-        self.by_name.get(name).map(|work| &**work)
+        self.by_name.get(name)
     }
 
     /// One of them, to change.
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut WorkState> {
         let work = self.by_name.get_mut(name)?;
         self.visited += 1;
-        touch(&mut self.touched, work);
+        touch(&mut self.index, work);
         Some(work)
     }
 
@@ -101,60 +159,53 @@ impl Works {
     pub(crate) fn followed(&mut self, name: &str, core: &LogCore) -> Option<&mut WorkState> {
         let work = self.by_name.get_mut(name)?;
         self.visited += 1;
-        touch(&mut self.touched, work);
-        work.follow(core, &self.gone);
+        touch(&mut self.index, work);
+        follow(&self.index, work, core);
         Some(work)
     }
 
     /// All of them, in the order of their names.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &WorkState)> {
-        self.by_name.iter().map(|(name, work)| (name, &**work))
-    }
-
-    pub(crate) fn values(&self) -> impl Iterator<Item = &WorkState> {
-        self.by_name.values().map(|work| &**work)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &WorkState> {
+        self.by_name.iter()
     }
 
     /// All of them, to change.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut WorkState> {
-        let touched = &mut self.touched;
-        self.visited += self.by_name.len() as u64;
-        self.by_name.values_mut().map(|work| {
-            touch(touched, work);
-            &mut **work
-        })
+        self.visited += self.len() as u64;
+        let index = &mut self.index;
+        self.by_name.iter_mut().map(move |work| touched(index, work))
     }
 
     /// All of them, each after [`Works::followed`].
     pub(crate) fn all_followed(&mut self, core: &LogCore) -> impl Iterator<Item = &mut WorkState> {
-        let gone = &self.gone;
-        let touched = &mut self.touched;
-        self.visited += self.by_name.len() as u64;
-        self.by_name.values_mut().map(|work| {
-            touch(touched, work);
-            work.follow(core, gone);
-            &mut **work
+        self.visited += self.len() as u64;
+        let index = &mut self.index;
+        self.by_name.iter_mut().map(move |work| followed(touched(index, work), index, core))
+    }
+
+    /// The index, from now on.
+    fn indexed(&mut self, core: Option<&LogCore>) -> &mut Index {
+        let by_name = &mut self.by_name;
+        self.index.get_or_insert_with(|| {
+            let mut index = Box::<Index>::default();
+            by_name.iter_mut().for_each(|work| index.enter(work, core));
+            index
         })
     }
 
     /// Adds a cursor. `core` where records may be staged that nobody can read yet.
     pub(crate) fn insert(&mut self, mut work: Box<WorkState>, core: Option<&LogCore>) {
-        let name = work.name.clone();
-        self.remove(&name);
-        self.waits.enter(&name, work.filters(), core);
-        work.gone_seen = self.gone.next();
-        touch(&mut self.touched, &mut work);
-        self.by_name.insert(name, work);
+        self.remove(&work.name.clone());
+        if self.index.is_some() || !self.is_empty() || work.filters().len() > 0 {
+            self.indexed(core).enter(&mut work, core);
+        }
+        self.by_name.insert(work);
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Box<WorkState>> {
         let work = self.by_name.remove(name)?;
-        self.waits.leave(&work.name, work.filters());
-        if let Some(due_ms) = work.due_ms {
-            self.due.remove(&(due_ms, work.name.clone()));
-        }
-        if work.is_touched {
-            self.touched.retain(|touched| *touched != work.name);
+        if let Some(index) = &mut self.index {
+            index.leave(&work);
         }
         Some(work)
     }
@@ -167,13 +218,14 @@ impl Works {
         patterns: Box<[Pattern]>,
         core: Option<&LogCore>,
     ) -> bool {
-        let Some(work) = self.by_name.get_mut(name) else { return false };
-        self.waits.leave(&work.name, work.filters());
+        self.indexed(core);
+        let (Some(work), Some(index)) = (self.by_name.get_mut(name), &mut self.index) else { return false };
+        index.waits.leave(&work.name, work.filters());
         work.set_filter(filter, patterns);
-        self.waits.enter(&work.name, work.filters(), core);
+        index.waits.enter(&work.name, work.filters(), core);
         (work.is_listed, work.is_called) = (false, false);
-        touch(&mut self.touched, work);
-        self.waits.list(work, core);
+        index.touch(work);
+        index.waits.list(work, core);
         true
     }
 
@@ -181,46 +233,54 @@ impl Works {
     pub(crate) fn seek(&mut self, name: &str, to: Offset, core: &LogCore, changes: &mut Changes) -> bool {
         let Some(work) = self.by_name.get_mut(name) else { return false };
         self.visited += 1;
-        touch(&mut self.touched, work);
+        touch(&mut self.index, work);
         work.seek(to, changes);
-        work.follow(core, &self.gone);
+        follow(&self.index, work, core);
         work.tell_next();
         true
     }
 
     /// When the first of them wants to be looked at, milliseconds since the Unix epoch.
     pub(crate) fn next_due_ms(&mut self) -> Option<i64> {
-        self.visited += self.touched.len() as u64;
-        for name in self.touched.drain(..) {
+        let Some(index) = &mut self.index else {
+            self.visited += self.by_name.len() as u64;
+            return self.by_name.iter().next().and_then(WorkState::wants_look_ms);
+        };
+        self.visited += index.touched.len() as u64;
+        for name in index.touched.drain(..) {
             let Some(work) = self.by_name.get_mut(&name) else { continue };
             work.is_touched = false;
             let due_ms = work.wants_look_ms();
             if work.due_ms != due_ms {
                 if let Some(before) = work.due_ms {
-                    self.due.remove(&(before, name.clone()));
+                    index.due.remove(&(before, name.clone()));
                 }
                 if let Some(due_ms) = due_ms {
-                    self.due.insert((due_ms, name));
+                    index.due.insert((due_ms, name));
                 }
                 work.due_ms = due_ms;
             }
         }
-        self.due.first().map(|(due_ms, _)| *due_ms)
+        index.due.first().map(|(due_ms, _)| *due_ms)
     }
 
     /// Those that want to be looked at by now, and a queue's own.
     pub(crate) fn due(&mut self, now_ms: i64) -> Vec<Arc<str>> {
-        self.next_due_ms();
-        let mut due: Vec<Arc<str>> = self
-            .due
-            .iter()
-            .take_while(|(due_ms, _)| *due_ms <= now_ms)
-            .map(|(_, name)| name.clone())
-            .collect();
-        if let Some((name, _)) = self.by_name.get_key_value(QUEUE_WORK)
-            && !due.contains(name)
+        let next_ms = self.next_due_ms();
+        let mut due: Vec<Arc<str>> = match &self.index {
+            Some(index) => {
+                let by_now = index.due.iter().take_while(|(due_ms, _)| *due_ms <= now_ms);
+                by_now.map(|(_, name)| name.clone()).collect()
+            }
+            None => {
+                let by_now = self.by_name.iter().filter(|_| next_ms.is_some_and(|due_ms| due_ms <= now_ms));
+                by_now.map(|work| work.name.clone()).collect()
+            }
+        };
+        if let Some(own) = self.by_name.get(QUEUE_WORK)
+            && !due.contains(&own.name)
         {
-            due.push(name.clone());
+            due.push(own.name.clone());
         }
         due
     }
@@ -229,62 +289,76 @@ impl Works {
     pub(crate) fn wait(&mut self, name: &str, core: &LogCore, holder: HolderId, watch: &Watch) -> bool {
         let Some(work) = self.by_name.get_mut(name) else { return false };
         self.visited += 1;
-        touch(&mut self.touched, work);
-        work.follow(core, &self.gone);
+        touch(&mut self.index, work);
+        follow(&self.index, work, core);
         work.wait(holder, watch);
-        self.waits.list(work, Some(core));
+        if let Some(index) = &mut self.index {
+            index.waits.list(work, Some(core));
+        }
         true
     }
 
     /// Records are about to be appended: those that wait for some of them are told when they can be read.
     pub(crate) fn appended(&mut self, base: Offset, count: u32, attributes: &Attributes) {
-        if !self.waits.has_filters() {
-            return;
+        if let Some(index) = &mut self.index
+            && index.waits.has_filters()
+        {
+            self.visited += index.waits.appended(base, count, attributes, &mut self.by_name);
         }
-        self.visited += self.waits.appended(base, count, attributes, &mut self.by_name);
     }
 
     /// The log moved: tells those whose records can be read now.
     pub(crate) fn moved(&mut self, core: &LogCore) {
         if core.is_deleted() {
-            self.waits = Waits::default();
+            self.index.iter_mut().for_each(|index| index.waits = Waits::default());
             return self.values_mut().for_each(WorkState::tell_all);
         }
         if core.stable_end() <= self.told_end {
             return;
         }
         self.told_end = core.stable_end();
-        for name in self.waits.take(self.told_end) {
+        let Some(index) = &mut self.index else {
+            for work in self.by_name.iter_mut().filter(|work| work.is_waited_at()) {
+                self.visited += 1;
+                follow(&None, work, core);
+                work.tell_next();
+            }
+            return;
+        };
+        for name in index.waits.take(self.told_end) {
             let Some(work) = self.by_name.get_mut(&name) else { continue };
             self.visited += 1;
-            touch(&mut self.touched, work);
+            index.touch(work);
             (work.is_listed, work.is_called) = (false, false);
-            work.follow(core, &self.gone);
+            work.follow(core, &index.gone);
             work.tell_next();
-            self.waits.list(work, Some(core));
+            index.waits.list(work, Some(core));
         }
     }
 
     /// Whether any cursor is for records of this route key.
     pub(crate) fn wants_key(&self, route_key: Option<&[u8]>) -> bool {
-        self.by_name.len() > self.waits.filtered_count()
-            || route_key.is_some_and(|key| self.waits.matches(key))
+        let Some(index) = &self.index else { return !self.is_empty() };
+        self.len() > index.waits.filtered_count() || route_key.is_some_and(|key| index.waits.matches(key))
     }
 
     /// Whether `holds` for every cursor that is for records of this route key.
     pub(crate) fn all_that_want(&self, route_key: &[u8], mut holds: impl FnMut(&WorkState) -> bool) -> bool {
+        let Some(index) = &self.index else { return self.iter().all(holds) };
         let mut all = self.get(QUEUE_WORK).is_none_or(&mut holds);
         let mut ask = |name: &Arc<str>| all = all && self.get(name).is_none_or(&mut holds);
-        self.waits.unfiltered().for_each(&mut ask);
-        self.waits.filtered(route_key, ask);
+        index.waits.unfiltered().for_each(&mut ask);
+        index.waits.filtered(route_key, ask);
         all
     }
 
     /// These records left the log. A queue's own cursor hears of it at once, for what it has counts for its length; so
     /// does one that is alone. Others hear of it when they are looked at.
     pub(crate) fn left(&mut self, core: &LogCore, span: Span) {
-        if self.tell_own(core, span) < self.by_name.len() {
-            self.gone.add(span);
+        if self.tell_own(core, span) < self.len()
+            && let Some(index) = &mut self.index
+        {
+            index.gone.add(span);
         }
     }
 
@@ -294,11 +368,11 @@ impl Works {
     }
 
     fn tell_own(&mut self, core: &LogCore, span: Span) -> usize {
-        let is_one = self.by_name.len() == 1;
-        let own = if is_one { self.by_name.values_mut().next() } else { self.by_name.get_mut(QUEUE_WORK) };
+        let is_one = self.len() == 1;
+        let own = if is_one { self.by_name.iter_mut().next() } else { self.by_name.get_mut(QUEUE_WORK) };
         let Some(own) = own else { return 0 };
         self.visited += 1;
-        touch(&mut self.touched, own);
+        touch(&mut self.index, own);
         own.cursor.note_appended(core.durable_end().max(span.end).min(core.end()));
         own.cursor.skip(span);
         1
@@ -306,18 +380,11 @@ impl Works {
 
     /// When what they settle leaves the log.
     pub(crate) fn set_drops(&mut self, drops: Drops) {
-        self.by_name.values_mut().for_each(|work| work.drops = drops);
+        self.by_name.iter_mut().for_each(|work| work.drops = drops);
     }
 
     /// Records with a time of their own were appended.
     pub(crate) fn note_due(&mut self, base: Offset, count: u32, attributes: &Attributes) {
         self.values_mut().for_each(|work| work.note_due(base, count, attributes));
-    }
-}
-
-fn touch(touched: &mut Vec<Arc<str>>, work: &mut WorkState) {
-    if !work.is_touched {
-        work.is_touched = true;
-        touched.push(work.name.clone());
     }
 }
