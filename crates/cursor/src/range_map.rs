@@ -18,9 +18,15 @@ struct Run<V> {
 }
 
 /// Disjoint runs of offsets, each with one value. Adjacent runs of equal value are one run. All operations take
-/// time logarithmic in the number of runs, for each run touched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// time logarithmic in the number of runs, for each run touched. One that never had a run is a word long: most cursors of
+/// many are idle.
+#[derive(Clone, Debug)]
 pub(crate) struct RangeMap<V> {
+    runs: Option<Box<Runs<V>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Runs<V> {
     by_start: BTreeMap<u64, Run<V>>,
     /// (due, start) of every run that is due some time.
     by_time: BTreeSet<(i64, u64)>,
@@ -30,59 +36,90 @@ pub(crate) struct RangeMap<V> {
 
 impl<V> Default for RangeMap<V> {
     fn default() -> Self {
-        RangeMap { by_start: BTreeMap::new(), by_time: BTreeSet::new(), count: 0 }
+        RangeMap { runs: None }
+    }
+}
+
+impl<V> Default for Runs<V> {
+    fn default() -> Self {
+        Runs { by_start: BTreeMap::new(), by_time: BTreeSet::new(), count: 0 }
     }
 }
 
 impl<V: Clone + PartialEq + Timed> RangeMap<V> {
     /// Offsets covered.
     pub(crate) fn count(&self) -> u64 {
-        self.count
+        self.runs.as_ref().map_or(0, |runs| runs.count)
     }
 
     pub(crate) fn run_count(&self) -> usize {
-        self.by_start.len()
+        self.runs.as_ref().map_or(0, |runs| runs.by_start.len())
     }
 
     /// The earliest due time.
     pub(crate) fn first_due_ms(&self) -> Option<i64> {
-        self.by_time.first().map(|(due, _)| *due)
+        self.runs.as_ref()?.by_time.first().map(|(due, _)| *due)
     }
 
     /// Takes the run with the earliest due time out, if that time has come.
     pub(crate) fn pop_due(&mut self, now_ms: i64) -> Option<(Range<u64>, V)> {
-        let (due, start) = *self.by_time.first()?;
+        let runs = self.runs.as_mut()?;
+        let (due, start) = *runs.by_time.first()?;
         if due > now_ms {
             return None;
         }
-        let run = self.cut(start)?;
+        let run = runs.cut(start)?;
         Some((start..run.end, run.value))
     }
 
     pub(crate) fn get(&self, offset: u64) -> Option<&V> {
-        let (_, run) = self.by_start.range(..=offset).next_back()?;
+        let (_, run) = self.runs.as_ref()?.by_start.range(..=offset).next_back()?;
         (run.end > offset).then_some(&run.value)
     }
 
     /// The runs, clipped to `range`, in order.
     pub(crate) fn within(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, &V)> {
-        let first = if range.is_empty() { range.end } else { self.first_start(&range) };
-        self.by_start
-            .range(first..range.end)
-            .map(move |(start, run)| ((*start).max(range.start)..run.end.min(range.end), &run.value))
+        self.runs.iter().flat_map(move |runs| {
+            let range = range.clone();
+            let first = if range.is_empty() { range.end } else { runs.first_start(&range) };
+            let reached = runs.by_start.range(first..range.end);
+            reached.map(move |(start, run)| ((*start).max(range.start)..run.end.min(range.end), &run.value))
+        })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Range<u64>, &V)> {
-        self.by_start.iter().map(|(start, run)| (*start..run.end, &run.value))
+        let all = self.runs.iter().flat_map(|runs| &runs.by_start);
+        all.map(|(start, run)| (*start..run.end, &run.value))
     }
 
     /// Sets `range` to `value`, whatever was there.
     pub(crate) fn insert(&mut self, range: Range<u64>, value: V) {
-        if range.is_empty() {
-            return;
+        if !range.is_empty() {
+            self.runs.get_or_insert_default().insert(range, value);
         }
+    }
+
+    /// Clears `range`, calling `each` with every piece that was there, in order.
+    pub(crate) fn remove(&mut self, range: Range<u64>, each: impl FnMut(Range<u64>, V)) {
+        if let Some(runs) = &mut self.runs
+            && !range.is_empty()
+        {
+            runs.remove(range, each);
+        }
+    }
+
+    /// Estimated heap bytes.
+    pub(crate) fn footprint(&self) -> usize {
+        let Some(runs) = &self.runs else { return 0 };
+        let node = size_of::<u64>() + size_of::<Run<V>>();
+        // B-tree nodes are between half and quite full.
+        size_of::<Runs<V>>() + (runs.by_start.len() * node + runs.by_time.len() * 16) * 3 / 2
+    }
+}
+
+impl<V: Clone + PartialEq + Timed> Runs<V> {
+    fn insert(&mut self, mut range: Range<u64>, value: V) {
         self.remove(range.clone(), |_, _| ());
-        let mut range = range;
         let left = self.by_start.range(..range.start).next_back().map(|(start, run)| (*start, run));
         if let Some((start, run)) = left
             && run.end == range.start
@@ -99,9 +136,8 @@ impl<V: Clone + PartialEq + Timed> RangeMap<V> {
         self.put(range, value);
     }
 
-    /// Clears `range`, calling `each` with every piece that was there, in order.
-    pub(crate) fn remove(&mut self, range: Range<u64>, mut each: impl FnMut(Range<u64>, V)) {
-        if range.is_empty() || self.by_start.is_empty() {
+    fn remove(&mut self, range: Range<u64>, mut each: impl FnMut(Range<u64>, V)) {
+        if self.by_start.is_empty() {
             return;
         }
         let mut from = self.first_start(&range);
@@ -141,13 +177,6 @@ impl<V: Clone + PartialEq + Timed> RangeMap<V> {
         }
         self.count -= run.end - start;
         Some(run)
-    }
-
-    /// Estimated heap bytes.
-    pub(crate) fn footprint(&self) -> usize {
-        let node = size_of::<u64>() + size_of::<Run<V>>();
-        // B-tree nodes are between half and quite full.
-        (self.by_start.len() * node + self.by_time.len() * 16) * 3 / 2
     }
 }
 

@@ -486,9 +486,9 @@ fn hold_from(work: &mut WorkState, window: &Window, from: Offset, delay_ms: u64,
     let is_early = |appended_ms: i64| appended_ms.saturating_add_unsigned(delay_ms) > now_ms;
     let first = window.records_from(from).find(|(_, appended_ms, _)| is_early(*appended_ms));
     if let Some((offset, appended_ms, _)) = first
-        && work.held.is_none_or(|(held, _)| offset < held)
+        && work.held.as_deref().is_none_or(|(held, _)| offset < *held)
     {
-        work.held = Some((offset, appended_ms));
+        work.held = Some(Box::new((offset, appended_ms)));
         work.cursor.hold_from(Some(offset));
     }
 }
@@ -496,7 +496,7 @@ fn hold_from(work: &mut WorkState, window: &Window, from: Offset, delay_ms: u64,
 /// Lets go of what a uniform delay held back, once its time has come. When the next of it is due, milliseconds since the
 /// Unix epoch.
 fn let_go(work: &mut WorkState, delay_ms: u64, now_ms: i64) -> Option<i64> {
-    let (_, appended_ms) = work.held?;
+    let (_, appended_ms) = *work.held.as_deref()?;
     let due_ms = appended_ms.saturating_add_unsigned(delay_ms);
     if due_ms > now_ms {
         return Some(due_ms);

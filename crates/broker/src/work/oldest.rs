@@ -12,7 +12,10 @@ impl Broker {
         for partition in queue.partitions() {
             let work = self.queue_work_there(queue, partition.index());
             let of_work = work.as_ref().and_then(|work| {
-                work.with(|core, work| (work.cursor.floor(), core.stable_end(), work.oldest)).ok()
+                work.with(|core, work| {
+                    (work.cursor.floor(), core.stable_end(), work.oldest.as_deref().copied())
+                })
+                .ok()
             });
             let bounds = partition.bounds();
             // What nobody has worked yet waits from the start on.
@@ -26,7 +29,7 @@ impl Broker {
             };
             if let (Some(work), Some(appended_ms)) = (work, appended_ms) {
                 // Gone meanwhile: nothing to remember it in.
-                drop(work.with(|_, work| work.oldest = Some((floor, appended_ms))));
+                drop(work.with(|_, work| work.oldest = Some(Box::new((floor, appended_ms)))));
             }
             oldest_ms = oldest_ms.into_iter().chain(appended_ms).min();
         }

@@ -56,11 +56,11 @@ pub(crate) struct WorkState {
     /// When the first record that a uniform delay holds back is due, milliseconds since the Unix epoch.
     pub held_until_ms: Option<i64>,
     /// The first record that a uniform delay holds back from an order that chooses, and when it was appended.
-    pub held: Option<(Offset, i64)>,
+    pub held: Option<Box<(Offset, i64)>>,
     /// The uniform delay that the order was told of, milliseconds.
     delay_ms: Option<u64>,
     /// The record that is the oldest unsettled one, and when it was appended, as far as somebody asked.
-    pub oldest: Option<(Offset, i64)>,
+    pub oldest: Option<Box<(Offset, i64)>>,
     /// Up to here the cursor knows which records are not there.
     gaps_end: Offset,
     /// Records that are to wait for a time of their own, and are not readable yet.

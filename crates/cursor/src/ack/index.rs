@@ -21,7 +21,7 @@ pub(super) enum Index {
     /// By offset: none needed.
     None,
     Keys(Box<KeyIndex>),
-    Levels(LevelIndex),
+    Levels(Box<LevelIndex>),
 }
 
 impl Index {
@@ -29,7 +29,7 @@ impl Index {
         match order {
             Order::Offset | Order::Keyed(KeySharing::Fair) => Index::None,
             Order::Keyed(sharing) => Index::Keys(Box::new(KeyIndex::new(sharing, start))),
-            Order::Priority => Index::Levels(LevelIndex::new(start)),
+            Order::Priority => Index::Levels(Box::new(LevelIndex::new(start))),
         }
     }
 
