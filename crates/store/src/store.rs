@@ -51,6 +51,8 @@ pub(crate) struct Inner<A: Attached> {
     pub unflushed: Unflushed,
     pub logs: RwLock<HashMap<LogId, Arc<Log<A>>>>,
     pub next_log: AtomicU64,
+    /// The last unit that deleted a log. A checkpoint made without that log needs it.
+    deleted_by: AtomicU64,
     /// Held while a catalog command is submitted and applied, so that both orders are one.
     commands: Mutex<()>,
     pub watched: Watched,
@@ -137,6 +139,7 @@ impl<A: Attached> Store<A> {
             catalog,
             logs: RwLock::new(logs),
             next_log: AtomicU64::new(next_log),
+            deleted_by: AtomicU64::new(0),
             commands: Mutex::new(()),
             watched: Watched::default(),
             applier: Mutex::default(),
@@ -276,8 +279,15 @@ impl<A: Attached> Inner<A> {
         logs
     }
 
-    pub fn forget(&self, id: LogId) {
+    /// Unit `seq` deletes a log.
+    pub fn forget(&self, id: LogId, seq: Seq) {
+        self.deleted_by.fetch_max(seq.0, Ordering::SeqCst);
         self.logs.write().remove(&id);
+    }
+
+    /// The last unit that deleted a log.
+    pub fn deleted_by(&self) -> Seq {
+        Seq(self.deleted_by.load(Ordering::SeqCst))
     }
 
     /// Wakes the flusher.

@@ -200,6 +200,8 @@ impl Flusher {
                         }
                     }
                 }
+                // That logs are gone is in the checkpoint too.
+                writer.needs = writer.needs.max(store.deleted_by());
                 self.phase = match logs.is_empty() {
                     true => Phase::Waiting(Box::new(writer.finish(&*store.catalog))),
                     false => Phase::Gathering(writer, logs),

@@ -224,15 +224,16 @@ fn push(segments: &mut VecDeque<Vec<Item>>, into: &mut Vec<Item>, len: &mut u64,
 /// Makes a sealed WAL file a segment: writes its footer, and lets the extents use it.
 pub(super) fn keep<A: Attached>(store: &Inner<A>, number: u64) -> Result<()> {
     let file = FileId::Wal(number);
-    let mut footer = FooterWriter::default();
+    let (mut footer, mut used_len) = (FooterWriter::default(), 0);
     let mut logs = BTreeSet::new();
     each_extent(store, |log, extent| {
         if extent.file == file {
+            used_len = used_len.max(extent.at + u64::from(extent.len));
             footer.extent(log, extent);
             logs.insert(log);
         }
     });
-    match store.wal.keep(number, &[Bytes::from(footer.finish())]) {
+    match store.wal.keep(number, used_len, &[Bytes::from(footer.finish())]) {
         Ok(_) => {}
         // A crash came between the footer and the checkpoint. What is missing in it is read without an index.
         Err(error) if error.kind() == ErrorKind::Exists => {}

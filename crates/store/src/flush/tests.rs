@@ -327,6 +327,19 @@ fn a_checkpoint_is_not_put_in_place_before_what_it_holds_is_durable() {
 }
 
 #[test]
+fn a_checkpoint_without_a_log_is_not_put_in_place_before_the_log_is_gone_for_good() {
+    let world = world(1 << 20, StoreOptions::default());
+    let id = world.create(Durability::Fsync).id();
+    world.settle();
+    assert!(world.store.checkpoint(true).unwrap());
+    world.change(&world.log(id), |locked| locked.delete());
+    assert!(!world.store.checkpoint(true).unwrap());
+    assert_eq!(crate::checkpoint::list(&world.blobs).unwrap().len(), 1);
+    let world = world.crash();
+    assert!(world.store.log(id).is_some(), "nobody has heard that it is deleted");
+}
+
+#[test]
 fn two_checkpoints_are_kept() {
     let world = world(1_000, StoreOptions::default());
     let log = world.create(Durability::Fsync);

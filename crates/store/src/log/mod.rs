@@ -236,7 +236,7 @@ impl<'a, A: Attached> Locked<'a, A> {
             self.store.volatile.moved(volatile_len, state.core.volatile_len());
             state.tell(bounds);
             if staged && state.core.is_deleted() {
-                self.store.forget(log.id);
+                self.store.forget(log.id, seq);
             }
         }
         seq

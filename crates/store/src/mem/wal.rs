@@ -342,7 +342,7 @@ impl Wal for MemWal {
         state.files.iter().map(info).collect()
     }
 
-    fn keep(&self, file: u64, footer: &[Bytes]) -> Result<(Place, u32)> {
+    fn keep(&self, file: u64, _used_len: u64, footer: &[Bytes]) -> Result<(Place, u32)> {
         let mut state = self.shared.state.lock();
         let Some(found) = state.files.get_mut(&file) else {
             return Err(Error::not_found(format!("WAL file {file} was released")));

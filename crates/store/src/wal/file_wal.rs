@@ -346,8 +346,8 @@ impl Wal for FileWal {
         self.shared.table.list()
     }
 
-    fn keep(&self, file: u64, footer: &[Bytes]) -> Result<(Place, u32)> {
-        self.shared.table.keep(file, footer)
+    fn keep(&self, file: u64, used_len: u64, footer: &[Bytes]) -> Result<(Place, u32)> {
+        self.shared.table.keep(file, used_len, footer)
     }
 
     fn release(&self, file: u64) {

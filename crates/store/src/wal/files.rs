@@ -287,7 +287,7 @@ impl FileTable {
     }
 
     /// See [`super::Wal::keep`].
-    pub(super) fn keep(&self, number: u64, footer: &[Bytes]) -> Result<(Place, u32)> {
+    pub(super) fn keep(&self, number: u64, used_len: u64, footer: &[Bytes]) -> Result<(Place, u32)> {
         let file = self.file(number)?;
         if file.sealed().is_none() {
             return Err(Error::invalid(format!("write-ahead log file {number} is still being written")));
@@ -298,7 +298,7 @@ impl FileTable {
         if file.kept.swap(true, Ordering::SeqCst) {
             return Err(Error::exists(format!("write-ahead log file {number} has a footer")));
         }
-        let written = self.write_footer(&file, footer, u64::from(footer_len));
+        let written = self.write_footer(&file, used_len, footer, u64::from(footer_len));
         match written {
             Ok(at) => Ok((Place { file: number, at }, footer_len)),
             Err(e) => {
@@ -308,12 +308,22 @@ impl FileTable {
         }
     }
 
-    fn write_footer(&self, file: &Arc<WalFile>, footer: &[Bytes], footer_len: u64) -> Result<u64> {
+    fn write_footer(
+        &self,
+        file: &Arc<WalFile>,
+        used_len: u64,
+        footer: &[Bytes],
+        footer_len: u64,
+    ) -> Result<u64> {
         let handle = self.handle(file)?;
         let mut at = match file.frames_end.load(Ordering::Acquire) {
             0 => end_of_frames(&self.env, file.number, &file.path, file.allocated_len)?,
             known => known,
         };
+        if at < used_len {
+            // Frames are found up to the first damaged one: what lies behind it is in use, and stays.
+            at = handle.len().map_err(|e| io_error(&file.path, e))?.max(used_len);
+        }
         if (at + footer_len).is_multiple_of(PAGE_LEN) {
             at += 1; // the odd length is what tells a kept file from one with room behind its frames
         }

@@ -188,10 +188,10 @@ pub trait Wal: Send + Sync + 'static {
     fn files(&self) -> Vec<WalFileInfo>;
 
     /// Turns a sealed file into a segment: writes `footer` behind its last frame, cuts the file there and makes it
-    /// durable. Answers where the footer lies; frames stay where they are. Blocks on the disk. The file lives on until
-    /// it is released; [`model::ErrorKind::Invalid`] while it is not sealed, [`model::ErrorKind::Exists`] when it has a
-    /// footer already.
-    fn keep(&self, file: u64, footer: &[Bytes]) -> Result<(Place, u32)>;
+    /// durable. Where damage hides what lies before `used_len`, the footer goes behind everything there is. Answers where
+    /// it lies; frames stay where they are. Blocks on the disk. The file lives on until it is released;
+    /// [`model::ErrorKind::Invalid`] while it is not sealed, [`model::ErrorKind::Exists`] when it has a footer already.
+    fn keep(&self, file: u64, used_len: u64, footer: &[Bytes]) -> Result<(Place, u32)>;
 
     /// Nothing refers to `file` any more: recycle or remove it. Readers that hold it go on safely. Ignored for the file
     /// that is being written.

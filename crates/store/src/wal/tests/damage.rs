@@ -9,6 +9,7 @@
 
 use std::{io::IoSlice, sync::Arc};
 
+use bytes::Bytes;
 use env::{File, Open};
 use model::{ErrorKind, LogId, Seq};
 
@@ -347,4 +348,16 @@ fn whatever_is_done_to_the_files_a_replay_answers_and_invents_nothing() {
             Err(e) => assert_eq!(e.kind(), ErrorKind::Corrupt, "round {round}: {e}"),
         }
     }
+}
+
+#[test]
+fn a_kept_file_is_not_cut_where_damage_hides_what_is_in_use() {
+    let bench = Bench::new(false);
+    let ((number, first), (_, last)) = (place(3), place(5));
+    let before = bench.read(number, last, PAGE_LEN as usize);
+    bench.flip(number, first + 9);
+    let wal = open(&*bench.rig.again(), Seq(UNITS));
+    let (footer, _) = wal.keep(number, last + PAGE_LEN, &[Bytes::from_static(b"footer")]).unwrap();
+    assert!(footer.at >= last + PAGE_LEN, "{footer:?}");
+    assert_eq!(bench.read(number, last, PAGE_LEN as usize), before);
 }

@@ -132,13 +132,13 @@ fn a_kept_file_serves_its_records_and_its_footer_also_after_a_restart() {
         commit_one(&rig, &*wal, base);
     }
     let number = wal.files()[0].file;
-    assert_eq!(wal.keep(number + 1, &[]).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(wal.keep(number + 1, 0, &[]).unwrap_err().kind(), ErrorKind::Invalid);
     for footer_len in [4096usize, 100] {
         let wal = open(&*rig.again(), Seq(0));
         let footer = [Bytes::from(vec![9; footer_len - 1]), Bytes::from_static(b"!")];
-        let (place, len) = wal.keep(number, &footer).unwrap();
+        let (place, len) = wal.keep(number, 0, &footer).unwrap();
         assert_eq!(len as usize, footer_len);
-        assert_eq!(wal.keep(number, &footer).unwrap_err().kind(), ErrorKind::Exists);
+        assert_eq!(wal.keep(number, 0, &footer).unwrap_err().kind(), ErrorKind::Exists);
         drop(wal);
         for from in [0, 2] {
             let wal = open(&*rig.again(), Seq(from));
