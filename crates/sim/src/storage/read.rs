@@ -33,6 +33,8 @@ pub(super) struct Asked {
     from: u64,
     /// Units up to here were acknowledged, so their records must be shown and what they removed must not.
     durable: u64,
+    /// A bit was wrong then: what is found lost may have been healed, and gone, before the answer is looked at.
+    rotten: bool,
 }
 
 /// Reads that wait at most: each may pin a file.
@@ -55,7 +57,7 @@ impl Run {
         let upto = if self.rng.permille(500) { Upto::Durable } else { Upto::Stable };
         self.hear();
         let Some(store) = self.store() else { return };
-        let asked = Asked { log: id, from, durable: self.model.acknowledged };
+        let asked = Asked { log: id, from, durable: self.model.acknowledged, rotten: self.rotten };
         match store.read(&log, Offset(from), limits, upto) {
             Ok(Read::Ready(chunk)) => {
                 self.report.count("read: from memory");
@@ -137,7 +139,7 @@ impl Run {
             return;
         }
         self.hear();
-        let Asked { log, from, durable } = asked;
+        let Asked { log, from, durable, .. } = asked;
         self.report.count("reads checked");
         let mut shown = Vec::new();
         let mut wrong = None;
@@ -190,7 +192,7 @@ impl Run {
         let unfounded = |range: &&std::ops::Range<Offset>| {
             !self.may_be_lost(asked.log, range.start) || !self.may_be_lost(asked.log, Offset(range.end.0 - 1))
         };
-        if let Some(range) = chunk.lost.iter().find(unfounded) {
+        if let Some(range) = chunk.lost.iter().find(unfounded).filter(|_| !asked.rotten) {
             return Some(format!("{range:?} is reported lost on a healthy disk"));
         }
         if log.deleted {
@@ -254,7 +256,9 @@ impl Run {
         let durable = self.model.acknowledged;
         let found = match store.search_time_blocking(log, at_ms, store::TimeOf::Append, Upto::Durable) {
             Ok(found) => found,
-            Err(e) => return self.check_refusal(Asked { log: id, from: 0, durable }, &e),
+            Err(e) => {
+                return self.check_refusal(Asked { log: id, from: 0, durable, rotten: self.rotten }, &e);
+            }
         };
         if !self.world.powered() || self.rotten || !self.aside.is_empty() {
             return;
@@ -291,7 +295,7 @@ impl Run {
         let mut lost = Vec::new();
         let mut retries = 0;
         loop {
-            let asked = Asked { log: id, from: at.0, durable: self.model.acknowledged };
+            let asked = Asked { log: id, from: at.0, durable: self.model.acknowledged, rotten: self.rotten };
             let chunk = match store.read_blocking(log, at, limits, Upto::Durable) {
                 Ok(chunk) => chunk,
                 Err(e) => {
