@@ -86,10 +86,10 @@ impl Naive {
 
     fn is_exhausted(&self, offset: u64) -> bool {
         let rec = &self.records[offset as usize];
-        let is_back = matches!(rec.state, State::Waiting | State::Delayed(_)) && rec.is_delivered;
+        let is_back = matches!(rec.state, State::Waiting | State::Delayed(_));
         match self.config.exhaust {
-            Exhaust::WhenReturned => is_back && self.is_spent(rec),
-            Exhaust::WhenOffered => rec.is_out,
+            Exhaust::WhenReturned => is_back && rec.is_delivered && self.is_spent(rec),
+            Exhaust::WhenOffered => is_back && rec.is_out,
         }
     }
 
