@@ -3,9 +3,7 @@ package amqp_test
 import (
 	"fmt"
 	"net"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,34 +106,12 @@ func next(t *testing.T, blockings <-chan amqp.Blocking) amqp.Blocking {
 	}
 }
 
-// Many times more than the disk takes: each sync takes 200 ms, and publishers have all that they may on their way.
-const (
-	stormPublishers = 6
-	stormBodyLen    = 100_000
-	// Messages of each publisher that are on their way: together many times the budget.
-	stormWindow    = 1_000
-	stormBudgetMiB = 64
-	// The process itself, and what connections may hold outside the budget.
-	stormBesideMiB = 128
-)
-
-// stormTime is how long it lasts; a full run of everything says a minute.
-func stormTime(t testing.TB) time.Duration {
-	text := os.Getenv("WIREMILL_TEST_OVERLOAD_S")
-	if text == "" {
-		return 8 * time.Second
-	}
-	seconds, err := strconv.Atoi(text)
-	kit.Check(t, err, "whole seconds")
-	return time.Duration(seconds) * time.Second
-}
-
 // storm publishes as fast as the client library lets it, until stop; the numbers of those that were confirmed.
 func storm(t *testing.T, connection *amqp.Connection, queue string, stop *atomic.Bool) []int {
 	ch := channel(t, connection)
 	kit.Check(t, ch.Confirm(false), "confirm.select")
-	confirms := ch.NotifyPublish(make(chan amqp.Confirmation, stormWindow))
-	window := make(chan struct{}, stormWindow)
+	confirms := ch.NotifyPublish(make(chan amqp.Confirmation, kit.StormWindow))
+	window := make(chan struct{}, kit.StormWindow)
 	var confirmed []int
 	var confirming sync.WaitGroup
 	confirming.Go(func() {
@@ -151,7 +127,7 @@ func storm(t *testing.T, connection *amqp.Connection, queue string, stop *atomic
 			}
 		}
 	})
-	filler := []byte(strings.Repeat("x", stormBodyLen))
+	filler := []byte(strings.Repeat("x", kit.StormBodyLen))
 	for n := 0; !stop.Load(); n++ {
 		message := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint(n), Body: filler}
 		if err := ch.Publish("", queue, false, false, message); err != nil {
@@ -168,20 +144,20 @@ func storm(t *testing.T, connection *amqp.Connection, queue string, stop *atomic
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	kit.Shows(t, kit.AMQP091, "many times more than the disk takes: memory stays within its budget, others are served, nothing confirmed is lost, and it is over at once")
-	broker := kit.StartBroker(t, "--memory-budget-len", fmt.Sprintf("%dMiB", stormBudgetMiB), "--test-sync-delay-ms", "200")
-	queues := make([]string, stormPublishers)
+	broker := kit.StartBroker(t, kit.StormArguments()...)
+	queues := make([]string, kit.StormPublishers)
 	for publisher := range queues {
 		queues[publisher] = kit.Name("storm")
 		declare(t, channel(t, dial(t, broker.AMQP)), queues[publisher], nil)
 	}
 	var stop atomic.Bool
 	var storming sync.WaitGroup
-	confirmed := make([][]int, stormPublishers)
+	confirmed := make([][]int, kit.StormPublishers)
 	for publisher, queue := range queues {
 		connection := dial(t, broker.AMQP)
 		storming.Go(func() { confirmed[publisher] = storm(t, connection, queue, &stop) })
 	}
-	took := quiet(t, broker, time.Now().Add(stormTime(t)))
+	took := quiet(t, broker, time.Now().Add(kit.StormTime(t)))
 	peak := broker.MemoryPeak()
 	stop.Store(true)
 	over := time.Now()
@@ -190,10 +166,8 @@ func TestOverload(t *testing.T) {
 	slices.Sort(took)
 	total := len(slices.Concat(confirmed...))
 	t.Logf("%d confirmed, peak %d MiB, %d transient round trips of another connection with p99 %s; over after %s", total, peak>>20, len(took), took[len(took)*99/100], recovered)
-	if peak > (stormBudgetMiB+stormBesideMiB)<<20 {
-		t.Errorf("%d MiB of memory", peak>>20)
-	}
-	if total < stormPublishers || len(took) < 10 {
+	kit.CheckStormPeak(t, peak)
+	if total < kit.StormPublishers || len(took) < 10 {
 		t.Errorf("only %d messages were confirmed, and %d served beside", total, len(took))
 	}
 	broker.Kill()

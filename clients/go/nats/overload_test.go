@@ -3,9 +3,7 @@ package nats_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,30 +16,6 @@ import (
 	"wiremill/clients/kit"
 )
 
-// Many times more than the disk takes: each sync takes 200 ms, and publishers of one tenant have all that they may on
-// their way all the time.
-
-const (
-	stormPublishers = 6
-	stormBodyLen    = 100_000
-	// Messages of each publisher that are on their way: together ten times the budget.
-	stormWindow    = 1_000
-	stormBudgetMiB = 64
-	// The process itself, and what connections may hold outside the budget.
-	stormBesideMiB = 128
-)
-
-// stormTime is how long it lasts; a full run of everything says a minute.
-func stormTime(t testing.TB) time.Duration {
-	text := os.Getenv("WIREMILL_TEST_OVERLOAD_S")
-	if text == "" {
-		return 8 * time.Second
-	}
-	seconds, err := strconv.Atoi(text)
-	kit.Check(t, err, "whole seconds")
-	return time.Duration(seconds) * time.Second
-}
-
 // storm publishes as fast as the client library lets it, until stop; the values that were acknowledged.
 func storm(t testing.TB, js jetstream.JetStream, publisher int, stop *atomic.Bool) []string {
 	var acknowledged []string
@@ -49,7 +23,7 @@ func storm(t testing.TB, js jetstream.JetStream, publisher int, stop *atomic.Boo
 		value string
 		ack   jetstream.PubAckFuture
 	}
-	window := make(chan sent, stormWindow)
+	window := make(chan sent, kit.StormWindow)
 	var taking sync.WaitGroup
 	taking.Go(func() {
 		for one := range window {
@@ -60,7 +34,7 @@ func storm(t testing.TB, js jetstream.JetStream, publisher int, stop *atomic.Boo
 			}
 		}
 	})
-	filler := strings.Repeat("x", stormBodyLen)
+	filler := strings.Repeat("x", kit.StormBodyLen)
 	for n := 0; !stop.Load(); n++ {
 		value := fmt.Sprintf("%d:%d ", publisher, n)
 		ack, err := js.PublishAsync("storm", []byte(value+filler), jetstream.WithRetryAttempts(0))
@@ -104,13 +78,13 @@ func quiet(t testing.TB, broker *kit.Broker, until time.Time) ([]time.Duration, 
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	kit.Shows(t, kit.NATSGo, "many times more than the disk takes: memory stays within its budget, another tenant is served, nothing acknowledged is lost, and it is over at once")
-	broker := guarded(t, "--memory-budget-len", fmt.Sprintf("%dMiB", stormBudgetMiB), "--test-sync-delay-ms", "200")
+	broker := guarded(t, kit.StormArguments()...)
 	for _, name := range []string{"stormy", "quiet"} {
 		broker.Command("user", "add", name, "--password", password, "--tenant", name, "--as", "root:"+password)
 	}
 	client := func() jetstream.JetStream {
 		js, err := jetstream.New(dial(t, "nats://"+broker.NATS, nats.UserInfo("stormy", password)),
-			jetstream.WithPublishAsyncMaxPending(stormWindow), jetstream.WithPublishAsyncTimeout(kit.Patience))
+			jetstream.WithPublishAsyncMaxPending(kit.StormWindow), jetstream.WithPublishAsyncTimeout(kit.Patience))
 		kit.Check(t, err, "jetstream")
 		return js
 	}
@@ -120,12 +94,12 @@ func TestOverload(t *testing.T) {
 
 	var stop atomic.Bool
 	var storming sync.WaitGroup
-	acknowledged := make([][]string, stormPublishers)
-	for publisher := range stormPublishers {
+	acknowledged := make([][]string, kit.StormPublishers)
+	for publisher := range kit.StormPublishers {
 		js := client()
 		storming.Go(func() { acknowledged[publisher] = storm(t, js, publisher, &stop) })
 	}
-	took, stored := quiet(t, broker, time.Now().Add(stormTime(t)))
+	took, stored := quiet(t, broker, time.Now().Add(kit.StormTime(t)))
 	peak := broker.MemoryPeak()
 	stop.Store(true)
 	over := time.Now()
@@ -138,13 +112,11 @@ func TestOverload(t *testing.T) {
 	p99 := took[len(took)*99/100]
 	total := len(slices.Concat(acknowledged...))
 	t.Logf("%d acknowledged, peak %d MiB, another tenant: %d stored, %d requests with p99 %s; over after %s", total, peak>>20, stored, len(took), p99, recovered)
-	if peak > (stormBudgetMiB+stormBesideMiB)<<20 {
-		t.Errorf("%d MiB of memory", peak>>20)
-	}
+	kit.CheckStormPeak(t, peak)
 	if p99 > 100*time.Millisecond {
 		t.Errorf("another tenant's requests took %s (p99)", p99)
 	}
-	if total < stormPublishers || stored < 2 {
+	if total < kit.StormPublishers || stored < 2 {
 		t.Errorf("only %d and %d messages were stored", total, stored)
 	}
 	broker.Kill()
