@@ -9,6 +9,12 @@ use std::{
 /// What [`File::write_past_cache`] and [`File::read_past_cache`] align by, bytes: a page of the machine, and a multiple of any disk's block.
 pub const DIRECT_ALIGN_LEN: usize = 4096;
 
+/// The first place in `room` whose address is a multiple of [`DIRECT_ALIGN_LEN`]: that much may have to be passed over, so
+/// `room` is as much longer than what it is for.
+pub fn direct_begin(room: &[u8]) -> usize {
+    room.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN)
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {

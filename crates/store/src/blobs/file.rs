@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use env::{DIRECT_ALIGN_LEN, Env, File, Open};
+use env::{DIRECT_ALIGN_LEN, Env, File, Open, direct_begin};
 use model::{Error, Result};
 
 use super::{Blob, Blobs};
@@ -112,7 +112,7 @@ impl Block {
     fn fill<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         if self.buffer.is_empty() {
             self.buffer = vec![0; BLOCK_LEN + DIRECT_ALIGN_LEN];
-            self.begin = self.buffer.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN);
+            self.begin = direct_begin(&self.buffer);
         }
         let space = self.buffer.get_mut(self.begin + self.len..self.begin + BLOCK_LEN).unwrap_or_default();
         let (fits, rest) = bytes.split_at(bytes.len().min(space.len()));

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use env::DIRECT_ALIGN_LEN;
+use env::{DIRECT_ALIGN_LEN, direct_begin};
 use model::{Error, Result};
 use parking_lot::Mutex;
 
@@ -51,7 +51,7 @@ impl Buffers {
         let needed = len + DIRECT_ALIGN_LEN;
         let buffer = self.idle.lock().take(needed);
         let buffer = buffer.unwrap_or_else(|| vec![0; needed.next_multiple_of(STEP_LEN)]);
-        let begin = buffer.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN);
+        let begin = direct_begin(&buffer);
         Lent { buffer, range: begin..begin + len, home: self.clone() }
     }
 }

@@ -1,7 +1,7 @@
 //! From staged units to the bytes of one frame: grouped by log, stamped, checksummed.
 
 use bytes::Bytes;
-use env::DIRECT_ALIGN_LEN;
+use env::direct_begin;
 use model::{Error, LogId, OwnerEpoch, Result, Seq};
 
 use super::{
@@ -68,7 +68,7 @@ impl Layout {
         self.sort(units.clone());
         // Random access to the units without a second copy of them.
         let units: Vec<&Unit> = units.collect();
-        let begins_at = bytes.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN);
+        let begins_at = direct_begin(&bytes);
         bytes.resize(begins_at + FRAME_HEADER_LEN, 0);
         let mut runs: Vec<Run> = Vec::new();
         let mut open: Option<OpenRun> = None;
