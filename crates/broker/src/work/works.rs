@@ -105,28 +105,20 @@ impl Index {
 }
 
 /// Notes in the index, where there is one, that a cursor may want to be looked at at another time.
-fn touch(index: &mut Option<Box<Index>>, work: &mut WorkState) {
+fn touch<'w>(index: &mut Option<Box<Index>>, work: &'w mut WorkState) -> &'w mut WorkState {
     if let Some(index) = index {
         index.touch(work);
     }
-}
-
-fn touched<'w>(index: &mut Option<Box<Index>>, work: &'w mut WorkState) -> &'w mut WorkState {
-    touch(index, work);
-    work
-}
-
-fn followed<'w>(work: &'w mut WorkState, index: &Option<Box<Index>>, core: &LogCore) -> &'w mut WorkState {
-    follow(index, work, core);
     work
 }
 
 /// Has a cursor take in how far the log goes and what left it.
-fn follow(index: &Option<Box<Index>>, work: &mut WorkState, core: &LogCore) {
+fn follow<'w>(work: &'w mut WorkState, index: &Option<Box<Index>>, core: &LogCore) -> &'w mut WorkState {
     match index {
         Some(index) => work.follow(core, &index.gone),
         None => work.follow(core, &Gone::default()),
     }
+    work
 }
 
 impl Works {
@@ -151,17 +143,14 @@ impl Works {
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut WorkState> {
         let work = self.by_name.get_mut(name)?;
         self.visited += 1;
-        touch(&mut self.index, work);
-        Some(work)
+        Some(touch(&mut self.index, work))
     }
 
     /// One of them, after it took in how far the log goes and what left it.
     pub(crate) fn followed(&mut self, name: &str, core: &LogCore) -> Option<&mut WorkState> {
         let work = self.by_name.get_mut(name)?;
         self.visited += 1;
-        touch(&mut self.index, work);
-        follow(&self.index, work, core);
-        Some(work)
+        Some(follow(touch(&mut self.index, work), &self.index, core))
     }
 
     /// All of them, in the order of their names.
@@ -173,14 +162,14 @@ impl Works {
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut WorkState> {
         self.visited += self.len() as u64;
         let index = &mut self.index;
-        self.by_name.iter_mut().map(move |work| touched(index, work))
+        self.by_name.iter_mut().map(move |work| touch(index, work))
     }
 
     /// All of them, each after [`Works::followed`].
     pub(crate) fn all_followed(&mut self, core: &LogCore) -> impl Iterator<Item = &mut WorkState> {
         self.visited += self.len() as u64;
         let index = &mut self.index;
-        self.by_name.iter_mut().map(move |work| followed(touched(index, work), index, core))
+        self.by_name.iter_mut().map(move |work| follow(touch(index, work), index, core))
     }
 
     /// The index, from now on.
@@ -235,7 +224,7 @@ impl Works {
         self.visited += 1;
         touch(&mut self.index, work);
         work.seek(to, changes);
-        follow(&self.index, work, core);
+        follow(work, &self.index, core);
         work.tell_next();
         true
     }
@@ -290,7 +279,7 @@ impl Works {
         let Some(work) = self.by_name.get_mut(name) else { return false };
         self.visited += 1;
         touch(&mut self.index, work);
-        follow(&self.index, work, core);
+        follow(work, &self.index, core);
         work.wait(holder, watch);
         if let Some(index) = &mut self.index {
             index.waits.list(work, Some(core));
@@ -320,7 +309,7 @@ impl Works {
         let Some(index) = &mut self.index else {
             for work in self.by_name.iter_mut().filter(|work| work.is_waited_at()) {
                 self.visited += 1;
-                follow(&None, work, core);
+                follow(work, &None, core);
                 work.tell_next();
             }
             return;
