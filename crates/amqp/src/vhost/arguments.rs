@@ -61,11 +61,8 @@ pub(crate) struct Retry {
 impl Retry {
     /// How long it waits, milliseconds: longer with each delivery that failed.
     pub(crate) fn delay_ms(&self, has_failed: bool, failed_count: u32) -> u64 {
-        if if has_failed { self.of_failed } else { self.of_returned } {
-            self.min_ms.saturating_mul(failed_count.max(1).into()).min(self.max_ms)
-        } else {
-            0
-        }
+        let waits = if has_failed { self.of_failed } else { self.of_returned };
+        if waits { self.min_ms.saturating_mul(failed_count.max(1).into()).min(self.max_ms) } else { 0 }
     }
 }
 
@@ -137,6 +134,11 @@ fn invalid(name: &str, what: &str, why: impl std::fmt::Display) -> Exception {
     Exception::precondition(format!("invalid arg '{name}' for {what}: {why}"))
 }
 
+/// An argument of a type that it may not have.
+fn unacceptable(name: &str, what: &str, found: Value<'_>) -> Exception {
+    invalid(name, what, format!("{{unacceptable_type,{}}}", found.type_name()))
+}
+
 /// An argument that is to be an integer and is none.
 pub(crate) fn mistyped(name: &str, what: &str, found: Value<'_>) -> Exception {
     invalid(name, what, format!("\"expected integer, got {}\"", found.type_name()))
@@ -162,7 +164,7 @@ impl<'a> Look<'a> {
     }
 
     fn unacceptable(&self, name: &str, found: Value<'_>) -> Exception {
-        self.invalid(name, format!("{{unacceptable_type,{}}}", found.type_name()))
+        unacceptable(name, self.what, found)
     }
 
     /// The argument, if queues of the type have it: else nobody looks at its value.
@@ -341,7 +343,7 @@ pub(crate) fn type_of(table: Table<'_>, what: &str) -> Result<bool> {
             Err(Exception::not_implemented(format!("queue type 'stream' of {what} is not built")))
         }
         Some(other) => Err(invalid(NAME, what, format!("\"unsupported queue type '{other}'\""))),
-        None => Err(invalid(NAME, what, format!("{{unacceptable_type,{}}}", value.type_name()))),
+        None => Err(unacceptable(NAME, what, value)),
     }
 }
 
