@@ -208,4 +208,26 @@ mod tests {
         assert_eq!(ClientFirst::parse(&vec![b'n'; 5_000]), None);
         assert_eq!(ClientFirst::parse(b"n,,n=a=2Cb=3Dc,r=x").unwrap().user, "a,b=c");
     }
+
+    #[test]
+    fn fuzz_messages_of_the_mechanism_are_refused_and_never_panic() {
+        use crate::codec::fuzz::{damage, for_each_seed, noise};
+        let last = b"c=biws,r=rOprNGfwEbeRWgbNEkqOserver,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+        for_each_seed(|rng| {
+            let (first, verifier) = rfc7677();
+            let (_, challenge) = first.challenge(ScramHash::Sha256, verifier, "server");
+            for _ in 0..100 {
+                let mut bytes = b"n,a=user,n=us=2Cer,r=rOprNGfwEbeRWgbNEkqO".to_vec();
+                damage(rng, &mut bytes);
+                if let Some(first) = ClientFirst::parse(&bytes) {
+                    assert!(!first.user.is_empty() && !first.nonce.is_empty());
+                }
+                ClientFirst::parse(&noise(rng, 60));
+                let mut bytes = last.to_vec();
+                damage(rng, &mut bytes);
+                assert_eq!(challenge.verify(&bytes), None, "{bytes:?} proves nothing");
+                assert_eq!(challenge.verify(&noise(rng, 60)), None);
+            }
+        });
+    }
 }

@@ -13,6 +13,8 @@
 pub mod api;
 mod error_code;
 mod field;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod header;
 mod message;
 pub mod records;

@@ -22,7 +22,7 @@ mod fault;
 mod place;
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 pub use batch::{Attributes, BatchHeader, HEADER_LEN, RecordBatch, TimestampType, batches};
