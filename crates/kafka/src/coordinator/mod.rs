@@ -30,10 +30,15 @@ pub(crate) use views::{GroupView, InUse};
 /// Under which groups are stored.
 const DOCUMENTS: &str = "kafka.group";
 
+/// Memory that a group takes which nobody is in: its place in the tables, its name, an offer or two. Rounded up.
+const IDLE_GROUP_LEN: usize = 1 << 10;
+
 /// Every group of every tenant.
 pub(crate) struct Coordinator {
     broker: Broker,
     limits: GroupLimits,
+    /// Groups beyond this many are not begun: a quarter of the broker's memory holds them.
+    groups_max: usize,
     /// How long an empty group's offsets are kept, milliseconds.
     offsets_retention_ms: i64,
     groups: Mutex<HashMap<CursorKey, Arc<Slot>>>,
@@ -75,9 +80,11 @@ impl Coordinator {
                 Err(e) => warn!(group = %document.name, error = %e, "a stored group does not read"),
             }
         }
+        let groups_max = broker.options().memory_budget_len / 4 / IDLE_GROUP_LEN;
         let coordinator = Arc::new(Coordinator {
             broker,
             limits,
+            groups_max,
             offsets_retention_ms,
             groups: Mutex::new(groups),
             timers: timers::Timers::default(),
@@ -106,10 +113,26 @@ impl Coordinator {
         self.groups.lock().get(key).cloned()
     }
 
-    fn find_or_create(&self, key: &CursorKey) -> Arc<Slot> {
+    /// The group that a request of a member is about.
+    fn of_member(&self, key: &CursorKey) -> Result<Arc<Slot>, Refusal> {
+        match key.name.is_empty() {
+            true => Err(Refusal::InvalidGroupId),
+            false => self.find(key).ok_or(Refusal::UnknownMember),
+        }
+    }
+
+    /// The group, which begins now if it is not there; `None` when there are as many as memory holds.
+    fn find_or_create(&self, key: &CursorKey) -> Option<Arc<Slot>> {
         let mut groups = self.groups.lock();
-        let make = || Arc::new(Slot::new(key.clone(), Group::new(&key.name, self.limits)));
-        groups.entry(key.clone()).or_insert_with(make).clone()
+        if let Some(slot) = groups.get(key) {
+            return Some(slot.clone());
+        }
+        if groups.len() >= self.groups_max {
+            return None;
+        }
+        let slot = Arc::new(Slot::new(key.clone(), Group::new(&key.name, self.limits)));
+        groups.insert(key.clone(), slot.clone());
+        Some(slot)
     }
 
     /// Runs a step of a group's machine, stores what it asks to store, arms its timer, and sends what is answered.
@@ -177,7 +200,7 @@ impl Coordinator {
             Some(slot) => slot,
             // Only a member without an id can be the first of its group.
             None if !member_id.is_empty() => return Err(lost(Refusal::UnknownMember)),
-            None => self.find_or_create(key),
+            None => self.find_or_create(key).ok_or_else(|| lost(Refusal::CoordinatorNotAvailable))?,
         };
         let receiver = self.step(&slot, |state, now| {
             let (ticket, receiver) = self.ticket(state);
@@ -192,7 +215,7 @@ impl Coordinator {
 
     /// SyncGroup: answered when the leader has spoken.
     pub(crate) async fn sync(&self, key: &CursorKey, sync: Sync) -> Result<Synced, Refusal> {
-        let slot = self.find(key).ok_or(Refusal::UnknownMember)?;
+        let slot = self.of_member(key)?;
         let receiver = self.step(&slot, |state, now| {
             let (ticket, receiver) = self.ticket(state);
             (receiver, state.group.sync(sync, ticket, now))
@@ -205,7 +228,7 @@ impl Coordinator {
 
     /// Heartbeat.
     pub(crate) fn heartbeat(&self, key: &CursorKey, who: Committer<'_>) -> Result<(), Refusal> {
-        let slot = self.find(key).ok_or(Refusal::UnknownMember)?;
+        let slot = self.of_member(key)?;
         self.step(&slot, |state, now| {
             (state.group.heartbeat(who.member_id, who.instance_id, who.generation, now), Outcome::default())
         })
@@ -214,14 +237,14 @@ impl Coordinator {
 
     /// LeaveGroup of one member; resolves after the store that it led to.
     pub(crate) async fn leave(&self, key: &CursorKey, leaver: &Leaver) -> Result<(), Refusal> {
-        let slot = self.find(key).ok_or(Refusal::UnknownMember)?;
+        let slot = self.of_member(key)?;
         let result = self.step(&slot, |state, now| state.group.leave(leaver, now));
         self.after_store(&slot, result).await
     }
 
     /// Puts a member out.
     pub(crate) async fn evict(&self, key: &CursorKey, member_id: &str) -> Result<(), Refusal> {
-        let slot = self.find(key).ok_or(Refusal::UnknownMember)?;
+        let slot = self.of_member(key)?;
         let result = self.step(&slot, |state, now| state.group.evict(member_id, now));
         if result == Some(Ok(())) {
             info!(group = %key.name, member = member_id, "a member was evicted");
@@ -241,7 +264,7 @@ impl Coordinator {
             Some(slot) => self
                 .step(&slot, |state, now| (state.group.check_commit(who, now), Outcome::default()))
                 .unwrap_or(Err(Refusal::CoordinatorNotAvailable)),
-            None if key.name.is_empty() => Err(Refusal::InvalidGroupId),
+            // The group without a name has no members; simple consumers of old commit to it.
             None if who.generation < 0 => Ok(()),
             // A group that has offsets alone is there, and empty.
             None if self.broker.positions(key).is_some() => Err(Refusal::UnknownMember),

@@ -8,6 +8,9 @@ use super::{Answer, Cause, ClientView, Group, Member, Now, Outcome, Phase, Refus
 /// a client that went away and asks again would leave one such member behind each time.
 const NEW_MEMBER_PATIENCE_MS: u64 = 5 * 60 * 1_000;
 
+/// Ids that may be offered and not taken up at a time: each is kept until its session would have ended.
+pub(super) const OFFERS_MAX: usize = 10_000;
+
 /// A request to join.
 #[derive(Clone, Debug)]
 pub(crate) struct Join {
@@ -144,6 +147,9 @@ impl Group {
             };
         }
         if join.must_know_its_id {
+            if self.pending.len() >= OFFERS_MAX {
+                return Err((Refusal::CoordinatorNotAvailable, String::new()));
+            }
             self.pending.insert(id.clone(), now.mono_ms.saturating_add(join.session_timeout_ms));
             return Err((Refusal::MemberIdRequired, id));
         }

@@ -19,9 +19,20 @@ use crate::{
 /// Longest reason kept: people read it.
 const REASON_LEN_MAX: usize = 255;
 
+/// Names and metadata of one member's protocols together, bytes. The original keeps a whole group in one record of a
+/// megabyte; what is more would be held here for as long as a session that nobody keeps up.
+const PROTOCOLS_LEN_MAX: usize = 1 << 20;
+
+/// The version of SyncGroup from which protocol type and name must be given.
+const PROTOCOL_IS_NAMED_FROM: i16 = 5;
+
 pub(crate) async fn join_group(ctx: &Ctx, request: JoinGroupRequest<'_>) -> JoinGroupResponse<'static> {
     if !ctx.allows(Action::Read, request.group_id) {
         return refused(ErrorCode::GROUP_AUTHORIZATION_FAILED, request.member_id.to_owned());
+    }
+    let protocols_len: usize = request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
+    if protocols_len > PROTOCOLS_LEN_MAX {
+        return refused(ErrorCode::INVALID_REQUEST, request.member_id.to_owned());
     }
     let key = CursorKey::new(&ctx.namespace(), request.group_id);
     match ctx.server.coordinator.join(&key, join_of(ctx, &request)).await {
@@ -92,8 +103,14 @@ fn refused(error_code: ErrorCode, member_id: String) -> JoinGroupResponse<'stati
 }
 
 pub(crate) async fn sync_group(ctx: &Ctx, request: SyncGroupRequest<'_>) -> SyncGroupResponse<'static> {
+    let refused = |error_code| SyncGroupResponse { error_code, ..Default::default() };
+    // From this version on a member says which protocol it follows (KIP-559).
+    let says_which = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if ctx.version >= PROTOCOL_IS_NAMED_FROM && !says_which {
+        return refused(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    }
     if !ctx.allows(Action::Read, request.group_id) {
-        return SyncGroupResponse { error_code: ErrorCode::GROUP_AUTHORIZATION_FAILED, ..Default::default() };
+        return refused(ErrorCode::GROUP_AUTHORIZATION_FAILED);
     }
     let sync = Sync {
         member_id: request.member_id.to_owned(),
@@ -115,6 +132,6 @@ pub(crate) async fn sync_group(ctx: &Ctx, request: SyncGroupRequest<'_>) -> Sync
             assignment: Vec::from(synced.assignment).into(),
             ..Default::default()
         },
-        Err(refusal) => SyncGroupResponse { error_code: errors::of_group(refusal), ..Default::default() },
+        Err(refusal) => refused(errors::of_group(refusal)),
     }
 }

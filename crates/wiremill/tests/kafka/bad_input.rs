@@ -15,6 +15,7 @@ use kafka::codec::{
         describe_configs::{DescribeConfigsRequest, DescribeConfigsResource},
         describe_groups::DescribeGroupsRequest,
         fetch::FetchRequest,
+        join_group::{JoinGroupRequest, JoinGroupRequestProtocol},
         metadata::{MetadataRequest, MetadataRequestTopic},
         produce::ProduceRequest,
     },
@@ -23,6 +24,7 @@ use kafka::codec::{
 
 use crate::{
     client::Client,
+    members::join_request,
     node::Node,
     usual::{batch, create, create_request, fetch_all, fetch_request, produce, produce_request},
 };
@@ -280,4 +282,38 @@ fn what_is_named_many_times_is_described_once() {
     assert_eq!(client.ask(6, &request).groups.len(), 1);
     node.assert_alive();
     assert!(node.memory_peak_len() < 2 * MEMORY_LEN_MAX, "{}", node.memory_peak_len());
+}
+
+/// A name that nobody comes back to is kept for a while: there may be only as many as memory holds.
+#[test]
+fn no_more_groups_begin_than_a_quarter_of_memory_holds() {
+    const GROUPS_MAX: usize = 16 << 10;
+    let node = Node::start_with(&["--memory-budget-len", "64MiB"]);
+    let mut client = node.client();
+    let before = node.memory_len();
+    let mut join = |group: &str| client.ask(9, &join_request(group, "")).error_code;
+    for n in 0..GROUPS_MAX {
+        assert_eq!(join(&format!("group-{n}")), ErrorCode::MEMBER_ID_REQUIRED, "{n}");
+    }
+    assert_eq!(join("one-more"), ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    assert_eq!(join("group-7"), ErrorCode::MEMBER_ID_REQUIRED, "one that is there goes on");
+    let grown = node.memory_len().saturating_sub(before);
+    assert!(grown < 2 * GROUPS_MAX * 1_024, "{} bytes for each group", grown / GROUPS_MAX);
+}
+
+#[test]
+fn what_a_member_says_of_its_protocols_has_its_limit() {
+    const MAX: usize = 1 << 20;
+    let node = Node::start();
+    let mut client = node.client();
+    for (len, code) in [
+        (MAX - 1, ErrorCode::MEMBER_ID_REQUIRED),
+        (MAX, ErrorCode::MEMBER_ID_REQUIRED),
+        (MAX + 1, ErrorCode::INVALID_REQUEST),
+    ] {
+        let metadata = vec![7; len - "range".len()];
+        let protocols = vec![JoinGroupRequestProtocol { name: "range", metadata: &metadata }];
+        let request = JoinGroupRequest { protocols, ..join_request("g", "") };
+        assert_eq!(client.ask(9, &request).error_code, code, "{len} bytes");
+    }
 }

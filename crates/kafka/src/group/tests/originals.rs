@@ -1,6 +1,7 @@
 //! Rules that the original keeps in corners: who may come into a full group, who waits for absent static members.
 
 use super::*;
+use crate::group::join::OFFERS_MAX;
 
 fn full_at(members_max: usize) -> World {
     let mut w = World::new();
@@ -22,6 +23,26 @@ fn an_offer_that_nobody_takes_up_does_not_fill_the_group() {
     w.joined(b);
     let a = w.rejoin("a");
     assert_eq!(w.join_refusal(a), Refusal::GroupFull, "the place is taken by whoever came back first");
+}
+
+#[test]
+fn no_more_ids_are_offered_at_a_time_than_are_kept() {
+    let mut w = World::new();
+    let mut ask = |w: &mut World, n: usize| {
+        let mut join = w.request(&n.to_string());
+        join.must_know_its_id = true;
+        let ticket = w.join(join);
+        w.join_refusal(ticket)
+    };
+    for n in 1..=OFFERS_MAX {
+        assert_eq!(ask(&mut w, n), Refusal::MemberIdRequired, "{n}");
+    }
+    assert_eq!(ask(&mut w, 0), Refusal::CoordinatorNotAvailable);
+    // They lapse, or are taken up.
+    let taken = w.rejoin("1");
+    w.pass(0);
+    w.joined(taken);
+    assert_eq!(ask(&mut w, 0), Refusal::MemberIdRequired);
 }
 
 #[test]
