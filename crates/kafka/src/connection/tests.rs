@@ -75,3 +75,55 @@ async fn the_answer_that_ends_a_connection_is_sent_before_it_ends() {
     client.read_to_end(&mut all).await.unwrap();
     assert_eq!(all, 3u32.to_be_bytes());
 }
+
+/// `connections.max.idle.ms`.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_says_nothing_for_the_idle_time_ends_and_each_word_begins_it_anew() {
+    let budget = Arc::new(Semaphore::new(1));
+    let (mut client, serving) = serve(&budget, 9);
+    let began = Instant::now();
+    let talking = async {
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            client.write_all(&frame(3)).await.unwrap();
+            assert_eq!(client.read_u32().await.unwrap(), 3);
+        }
+    };
+    let (end, ()) = tokio::join!(serving, talking);
+    assert!(matches!(end, End::Idle));
+    assert_eq!(began.elapsed().as_secs(), 3 * 50 + 60);
+}
+
+/// Answers each frame after a time that is longer than the idle time.
+struct Slow;
+
+impl Handler for Slow {
+    fn handle(&mut self, frame: Bytes) -> Step {
+        let answering = async move {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            Ok(vec![frame])
+        };
+        Step::Later(Box::pin(answering))
+    }
+
+    fn frame_len_max(&self) -> usize {
+        1 << 20
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_waits_for_an_answer_is_not_idle() {
+    let budget = Arc::new(Semaphore::new(1));
+    let (mut client, server) = duplex(1 << 20);
+    let (_stop, shutdown) = watch::channel(false);
+    let serving = async move { run(server, &mut Slow, Duration::from_secs(60), &budget, shutdown).await };
+    client.write_all(&frame(4)).await.unwrap();
+    let asking = async { client.read_u32().await.unwrap() };
+    let (end, answer) = tokio::join!(serving, asking);
+    assert!(matches!(end, End::Idle));
+    assert_eq!(answer, 0x0707_0707);
+}

@@ -7,7 +7,9 @@ use kafka::codec::{
     ErrorCode, Request,
     api::{
         alter_configs::{self, AlterConfigsRequest},
-        alter_user_scram_credentials::{AlterUserScramCredentialsRequest, ScramCredentialUpsertion},
+        alter_user_scram_credentials::{
+            AlterUserScramCredentialsRequest, ScramCredentialDeletion, ScramCredentialUpsertion,
+        },
         create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic},
         delete_groups::DeleteGroupsRequest,
         delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
@@ -23,7 +25,7 @@ use crate::{
     client::Client,
     members::{
         commit_alone, commit_request, committed, group_of_one, heartbeat, join, leader_sync_request,
-        leave_request,
+        leave_request, static_join_request,
     },
     node::Node,
     usual::{
@@ -182,6 +184,16 @@ fn no_assignment_is_given_out_before_its_sync() {
     assert_eq!(left.members[0].error_code, ErrorCode::NONE);
 }
 
+/// Its predecessor is fenced from then on: a crash must not bring that one back.
+#[test]
+fn no_place_of_a_static_member_is_taken_over_before_its_sync() {
+    let (_node, mut client) = slow_node();
+    let first = client.ask(9, &static_join_request("g", "", "machine-1"));
+    assert_eq!(client.ask(5, &leader_sync_request("g", &first)).error_code, ErrorCode::NONE);
+    let second = waits(&mut client, 9, &static_join_request("g", "", "machine-1"));
+    assert_eq!((second.error_code, second.generation_id), (ErrorCode::NONE, 1));
+}
+
 #[test]
 fn no_change_of_credentials_is_answered_before_its_sync() {
     let (_node, mut client) = slow_node();
@@ -193,6 +205,10 @@ fn no_change_of_credentials_is_answered_before_its_sync() {
         salted_password: &[7; 32],
     };
     let request = AlterUserScramCredentialsRequest { deletions: Vec::new(), upsertions: vec![upsertion] };
+    assert_eq!(waits(&mut client, 0, &request).results[0].error_code, ErrorCode::NONE);
+    // Who was let in before there were users stays in.
+    let deletion = ScramCredentialDeletion { name: "ann", mechanism: 1 };
+    let request = AlterUserScramCredentialsRequest { deletions: vec![deletion], upsertions: Vec::new() };
     assert_eq!(waits(&mut client, 0, &request).results[0].error_code, ErrorCode::NONE);
 }
 
