@@ -141,6 +141,12 @@ func administerNode(t *testing.T, client *kgo.Client, topic string) {
 	if listed, err := moving.RequestWith(ctx, client); err != nil || listed.ErrorCode != 0 || len(listed.Topics) != 0 {
 		t.Errorf("reassignments %+v, %v", listed, err)
 	}
+	move := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+	move.TimeoutMillis = 10_000
+	move.Topics = []kmsg.AlterPartitionAssignmentsRequestTopic{{Topic: topic, Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{{Replicas: []int32{cluster.ControllerID}}}}}
+	if moved, err := move.RequestWith(ctx, client); err != nil || moved.ErrorCode != 0 || moved.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Errorf("moved %+v, %v", moved, err)
+	}
 	if resources, err := kmsg.NewPtrListConfigResourcesRequest().RequestWith(ctx, client); err != nil || resources.ErrorCode != 0 {
 		t.Errorf("resources %+v, %v", resources, err)
 	}

@@ -38,7 +38,7 @@ var adminPath = []span{
 	{kmsg.OffsetForLeaderEpoch, 2, 4}, {kmsg.DescribeLogDirs, 1, 4}, {kmsg.ElectLeaders, 0, 2},
 	{kmsg.DescribeCluster, 0, 2}, {kmsg.DescribeProducers, 0, 0}, {kmsg.DescribeQuorum, 0, 2},
 	{kmsg.DescribeTopicPartitions, 0, 0}, {kmsg.ListPartitionReassignments, 0, 0}, {kmsg.ListConfigResources, 0, 1},
-	{kmsg.DescribeUserSCRAMCredentials, 0, 0},
+	{kmsg.DescribeUserSCRAMCredentials, 0, 0}, {kmsg.AlterPartitionAssignments, 0, 1},
 }
 
 // pinned keeps one API at a version.

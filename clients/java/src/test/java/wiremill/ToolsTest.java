@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Instant;
 import java.time.ZoneOffset;
 import java.time.format.DateTimeFormatter;
@@ -15,6 +17,7 @@ import java.util.stream.IntStream;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
+import org.junit.jupiter.api.io.TempDir;
 
 /** Apache's command line tools, as their users type them. */
 @ExtendWith(ResultLines.class)
@@ -57,6 +60,28 @@ class ToolsTest {
         assertTrue(!without.contains("max.message.bytes=4321"), without);
         tool(TOPICS, "--delete", "--topic", topic);
         assertTrue(tool(TOPICS, "--list").lines().noneMatch(topic::equals));
+    }
+
+    @Test
+    @Shows(value = "kafka-leader-election, kafka-metadata-quorum, kafka-log-dirs, kafka-delete-records, kafka-broker-api-versions, kafka-cluster", client = "Apache's command line tools")
+    void theNodeItself(@TempDir Path folder) throws Exception {
+        String topic = Kit.newTopic(Kit.kafka(), "node", 1);
+        typed(CONSOLE_PRODUCER, "a\nb\nc\n", "--topic", topic);
+        String elected = tool("org.apache.kafka.tools.LeaderElectionCommand", "--election-type", "preferred", "--topic", topic, "--partition", "0");
+        assertTrue(elected.contains("Valid replica already elected for partitions " + topic + "-0"), elected);
+        tool("org.apache.kafka.tools.LeaderElectionCommand", "--election-type", "preferred", "--all-topic-partitions");
+        String quorum = Tools.apache("org.apache.kafka.tools.MetadataQuorumCommand", "", "--bootstrap-server", Kit.kafka(), "describe", "--status");
+        assertTrue(quorum.lines().anyMatch(line -> line.matches("LeaderId:\\s+1")), quorum);
+        String dirs = tool("org.apache.kafka.tools.LogDirsCommand", "--describe", "--topic-list", topic);
+        assertTrue(dirs.contains("\"partition\":\"" + topic + "-0\""), dirs);
+        Path before = Files.writeString(folder.resolve("before.json"),
+                "{\"version\":1,\"partitions\":[{\"topic\":\"" + topic + "\",\"partition\":0,\"offset\":2}]}");
+        String deleted = tool("org.apache.kafka.tools.DeleteRecordsCommand", "--offset-json-file", before.toString());
+        assertTrue(deleted.contains("low_watermark: 2"), deleted);
+        String versions = tool("org.apache.kafka.tools.BrokerApiVersionsCommand");
+        assertTrue(versions.contains("Produce(0): 0 to 13") && versions.contains("EndTxn(26): UNSUPPORTED"), versions);
+        String cluster = tool("org.apache.kafka.tools.ClusterTool", "cluster-id");
+        assertTrue(cluster.matches("(?s)Cluster ID: [\\w-]{22}\\s*"), cluster);
     }
 
     @Test
