@@ -175,7 +175,12 @@ impl FetchSessions {
         session.epoch = session.epoch.checked_add(1).unwrap_or(1);
         session.used_at_ms = now_ms;
         self.partitions = self.partitions + session.by_key.len() - before;
-        let partitions = session.turns.values().map(|turn| (turn.key.clone(), turn.wanted)).collect();
+        let partitions: Vec<_> = session.turns.values().map(|turn| (turn.key.clone(), turn.wanted)).collect();
+        if partitions.is_empty() {
+            // As in the original: a session that is about nothing ends.
+            self.remove(ask.session_id);
+            return Ok(Plan { session_id: 0, incremental: false, partitions });
+        }
         Ok(Plan { session_id: ask.session_id, incremental: true, partitions })
     }
 

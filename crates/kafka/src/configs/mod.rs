@@ -4,9 +4,11 @@
 //! stored and shown, with the reason in [`Effect::Inert`], which `docs/kafka-settings.md` prints.
 
 mod broker;
+mod other;
 mod topic;
 
 pub(crate) use broker::BROKER_CONFIGS;
+pub(crate) use other::OTHER_BROKER_CONFIGS;
 pub(crate) use topic::{TOPIC_CONFIGS, replicas_of, settings_of, topic_config, values_of, with_replicas};
 
 /// Type of a value, with the code that DescribeConfigs shows.
@@ -15,9 +17,13 @@ pub(crate) enum Kind {
     Boolean,
     Text,
     Int,
+    Short,
     Long,
     Double,
     List,
+    Class,
+    /// Never shown.
+    Password,
 }
 
 impl Kind {
@@ -27,9 +33,12 @@ impl Kind {
             Kind::Boolean => 1,
             Kind::Text => 2,
             Kind::Int => 3,
+            Kind::Short => 4,
             Kind::Long => 5,
             Kind::Double => 6,
             Kind::List => 7,
+            Kind::Class => 8,
+            Kind::Password => 9,
         }
     }
 }
@@ -42,6 +51,10 @@ pub(crate) enum Valid {
     Between(i64, i64),
     Ratio,
     OneOf(&'static [&'static str]),
+    /// -1 for the packer's own default, or 1 to 9.
+    GzipLevel,
+    /// `*`, or pairs of partition and node.
+    ThrottledReplicas,
 }
 
 /// What a setting does here.
@@ -72,49 +85,77 @@ pub(crate) struct Config {
 impl Config {
     /// Checks a value given by a client. The error is a sentence for people, as Kafka words it.
     pub(crate) fn check(&self, value: &str) -> Result<(), String> {
-        let invalid =
-            |why: &str| Err(format!("Invalid value {value} for configuration {}: {why}", self.name));
-        match self.kind {
-            Kind::Boolean if !["true", "false"].iter().any(|b| value.trim().eq_ignore_ascii_case(b)) => {
-                return invalid("Expected value to be either true or false");
-            }
-            Kind::Int if value.trim().parse::<i32>().is_err() => return invalid("Not a number of type INT"),
-            Kind::Long if value.trim().parse::<i64>().is_err() => {
-                return invalid("Not a number of type LONG");
-            }
-            Kind::Double if value.trim().parse::<f64>().is_err() => {
-                return invalid("Not a number of type DOUBLE");
-            }
-            _ => {}
-        }
-        let number = || value.trim().parse::<i64>().unwrap_or(i64::MIN);
-        match self.valid {
-            Valid::AtLeast(least) if number() < least => {
-                return invalid(&format!("Value must be at least {least}"));
-            }
-            Valid::Between(least, most) if !(least..=most).contains(&number()) => {
-                return invalid(&format!("Value must be between {least} and {most}"));
-            }
-            Valid::Ratio if !value.trim().parse::<f64>().is_ok_and(|v| (0.0..=1.0).contains(&v)) => {
-                return invalid("Value must be between 0 and 1");
-            }
-            Valid::OneOf(all) => {
-                let parts: Vec<&str> = if self.kind == Kind::List {
-                    value.split(',').map(str::trim).collect()
-                } else {
-                    vec![value]
-                };
-                if !parts.iter().all(|part| all.contains(part)) {
-                    return invalid(&format!("String must be one of: {}", all.join(", ")));
-                }
-            }
-            _ => {}
-        }
-        match self.effect {
-            Effect::OnlyDefault(why) if value != self.default => invalid(why),
-            _ => Ok(()),
+        let wrong = self.wrong_kind(value).or_else(|| self.out_of_bounds(value));
+        let wrong = wrong.or_else(|| match self.effect {
+            Effect::OnlyDefault(why) if self.items(value) != [self.default] => Some(why.to_owned()),
+            _ => None,
+        });
+        match wrong {
+            Some(why) => Err(format!("Invalid value {value} for configuration {}: {why}", self.name)),
+            None => Ok(()),
         }
     }
+
+    fn wrong_kind(&self, value: &str) -> Option<String> {
+        let value = value.trim();
+        let (is_one, why) = match self.kind {
+            Kind::Boolean => (
+                ["true", "false"].iter().any(|b| value.eq_ignore_ascii_case(b)),
+                "Expected value to be either true or false",
+            ),
+            Kind::Int => (value.parse::<i32>().is_ok(), "Not a number of type INT"),
+            Kind::Short => (value.parse::<i16>().is_ok(), "Not a number of type SHORT"),
+            Kind::Long => (value.parse::<i64>().is_ok(), "Not a number of type LONG"),
+            Kind::Double => (value.parse::<f64>().is_ok(), "Not a number of type DOUBLE"),
+            Kind::Text | Kind::List | Kind::Class | Kind::Password => (true, ""),
+        };
+        (!is_one).then(|| why.to_owned())
+    }
+
+    fn out_of_bounds(&self, value: &str) -> Option<String> {
+        let number = || value.trim().parse::<i64>().unwrap_or(i64::MIN);
+        let ratio = || value.trim().parse::<f64>().unwrap_or(f64::NAN);
+        match self.valid {
+            Valid::AtLeast(least) | Valid::Between(least, _) if number() < least => {
+                Some(format!("Value must be at least {least}"))
+            }
+            Valid::Between(_, most) if number() > most => Some(format!("Value must be no more than {most}")),
+            Valid::GzipLevel if number() != -1 && !(1..=9).contains(&number()) => {
+                Some("Value must be between 1 and 9 or equal to -1".to_owned())
+            }
+            Valid::Ratio if ratio() < 0.0 => Some("Value must be at least 0".to_owned()),
+            Valid::Ratio if ratio().is_nan() || ratio() > 1.0 => {
+                Some("Value must be no more than 1".to_owned())
+            }
+            Valid::OneOf(all) if !self.items(value).iter().all(|item| all.contains(item)) => {
+                Some(format!("String must be one of: {}", all.join(", ")))
+            }
+            Valid::ThrottledReplicas
+                if value.trim() != "*" && !self.items(value).iter().all(|item| is_pair(item)) =>
+            {
+                Some(format!(
+                    "{} must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+                    self.name
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// A list's items, or the value as the only one.
+    fn items<'v>(&self, value: &'v str) -> Vec<&'v str> {
+        match self.kind {
+            Kind::List if value.trim().is_empty() => Vec::new(),
+            Kind::List => value.split(',').map(str::trim).collect(),
+            _ => vec![value],
+        }
+    }
+}
+
+/// A partition and a node, as `3:1`.
+fn is_pair(item: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    item.split_once(':').is_some_and(|(partition, node)| is_number(partition) && is_number(node))
 }
 
 /// A setting of Kafka that is taken and shown, and has no effect here.

@@ -8,11 +8,15 @@ const HEADING: &str = "\
 Written by the tests of the `kafka` crate from its tables; `WIREMILL_UPDATE=1 cargo test -p kafka settings_page` brings
 it up to date.
 
-A setting is obeyed, refused, or inert: taken, stored and shown, without effect on one node or behind this storage.
+A setting is obeyed, refused, or inert: taken, stored and shown, without effect on one node or behind this storage. The
+defaults are Kafka's.
 
 Replication factors above one are refused as Kafka refuses them on one node. With `single_node_replicas = \"accept\"`
 the number (at most 32) is stored with the topic and shown: Metadata and DescribeTopicPartitions name this node that many
 times as replica and in-sync replica, so that tools which count find what they asked for, and no broker that is not there.
+
+DescribeConfigs shows every broker setting of Kafka 4.2, read-only: those below with what they are here, a topic's defaults
+under their names, and the rest with Kafka's defaults.
 ";
 
 fn page() -> String {

@@ -9,7 +9,7 @@ use super::{
     Config,
     Effect::{self, Inert, Obeyed, OnlyDefault},
     Kind::{self, Boolean, Double, Int, List, Long, Text},
-    Valid::{self, Any, AtLeast, Between, OneOf, Ratio},
+    Valid::{self, Any, AtLeast, Between, GzipLevel, OneOf, Ratio, ThrottledReplicas},
 };
 
 /// Kafka's own settings travel with the stream's under this prefix.
@@ -39,17 +39,17 @@ const fn config(
 #[rustfmt::skip]
 pub(crate) const TOPIC_CONFIGS: &[Config] = &[
     config("cleanup.policy", List, "delete", OneOf(&["compact", "delete"]), OnlyDefault(COMPACTION), "log.cleanup.policy", "How old records go: delete drops them by retention."),
-    config("compression.gzip.level", Int, "-1", Between(-1, 9), Inert(AS_SENT), "compression.gzip.level", "Level for gzip."),
+    config("compression.gzip.level", Int, "-1", GzipLevel, Inert(AS_SENT), "compression.gzip.level", "Level for gzip."),
     config("compression.lz4.level", Int, "9", Between(1, 17), Inert(AS_SENT), "compression.lz4.level", "Level for lz4."),
     config("compression.type", Text, "producer", OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), Inert(AS_SENT), "compression.type", "Final compression of a topic."),
     config("compression.zstd.level", Int, "3", Between(-131_072, 22), Inert(AS_SENT), "compression.zstd.level", "Level for zstd."),
     config("delete.retention.ms", Long, "86400000", AtLeast(0), Inert(COMPACTION), "log.cleaner.delete.retention.ms", "How long tombstones stay in a compacted topic."),
     config("file.delete.delay.ms", Long, "60000", AtLeast(0), Inert(SEGMENTS), "log.segment.delete.delay.ms", "Wait before a file goes."),
     config("flush.messages", Long, FOREVER, AtLeast(1), Inert(SYNCED), "log.flush.interval.messages", "Records between two syncs."),
-    config("flush.ms", Long, FOREVER, AtLeast(0), Inert(SYNCED), "log.flush.interval.ms", "Time between two syncs."),
-    config("follower.replication.throttled.replicas", List, "", Any, Inert(ONE_NODE), "", "Replicas throttled on the follower."),
+    config("flush.ms", Long, FOREVER, AtLeast(0), Inert(SYNCED), "", "Time between two syncs."),
+    config("follower.replication.throttled.replicas", List, "", ThrottledReplicas, Inert(ONE_NODE), "", "Replicas throttled on the follower."),
     config("index.interval.bytes", Int, "4096", AtLeast(0), Inert(SEGMENTS), "log.index.interval.bytes", "Bytes between two index entries."),
-    config("leader.replication.throttled.replicas", List, "", Any, Inert(ONE_NODE), "", "Replicas throttled on the leader."),
+    config("leader.replication.throttled.replicas", List, "", ThrottledReplicas, Inert(ONE_NODE), "", "Replicas throttled on the leader."),
     config("local.retention.bytes", Long, "-2", AtLeast(-2), Inert(TIERED), "log.local.retention.bytes", "Bytes kept locally."),
     config("local.retention.ms", Long, "-2", AtLeast(-2), Inert(TIERED), "log.local.retention.ms", "Time kept locally."),
     config("max.compaction.lag.ms", Long, FOREVER, AtLeast(1), Inert(COMPACTION), "log.cleaner.max.compaction.lag.ms", "Longest time a record stays uncompacted."),
@@ -65,11 +65,11 @@ pub(crate) const TOPIC_CONFIGS: &[Config] = &[
     config("remote.log.delete.on.disable", Boolean, "false", Any, Inert(TIERED), "", "Deletes remote data when tiering stops."),
     config("remote.storage.enable", Boolean, "false", Any, OnlyDefault(TIERED), "", "Whether remote storage is used."),
     config("retention.bytes", Long, "-1", Any, Obeyed, "log.retention.bytes", "Bytes kept per partition; -1 keeps all."),
-    config("retention.ms", Long, "604800000", AtLeast(-1), Obeyed, "log.retention.ms", "How long records are kept; -1 keeps them for ever."),
-    config("segment.bytes", Int, "1073741824", AtLeast(14), Inert(SEGMENTS), "log.segment.bytes", "Size of a segment file."),
+    config("retention.ms", Long, "604800000", AtLeast(-1), Obeyed, "", "How long records are kept; -1 keeps them for ever."),
+    config("segment.bytes", Int, "1073741824", AtLeast(1_048_576), Inert(SEGMENTS), "log.segment.bytes", "Size of a segment file."),
     config("segment.index.bytes", Int, "10485760", AtLeast(4), Inert(SEGMENTS), "log.index.size.max.bytes", "Size of an index file."),
-    config("segment.jitter.ms", Long, "0", AtLeast(0), Inert(SEGMENTS), "log.roll.jitter.ms", "Random part of segment.ms."),
-    config("segment.ms", Long, "604800000", AtLeast(1), Inert(SEGMENTS), "log.roll.ms", "Time after which a segment is rolled."),
+    config("segment.jitter.ms", Long, "0", AtLeast(0), Inert(SEGMENTS), "", "Random part of segment.ms."),
+    config("segment.ms", Long, "604800000", AtLeast(1), Inert(SEGMENTS), "", "Time after which a segment is rolled."),
     config("unclean.leader.election.enable", Boolean, "false", Any, Inert(ONE_NODE), "unclean.leader.election.enable", "Whether a replica that lags may lead."),
 ];
 

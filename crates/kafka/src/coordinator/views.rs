@@ -146,14 +146,14 @@ impl Membership for Coordinator {
     }
 }
 
-/// A member with its metadata. What belongs to a generation is shown while that generation runs, as the original does.
+/// A member with its metadata, which is shown while its generation runs, as the original does; the assignment that it had
+/// last is shown until it gets another.
 fn shown_member(group: &Group, member: &Member) -> (Member, bytes::Bytes) {
-    let mut shown = member.clone();
-    if group.phase() == Phase::Stable {
-        return (shown, group.metadata_of(member));
-    }
-    shown.assignment = bytes::Bytes::new();
-    (shown, bytes::Bytes::new())
+    let metadata = match group.phase() {
+        Phase::Stable => group.metadata_of(member),
+        _ => bytes::Bytes::new(),
+    };
+    (member.clone(), metadata)
 }
 
 fn cause_view(cause: &Cause) -> RebalanceCause {

@@ -30,18 +30,27 @@ use crate::{
 
 /// `endpoint_type` of brokers; 2 asks for controllers, which have no listener of their own here.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(crate) async fn describe_cluster(
     ctx: &Ctx,
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse<'static> {
-    if request.endpoint_type != BROKERS {
-        return DescribeClusterResponse {
-            error_code: ErrorCode::MISMATCHED_ENDPOINT_TYPE,
-            error_message: Some("The request was sent to an endpoint of the wrong type.".into()),
-            endpoint_type: request.endpoint_type,
-            ..Default::default()
-        };
+    let refused = |error_code, why: String| DescribeClusterResponse {
+        error_code,
+        error_message: Some(why.into()),
+        ..Default::default()
+    };
+    match request.endpoint_type {
+        BROKERS => {}
+        CONTROLLERS => {
+            let why = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER";
+            return refused(ErrorCode::MISMATCHED_ENDPOINT_TYPE, why.to_owned());
+        }
+        other => {
+            let why = format!("Unsupported endpoint type {other}");
+            return refused(ErrorCode::UNSUPPORTED_ENDPOINT_TYPE, why);
+        }
     }
     let (host, port) = ctx.advertised();
     let broker_id = ctx.server.options.node_id;
@@ -64,7 +73,7 @@ pub(crate) async fn describe_cluster(
 }
 
 /// The topic that a quorum keeps its metadata in. There is none here; the tools ask about no other.
-const METADATA_TOPIC: &str = "__cluster_metadata";
+pub(crate) const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A quorum of one whose log is the catalog: its end is the catalog's generation.
 pub(crate) async fn describe_quorum(

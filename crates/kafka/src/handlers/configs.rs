@@ -11,6 +11,7 @@ use super::{
     once_each,
 };
 use crate::{
+    auth::MECHANISMS,
     codec::{
         ErrorCode, Str,
         api::{
@@ -28,7 +29,8 @@ use crate::{
         },
     },
     configs::{
-        BROKER_CONFIGS, Config, Kind as ConfigKind, TOPIC_CONFIGS, settings_of, topic_config, values_of,
+        BROKER_CONFIGS, Config, Kind as ConfigKind, OTHER_BROKER_CONFIGS, TOPIC_CONFIGS, settings_of,
+        topic_config, values_of,
     },
     errors,
     session::Ctx,
@@ -39,6 +41,9 @@ use crate::{
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
+
+/// Every type that there is (the last two are client metrics and groups); of some there is nothing here.
+const RESOURCE_TYPES: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, 16, 32];
 
 /// `DescribeConfigsResponse.ConfigSource`.
 pub(crate) const DYNAMIC_TOPIC: i8 = 1;
@@ -91,15 +96,12 @@ fn describe(
                 return Ok(Vec::new());
             }
             let values = broker_values(ctx);
-            Ok(all_broker_configs()
-                .filter(|(name, _)| {
-                    resource
-                        .configuration_keys
-                        .as_ref()
-                        .is_none_or(|keys| keys.is_empty() || keys.contains(name))
-                })
-                .map(|(name, config)| broker_row(name, config, &values, docs))
-                .collect())
+            let wanted = |config: &BrokerConfig| {
+                let keys = resource.configuration_keys.as_ref();
+                keys.is_none_or(|keys| keys.is_empty() || keys.contains(&config.name))
+            };
+            let all = all_broker_configs().filter(wanted);
+            Ok(all.map(|config| broker_row(&config, values.get(config.name), synonyms, docs)).collect())
         }
         BROKER_LOGGER => Err((ErrorCode::INVALID_REQUEST, "There are no broker loggers here.".to_owned())),
         other => Err((ErrorCode::INVALID_REQUEST, format!("Unsupported resource type: {other}"))),
@@ -159,12 +161,35 @@ fn topic_row(
     }
 }
 
-/// The broker's own configurations, and the topics' under the names of their defaults.
-fn all_broker_configs() -> impl Iterator<Item = (&'static str, &'static Config)> {
-    let own = BROKER_CONFIGS.iter().map(|config| (config.name, config));
+/// One configuration of the broker as it is shown.
+struct BrokerConfig {
+    name: &'static str,
+    kind: ConfigKind,
+    /// The original's default, if it has one.
+    default: Option<&'static str>,
+    doc: Option<&'static str>,
+}
+
+impl BrokerConfig {
+    fn of(name: &'static str, config: &Config) -> Self {
+        let default = Some(config.default).filter(|default| !default.is_empty());
+        BrokerConfig { name, kind: config.kind, default, doc: Some(config.doc) }
+    }
+}
+
+/// Every one of the original's: those that mean something here, the topics' under the names of their defaults, and the
+/// rest.
+fn all_broker_configs() -> impl Iterator<Item = BrokerConfig> {
+    let own = BROKER_CONFIGS.iter().map(|config| BrokerConfig::of(config.name, config));
     let known = |name: &str| BROKER_CONFIGS.iter().any(|config| config.name == name);
     let of_topics = TOPIC_CONFIGS.iter().filter(move |c| !c.synonym.is_empty() && !known(c.synonym));
-    own.chain(of_topics.map(|config| (config.synonym, config)))
+    let others = OTHER_BROKER_CONFIGS.iter().map(|(name, kind, default)| BrokerConfig {
+        name,
+        kind: *kind,
+        default: *default,
+        doc: None,
+    });
+    own.chain(of_topics.map(|config| BrokerConfig::of(config.synonym, config))).chain(others)
 }
 
 /// Values that come from this run's settings.
@@ -172,6 +197,7 @@ fn broker_values(ctx: &Ctx) -> BTreeMap<&'static str, String> {
     let options = &ctx.server.options;
     let (host, port) = ctx.advertised();
     let listener = format!("PLAINTEXT://{host}:{port}");
+    let engine = ctx.server.broker.options();
     BTreeMap::from([
         ("advertised.listeners", listener.clone()),
         ("listeners", listener),
@@ -179,6 +205,11 @@ fn broker_values(ctx: &Ctx) -> BTreeMap<&'static str, String> {
         ("node.id", options.node_id.to_string()),
         ("auto.create.topics.enable", options.auto_create_topics.to_string()),
         ("num.partitions", options.num_partitions.to_string()),
+        ("process.roles", "broker,controller".to_owned()),
+        ("sasl.enabled.mechanisms", MECHANISMS.join(",")),
+        ("group.coordinator.rebalance.protocols", "classic".to_owned()),
+        ("producer.id.expiration.ms", engine.producer_expiry_ms.to_string()),
+        ("log.retention.check.interval.ms", engine.retention_interval_ms.to_string()),
         ("log.dirs", options.log_dir.clone()),
         ("connections.max.idle.ms", options.idle_max_ms.to_string()),
         ("socket.request.max.bytes", options.request_len_max.to_string()),
@@ -192,24 +223,33 @@ fn broker_values(ctx: &Ctx) -> BTreeMap<&'static str, String> {
 }
 
 fn broker_row(
-    name: &'static str,
-    config: &'static Config,
-    values: &BTreeMap<&'static str, String>,
+    config: &BrokerConfig,
+    value: Option<&String>,
+    with_synonyms: bool,
     docs: bool,
 ) -> DescribeConfigsResourceResult<'static> {
-    let value = values.get(name).cloned();
+    let own =
+        value.filter(|value| Some(value.as_str()) != config.default).map(|value| Str::from(value.clone()));
+    let default = config.default.map(Str::from);
+    let mut synonyms = Vec::new();
+    if with_synonyms {
+        let synonym = |value: &Str<'static>, source| DescribeConfigsSynonym {
+            name: config.name.into(),
+            value: Some(value.clone()),
+            source,
+        };
+        synonyms.extend(own.iter().map(|value| synonym(value, STATIC_BROKER)));
+        synonyms.extend(default.iter().map(|value| synonym(value, DEFAULT)));
+    }
     DescribeConfigsResourceResult {
-        name: name.into(),
-        config_source: match &value {
-            Some(value) if value != config.default => STATIC_BROKER,
-            _ => DEFAULT,
-        },
-        value: Some(value.map_or(Str::from(config.default), Str::from)),
+        name: config.name.into(),
+        config_source: if own.is_some() { STATIC_BROKER } else { DEFAULT },
+        value: own.or(default),
         read_only: true,
-        is_sensitive: false,
-        synonyms: Vec::new(),
+        is_sensitive: config.kind == ConfigKind::Password,
+        synonyms,
         config_type: config.kind.code(),
-        documentation: docs.then(|| config.doc.into()),
+        documentation: config.doc.filter(|_| docs).map(Into::into),
     }
 }
 
@@ -311,6 +351,11 @@ fn apply(
     config: &AlterableConfig<'_>,
 ) -> Result<BTreeMap<String, String>, Refused> {
     let invalid = |why: String| (ErrorCode::INVALID_CONFIG, why);
+    if config.config_operation == DELETE {
+        // What nobody knows is not set either.
+        values.remove(config.name);
+        return Ok(values);
+    }
     let known = topic_config(config.name)
         .ok_or_else(|| invalid(format!("Unknown topic config name: {}", config.name)))?;
     let given = || {
@@ -318,8 +363,11 @@ fn apply(
         config.value.ok_or((ErrorCode::INVALID_REQUEST, why))
     };
     if matches!(config.config_operation, APPEND | SUBTRACT) && known.kind != ConfigKind::List {
-        let why = format!("Config value append is not allowed for config key: {}", config.name);
-        return Err((ErrorCode::INVALID_REQUEST, why));
+        let operation = if config.config_operation == APPEND { "APPEND" } else { "SUBTRACT" };
+        return Err(invalid(format!(
+            "Can't {operation} to key {} because its type is not LIST.",
+            config.name
+        )));
     }
     let items = |text: &str| -> Vec<String> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
@@ -327,9 +375,6 @@ fn apply(
     match config.config_operation {
         SET => {
             values.insert(config.name.to_owned(), given()?.to_owned());
-        }
-        DELETE => {
-            values.remove(config.name);
         }
         APPEND | SUBTRACT => {
             let now = values.get(config.name).map_or(known.default, String::as_str);
@@ -399,6 +444,12 @@ pub(crate) async fn list_config_resources(
     ctx: &Ctx,
     request: ListConfigResourcesRequest,
 ) -> ListConfigResourcesResponse<'static> {
+    if request.resource_types.iter().any(|kind| !RESOURCE_TYPES.contains(kind)) {
+        return ListConfigResourcesResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            ..Default::default()
+        };
+    }
     // Version 0 asks for client metrics alone, of which there are none; later ones for what they list, or for all.
     let wanted = |kind: i8| {
         ctx.version >= 1 && (request.resource_types.is_empty() || request.resource_types.contains(&kind))

@@ -1,14 +1,11 @@
 //! CreateTopics, and creation by asking (`auto.create.topics.enable`).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use broker::{Action, Facets, Stream, StreamSettings, StreamSpec};
 use model::{ErrorKind, Seq, limits};
 
-use super::metadata::topic_id;
+use super::{cluster::METADATA_TOPIC, metadata::topic_id, named_twice, once_each};
 use crate::{
     codec::{
         ErrorCode, Str,
@@ -55,14 +52,10 @@ pub(crate) async fn create_topics(
 ) -> CreateTopicsResponse<'static> {
     let mut results = Vec::with_capacity(request.topics.len());
     let mut staged = Seq(0);
-    let mut named: HashMap<&str, usize> = HashMap::new();
-    for topic in &request.topics {
-        *named.entry(topic.name).or_default() += 1;
-    }
+    let twice = named_twice(&request.topics, |topic| topic.name);
     let too_many = partitions_asked_for(ctx, &request) > PARTITIONS_PER_REQUEST_MAX;
-    for topic in &request.topics {
-        let twice = named.get(topic.name).is_some_and(|times| *times > 1);
-        let result = match twice {
+    for topic in once_each(&request.topics, |topic| topic.name) {
+        let result = match twice.contains(topic.name) {
             true => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
             false if too_many => Err((
                 ErrorCode::POLICY_VIOLATION,
@@ -127,6 +120,10 @@ fn check(ctx: &Ctx, topic: &CreatableTopic<'_>) -> Result<Plan, Refused> {
     }
     if let Some(why) = topics::invalid_name(topic.name) {
         return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, why));
+    }
+    if topic.name == METADATA_TOPIC {
+        let why = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
+        return Err((ErrorCode::INVALID_REQUEST, why));
     }
     if ctx.server.broker.stream(&ctx.log_key(topic.name)).is_some() {
         return Err(already_exists(topic.name));
@@ -233,7 +230,7 @@ pub(crate) async fn auto_create(ctx: &Ctx, name: &str) -> Result<Arc<Stream>, Er
     if !ctx.allows(Action::Configure, name) {
         return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    if topics::colliding(&ctx.server.broker, &ctx.namespace(), name).is_some() {
+    if name == METADATA_TOPIC || topics::colliding(&ctx.server.broker, &ctx.namespace(), name).is_some() {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }
     let settings = settings_of(StreamSettings::default(), &BTreeMap::new());

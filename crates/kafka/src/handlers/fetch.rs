@@ -265,8 +265,12 @@ impl Fetch<'_> {
         first: bool,
     ) -> Result<Share, ErrorCode> {
         check_leader_epoch(partition, wanted.current_leader_epoch)?;
-        if let Some(diverging) = diverging(partition, wanted) {
+        if let Some(diverging) = diverging(partition, wanted)? {
             let mut share = Share { urgent: true, ..refused(key.partition, ErrorCode::NONE) };
+            let bounds = partition.bounds();
+            share.data.high_watermark = wire_offset(bounds.durable_end);
+            share.data.last_stable_offset = wire_offset(bounds.stable_end);
+            share.data.log_start_offset = wire_offset(bounds.start);
             share.data.diverging_epoch = diverging;
             return Ok(share);
         }
@@ -338,14 +342,19 @@ impl Fetch<'_> {
     }
 }
 
-/// Where the client's log and this one part, when they do (KIP-595's truncation on fetch).
-fn diverging(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
+/// Where the client's log and this one part, when they do (KIP-595's truncation on fetch). An epoch whose end is not
+/// known, or an offset before the log, leaves nothing to go by: the client has to look where the log begins and ends.
+fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEndOffset>, ErrorCode> {
     if wanted.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
-    let (epoch, end_offset) = end_of_epoch(partition, wanted.last_fetched_epoch)?;
-    (epoch < wanted.last_fetched_epoch || end_offset < wanted.offset)
-        .then_some(EpochEndOffset { epoch, end_offset })
+    let end = end_of_epoch(partition, wanted.last_fetched_epoch);
+    let (epoch, end_offset) = end.ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
+    if wanted.offset < wire_offset(partition.bounds().start) {
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    let parts = epoch < wanted.last_fetched_epoch || end_offset < wanted.offset;
+    Ok(parts.then_some(EpochEndOffset { epoch, end_offset }))
 }
 
 fn refused(partition_index: i32, error_code: ErrorCode) -> Share {

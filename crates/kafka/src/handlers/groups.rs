@@ -112,7 +112,7 @@ pub(crate) async fn delete_groups(
     request: DeleteGroupsRequest<'_>,
 ) -> DeleteGroupsResponse<'static> {
     let mut results = Vec::with_capacity(request.groups_names.len());
-    for id in &request.groups_names {
+    for id in once_each(&request.groups_names, |id| *id) {
         let error_code = match ctx.allows(Action::Configure, id) {
             false => ErrorCode::GROUP_AUTHORIZATION_FAILED,
             true => match ctx.server.coordinator.delete(&CursorKey::new(&ctx.namespace(), id)).await {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use broker::{Action, Partition};
 use model::{Offset, OwnerEpoch};
 
-use super::metadata::{leader_epoch, may_describe};
+use super::{
+    metadata::{leader_epoch, may_describe},
+    named_twice, once_each,
+};
 use crate::{
     codec::{
         ErrorCode,
@@ -74,9 +77,11 @@ pub(crate) async fn list_offsets(ctx: &Ctx, request: ListOffsetsRequest<'_>) -> 
     let mut answer = ListOffsetsResponse::default();
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
+        let twice = named_twice(&topic.partitions, |wanted| wanted.partition_index);
+        for wanted in once_each(&topic.partitions, |wanted| wanted.partition_index) {
             let found = match may_describe(ctx, topic.name) {
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+                true if twice.contains(&wanted.partition_index) => Err(ErrorCode::INVALID_REQUEST),
                 true => offset_at(ctx, topic.name, wanted, request.isolation_level).await,
             };
             partitions.push(match found {

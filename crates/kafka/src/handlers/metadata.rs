@@ -73,7 +73,8 @@ async fn of_topic(
     topic: &MetadataRequestTopic<'_>,
     may_create: bool,
 ) -> MetadataResponseTopic<'static> {
-    let Some(name) = topic.name else {
+    // An id counts before a name that comes with it.
+    let Some(name) = topic.name.filter(|_| topic.topic_id.is_zero()) else {
         return match topics::find_by_id(&ctx.server.broker, &ctx.namespace(), topic.topic_id.0) {
             Some(stream) if may_describe(ctx, &stream.key().name) => topic_of(ctx, &stream),
             _ => MetadataResponseTopic {
@@ -167,6 +168,7 @@ const ALTER: u8 = 7;
 const DESCRIBE: u8 = 8;
 const DESCRIBE_CONFIGS: u8 = 10;
 const ALTER_CONFIGS: u8 = 11;
+const IDEMPOTENT_WRITE: u8 = 12;
 
 fn topic_operations(ctx: &Ctx, topic: &str) -> i32 {
     let configure = ctx.allows(Action::Configure, topic);
@@ -191,6 +193,7 @@ pub(crate) fn cluster_operations(ctx: &Ctx) -> i32 {
         (true, DESCRIBE),
         (true, DESCRIBE_CONFIGS),
         (admin, ALTER_CONFIGS),
+        (true, IDEMPOTENT_WRITE),
     ])
 }
 

@@ -31,13 +31,32 @@ pub(crate) fn once_each<'i, T, K: Eq + Hash>(
     items.iter().filter(move |item| seen.insert(key(item)))
 }
 
+/// The keys that more than one item has: a request that names a thing twice to change it contradicts itself.
+pub(crate) fn named_twice<'i, T, K: Eq + Hash>(items: &'i [T], key: impl Fn(&'i T) -> K) -> HashSet<K> {
+    let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
+    for item in items {
+        if !seen.insert(key(item)) {
+            twice.insert(key(item));
+        }
+    }
+    twice
+}
+
 #[cfg(test)]
 mod tests {
-    use super::once_each;
+    use std::collections::HashSet;
+
+    use super::{named_twice, once_each};
 
     #[test]
     fn each_item_comes_once_where_it_was_first() {
         let items = ["b", "a", "b", "c", "a"];
         assert_eq!(once_each(&items, |item| *item).collect::<Vec<_>>(), [&"b", &"a", &"c"]);
+    }
+
+    #[test]
+    fn what_comes_twice_or_more_is_named_twice() {
+        assert_eq!(named_twice(&["b", "a", "b", "c", "b"], |item| *item), HashSet::from(["b"]));
+        assert!(named_twice(&["a", "b"], |item| *item).is_empty());
     }
 }

@@ -24,6 +24,9 @@ pub(crate) async fn init_producer_id(
 ) -> InitProducerIdResponse {
     let refused =
         |error_code| InitProducerIdResponse { error_code, producer_epoch: -1, ..Default::default() };
+    if request.transactional_id == Some("") {
+        return refused(ErrorCode::INVALID_REQUEST);
+    }
     if request.transactional_id.is_some() {
         // Transactions are not served: their APIs are not advertised, and this is what the original says of an id that
         // may not be used.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use broker::Action;
 
-use super::{list_offsets::partition, metadata::partition_index};
+use super::list_offsets::partition;
 use crate::{
     codec::{
         ErrorCode,
@@ -25,6 +25,9 @@ use crate::{
     topics,
 };
 
+/// `ElectionType`: preferred and unclean.
+const ELECTION_TYPES: [i8; 2] = [0, 1];
+
 pub(crate) async fn elect_leaders(
     ctx: &Ctx,
     request: ElectLeadersRequest<'_>,
@@ -35,25 +38,25 @@ pub(crate) async fn elect_leaders(
             ..Default::default()
         };
     }
-    let named = request
-        .topic_partitions
-        .map(|all| all.into_iter().map(|t| (t.topic.to_owned(), t.partitions)).collect::<Vec<_>>());
-    let wanted = named.unwrap_or_else(|| {
-        let all = topics::list(&ctx.server.broker, &ctx.namespace());
-        let partitions = |s: &broker::Stream| s.partitions().iter().map(|p| partition_index(p)).collect();
-        all.iter().map(|stream| (topics::shown_name(stream.key()), partitions(stream))).collect()
-    });
-    let result = |topic: &str, index: i32| match partition(ctx, topic, index) {
-        Ok(_) => PartitionResult {
-            partition_id: index,
-            error_code: ErrorCode::ELECTION_NOT_NEEDED,
-            error_message: Some("Leader election not needed for topic partition.".into()),
-        },
-        Err(error_code) => PartitionResult {
-            partition_id: index,
-            error_code,
-            error_message: Some("The partition does not exist.".into()),
-        },
+    let refused = !ELECTION_TYPES.contains(&request.election_type);
+    // Asked about all, the original names each topic and leaves out the partitions that need no election.
+    let wanted: Vec<(String, Vec<i32>)> = match request.topic_partitions {
+        Some(named) => named.into_iter().map(|t| (t.topic.to_owned(), t.partitions)).collect(),
+        None => {
+            let all = topics::list(&ctx.server.broker, &ctx.namespace());
+            all.iter().map(|stream| (topics::shown_name(stream.key()), Vec::new())).collect()
+        }
+    };
+    let unknown_type = || format!("Unknown election type {}", request.election_type);
+    let result = |topic: &str, index: i32| {
+        let (error_code, message) = match partition(ctx, topic, index) {
+            _ if refused => (ErrorCode::INVALID_REQUEST, unknown_type()),
+            Ok(_) => {
+                (ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.".to_owned())
+            }
+            Err(code) => (code, "The partition does not exist.".to_owned()),
+        };
+        PartitionResult { partition_id: index, error_code, error_message: Some(message.into()) }
     };
     let replica_election_results = wanted
         .into_iter()
@@ -62,7 +65,8 @@ pub(crate) async fn elect_leaders(
             topic: topic.into(),
         })
         .collect();
-    ElectLeadersResponse { replica_election_results, ..Default::default() }
+    let error_code = if refused { ErrorCode::INVALID_REQUEST } else { ErrorCode::NONE };
+    ElectLeadersResponse { error_code, replica_election_results, ..Default::default() }
 }
 
 pub(crate) async fn alter_partition_reassignments(

@@ -1,11 +1,12 @@
 //! DescribeUserScramCredentials and AlterUserScramCredentials, over the broker's users.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use broker::{Action, Credentials, ScramHash, ScramVerifier, UserSpec};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha512};
 
+use super::{named_twice, once_each};
 use crate::{
     codec::{
         ErrorCode,
@@ -58,12 +59,8 @@ pub(crate) async fn describe_user_scram_credentials(
         Some(users) if !users.is_empty() => users.iter().map(|user| user.name.to_owned()).collect(),
         _ => known.keys().cloned().collect(),
     };
-    let mut named: HashMap<&String, usize> = HashMap::new();
-    for user in &wanted {
-        *named.entry(user).or_default() += 1;
-    }
+    let twice = named_twice(&wanted, |user| user.as_str());
     let result = |user: &String| {
-        let twice = named.get(user).is_some_and(|times| *times > 1);
         let refused = |error_code, why: String| DescribeUserScramCredentialsResult {
             user: user.clone().into(),
             error_code,
@@ -71,7 +68,7 @@ pub(crate) async fn describe_user_scram_credentials(
             credential_infos: Vec::new(),
         };
         match known.get(user) {
-            _ if twice => refused(
+            _ if twice.contains(user.as_str()) => refused(
                 ErrorCode::DUPLICATE_RESOURCE,
                 format!(
                     "Cannot describe SCRAM credentials for the same user twice in a single request: {user}"
@@ -95,13 +92,23 @@ pub(crate) async fn describe_user_scram_credentials(
         }
     };
     DescribeUserScramCredentialsResponse {
-        results: wanted.iter().map(result).collect(),
+        results: once_each(&wanted, |user| user.as_str()).map(result).collect(),
         ..Default::default()
     }
 }
 
 /// By user: what changes, by mechanism, or why nothing does.
-type Changes<'a> = BTreeMap<&'a str, Result<Vec<(i8, Credentials)>, ErrorCode>>;
+type Changes<'a> = BTreeMap<&'a str, Result<Vec<(i8, Credentials)>, Refused>>;
+
+/// A code, and the original's words for it.
+type Refused = (ErrorCode, &'static str);
+
+const NO_SUCH_MECHANISM: Refused = (ErrorCode::UNSUPPORTED_SASL_MECHANISM, "Unknown SCRAM mechanism");
+const NO_NAME: Refused = (ErrorCode::UNACCEPTABLE_CREDENTIAL, "Username must not be empty");
+const NO_SUCH_CREDENTIAL: Refused =
+    (ErrorCode::RESOURCE_NOT_FOUND, "Attempt to delete a user credential that does not exist");
+const ALTERED_TWICE: Refused =
+    (ErrorCode::DUPLICATE_RESOURCE, "A user credential cannot be altered twice in the same request");
 
 pub(crate) async fn alter_user_scram_credentials(
     ctx: &Ctx,
@@ -110,9 +117,7 @@ pub(crate) async fn alter_user_scram_credentials(
     let allowed = ctx.allows(Action::Admin, "*");
     let mut changes = Changes::new();
     for deletion in &request.deletions {
-        let change = hash_of(deletion.mechanism)
-            .ok_or(ErrorCode::UNSUPPORTED_SASL_MECHANISM)
-            .and_then(|hash| may_delete(ctx, deletion.name, hash))
+        let change = may_delete(ctx, deletion.name, deletion.mechanism)
             .map(|hash| (deletion.mechanism, Credentials::NoScram(hash)));
         add(&mut changes, deletion.name, change);
     }
@@ -122,31 +127,33 @@ pub(crate) async fn alter_user_scram_credentials(
     }
     let mut results = Vec::with_capacity(changes.len());
     for (user, change) in changes {
-        let error_code = match change {
-            _ if !allowed => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
-            Err(code) => code,
+        let altered = match change {
+            _ if !allowed => {
+                Err((ErrorCode::CLUSTER_AUTHORIZATION_FAILED, "Cluster authorization failed.".to_owned()))
+            }
+            Err((code, why)) => Err((code, why.to_owned())),
             Ok(credentials) => {
                 let credentials = credentials.into_iter().map(|(_, credentials)| credentials).collect();
                 let spec = UserSpec { credentials, ..UserSpec::default() };
-                ctx.server
-                    .broker
-                    .users()
-                    .put(user, spec)
-                    .await
-                    .map_or_else(|e| errors::of(&e), |()| ErrorCode::NONE)
+                let put = ctx.server.broker.users().put(user, spec).await;
+                put.map_err(|e| (errors::of(&e), e.text().to_owned()))
             }
+        };
+        let (error_code, why) = match altered {
+            Ok(()) => (ErrorCode::NONE, None),
+            Err((code, why)) => (code, Some(why.into())),
         };
         results.push(AlterUserScramCredentialsResult {
             user: user.to_owned().into(),
             error_code,
-            error_message: None,
+            error_message: why,
         });
     }
     AlterUserScramCredentialsResponse { results, ..Default::default() }
 }
 
 /// Adds a change of `user`; two of one mechanism in one request contradict each other.
-fn add<'a>(changes: &mut Changes<'a>, user: &'a str, change: Result<(i8, Credentials), ErrorCode>) {
+fn add<'a>(changes: &mut Changes<'a>, user: &'a str, change: Result<(i8, Credentials), Refused>) {
     let all = changes.entry(user).or_insert_with(|| Ok(Vec::new()));
     let (Ok(known), Ok(change)) = (&mut *all, &change) else {
         if all.is_ok() {
@@ -155,31 +162,37 @@ fn add<'a>(changes: &mut Changes<'a>, user: &'a str, change: Result<(i8, Credent
         return;
     };
     if known.iter().any(|(mechanism, _)| *mechanism == change.0) {
-        *all = Err(ErrorCode::DUPLICATE_RESOURCE);
+        *all = Err(ALTERED_TWICE);
         return;
     }
     known.push(change.clone());
 }
 
-fn may_delete(ctx: &Ctx, user: &str, hash: ScramHash) -> Result<ScramHash, ErrorCode> {
-    match ctx.server.broker.users().scram(user, hash) {
-        Some(_) => Ok(hash),
-        None => Err(ErrorCode::RESOURCE_NOT_FOUND),
+fn may_delete(ctx: &Ctx, user: &str, mechanism: i8) -> Result<ScramHash, Refused> {
+    if user.is_empty() {
+        return Err(NO_NAME);
     }
+    let hash = hash_of(mechanism).ok_or(NO_SUCH_MECHANISM)?;
+    ctx.server.broker.users().scram(user, hash).map(|_| hash).ok_or(NO_SUCH_CREDENTIAL)
 }
 
 /// The client sends the salted password; a verifier is what is kept of it (RFC 5802 §3).
-fn credentials_of(upsertion: &ScramCredentialUpsertion<'_>) -> Result<Credentials, ErrorCode> {
-    let hash = hash_of(upsertion.mechanism).ok_or(ErrorCode::UNSUPPORTED_SASL_MECHANISM)?;
-    let iterations = u32::try_from(upsertion.iterations).unwrap_or(0);
-    let acceptable = ITERATIONS.contains(&upsertion.iterations)
-        && !upsertion.name.is_empty()
-        && !upsertion.salt.is_empty()
-        && !upsertion.salted_password.is_empty();
-    if !acceptable {
-        return Err(ErrorCode::UNACCEPTABLE_CREDENTIAL);
+fn credentials_of(upsertion: &ScramCredentialUpsertion<'_>) -> Result<Credentials, Refused> {
+    if upsertion.name.is_empty() {
+        return Err(NO_NAME);
     }
-    let unacceptable = |_| ErrorCode::UNACCEPTABLE_CREDENTIAL;
+    let hash = hash_of(upsertion.mechanism).ok_or(NO_SUCH_MECHANISM)?;
+    let refused = |why| Err((ErrorCode::UNACCEPTABLE_CREDENTIAL, why));
+    if upsertion.iterations < *ITERATIONS.start() {
+        return refused("Too few iterations");
+    }
+    if upsertion.iterations > *ITERATIONS.end() {
+        return refused("Too many iterations");
+    }
+    if upsertion.salt.is_empty() || upsertion.salted_password.is_empty() {
+        return refused("Salt and salted password must not be empty");
+    }
+    let unacceptable = |_| (ErrorCode::UNACCEPTABLE_CREDENTIAL, "The salted password cannot be a key");
     let (stored_key, server_key) = match hash {
         ScramHash::Sha256 => {
             let keyed = Hmac::<Sha256>::new_from_slice(upsertion.salted_password).map_err(unacceptable)?;
@@ -200,7 +213,7 @@ fn credentials_of(upsertion: &ScramCredentialUpsertion<'_>) -> Result<Credential
     };
     let verifier = ScramVerifier {
         salt: upsertion.salt.to_vec().into(),
-        iterations,
+        iterations: upsertion.iterations.unsigned_abs(),
         stored_key: stored_key.into(),
         server_key: server_key.into(),
     };

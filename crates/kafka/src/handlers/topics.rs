@@ -1,11 +1,14 @@
 //! DeleteTopics, CreatePartitions and DeleteRecords.
 
+use std::collections::HashSet;
+
 use broker::Action;
 use model::{ErrorKind, Kind, Offset, limits};
 
 use super::{
     create_topics::Refused,
     list_offsets::{partition, wire_offset},
+    named_twice, once_each,
 };
 use crate::{
     codec::{
@@ -35,9 +38,13 @@ pub(crate) async fn delete_topics(
         true => request.topics.iter().map(|topic| (topic.name, topic.topic_id)).collect(),
         false => request.topic_names.iter().map(|name| (Some(*name), Uuid::ZERO)).collect(),
     };
+    let contradictions = Contradictions::of(ctx, &wanted);
     let mut responses = Vec::with_capacity(wanted.len());
-    for (name, id) in wanted {
-        let result = delete(ctx, name, id).await;
+    for &(name, id) in once_each(&wanted, |wanted| *wanted) {
+        let result = match contradictions.refuse(ctx, name, id) {
+            Some(why) => Err((ErrorCode::INVALID_REQUEST, why.to_owned())),
+            None => delete(ctx, name, id).await,
+        };
         let (name, topic_id) = match &result {
             Ok((name, id)) => (Some(name.clone()), *id),
             Err(_) => (name.map(str::to_owned), id),
@@ -53,14 +60,46 @@ pub(crate) async fn delete_topics(
     DeleteTopicsResponse { responses, ..Default::default() }
 }
 
+/// What a request to delete says twice; nothing of that is deleted.
+struct Contradictions<'a> {
+    twice: HashSet<(Option<&'a str>, Uuid)>,
+    /// Topics that are meant by their name and by their id.
+    both_ways: HashSet<String>,
+}
+
+impl<'a> Contradictions<'a> {
+    fn of(ctx: &Ctx, wanted: &[(Option<&'a str>, Uuid)]) -> Self {
+        let names: HashSet<&str> = wanted.iter().filter_map(|(name, _)| *name).collect();
+        let by_id = wanted.iter().filter(|(name, _)| name.is_none()).filter_map(|(_, id)| name_of(ctx, *id));
+        let both_ways = by_id.filter(|name| names.contains(name.as_str())).collect();
+        Contradictions { twice: named_twice(wanted, |wanted| *wanted), both_ways }
+    }
+
+    fn refuse(&self, ctx: &Ctx, name: Option<&str>, id: Uuid) -> Option<&'static str> {
+        match name {
+            Some(_) if !id.is_zero() => Some("You may not specify both topic name and topic id."),
+            None if id.is_zero() => Some("Neither topic name nor id were specified."),
+            Some(_) if self.twice.contains(&(name, id)) => Some("Duplicate topic name."),
+            None if self.twice.contains(&(name, id)) => Some("Duplicate topic id."),
+            _ => {
+                let name = name.map(str::to_owned).or_else(|| name_of(ctx, id));
+                let both_ways = name.is_some_and(|name| self.both_ways.contains(&name));
+                both_ways.then_some("The provided topic name maps to an ID that was already supplied.")
+            }
+        }
+    }
+}
+
+fn name_of(ctx: &Ctx, id: Uuid) -> Option<String> {
+    let stream = topics::find_by_id(&ctx.server.broker, &ctx.namespace(), id.0)?;
+    Some(topics::shown_name(stream.key()))
+}
+
 /// Deletes by name or by id; the answer has both.
 async fn delete(ctx: &Ctx, name: Option<&str>, id: Uuid) -> Result<(String, Uuid), Refused> {
     let refuse = |code: ErrorCode, why: &str| Err((code, why.to_owned()));
     let (broker, namespace) = (&ctx.server.broker, ctx.namespace());
     let found = match name {
-        Some(_) if !id.is_zero() => {
-            return refuse(ErrorCode::INVALID_REQUEST, "You may not specify both topic name and topic id.");
-        }
         Some(name) => topics::find(broker, &namespace, name),
         None => topics::find_by_id(broker, &namespace, id.0),
     };
@@ -87,8 +126,12 @@ pub(crate) async fn create_partitions(
     request: CreatePartitionsRequest<'_>,
 ) -> CreatePartitionsResponse<'static> {
     let mut results = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let refused = add_partitions(ctx, topic, request.validate_only).await.err();
+    let twice = named_twice(&request.topics, |topic| topic.name);
+    for topic in once_each(&request.topics, |topic| topic.name) {
+        let refused = match twice.contains(topic.name) {
+            true => Some((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
+            false => add_partitions(ctx, topic, request.validate_only).await.err(),
+        };
         results.push(CreatePartitionsTopicResult {
             name: topic.name.to_owned().into(),
             error_code: refused.as_ref().map_or(ErrorCode::NONE, |(code, _)| *code),

@@ -26,6 +26,7 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
 const DYNAMIC_TOPIC: i8 = 1;
+const STATIC: i8 = 4;
 const DEFAULT: i8 = 5;
 
 const SET: i8 = 0;
@@ -127,7 +128,10 @@ fn every_topic_configuration_is_shown_with_its_default_source_type_and_words() {
     assert_eq!(rows["max.message.bytes"].value.as_deref(), Some("1048588"));
     let retention = &rows["retention.ms"];
     let synonyms: Vec<(&str, i8)> = retention.synonyms.iter().map(|s| (s.name.as_ref(), s.source)).collect();
-    assert_eq!(synonyms, [("retention.ms", DYNAMIC_TOPIC), ("log.retention.ms", DEFAULT)]);
+    assert_eq!(synonyms, [("retention.ms", DYNAMIC_TOPIC)], "log.retention.ms has no default");
+    let synonyms = &rows["max.message.bytes"].synonyms;
+    let synonyms: Vec<(&str, i8)> = synonyms.iter().map(|s| (s.name.as_ref(), s.source)).collect();
+    assert_eq!(synonyms, [("message.max.bytes", DEFAULT)]);
 }
 
 /// Materialize failed without `num.partitions`.
@@ -139,7 +143,7 @@ fn the_broker_shows_what_clients_look_for() {
         "num.partitions",
         "default.replication.factor",
         "auto.create.topics.enable",
-        "log.retention.ms",
+        "log.retention.hours",
         "message.max.bytes",
         "advertised.listeners",
         "offsets.retention.minutes",
@@ -149,6 +153,57 @@ fn the_broker_shows_what_clients_look_for() {
         assert!(row.value.is_some() && row.read_only, "{name}");
     }
     assert_eq!(describe(&mut client, BROKER, "7", None).error_code, ErrorCode::INVALID_REQUEST);
+}
+
+/// Names, types and defaults as a Kafka 4.2.1 without settings of its own lists them.
+#[test]
+fn every_broker_configuration_is_shown_with_the_original_s_type_and_default() {
+    let node = Node::start_with(&["--default-partitions", "3", "--producer-expiry-ms", "5000"]);
+    let mut rows = rows(&mut node.client(), BROKER, "1");
+    let mut wrong = Vec::new();
+    let set_here = [
+        ("advertised.listeners", None),
+        ("broker.id", Some("1")),
+        ("group.coordinator.rebalance.protocols", Some("classic")),
+        ("group.initial.rebalance.delay.ms", Some("0")),
+        ("listeners", None),
+        ("log.dirs", None),
+        ("log.retention.check.interval.ms", Some("10000")),
+        ("node.id", Some("1")),
+        ("num.partitions", Some("3")),
+        ("process.roles", Some("broker,controller")),
+        ("producer.id.expiration.ms", Some("5000")),
+        ("sasl.enabled.mechanisms", Some("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512")),
+    ];
+    for line in include_str!("broker_configs_of_kafka_4_2.txt").lines() {
+        let mut parts = line.splitn(3, ' ');
+        let (name, kind) = (parts.next().unwrap(), parts.next().unwrap());
+        let default = parts.next();
+        let Some(row) = rows.remove(name) else {
+            wrong.push(format!("no {name}"));
+            continue;
+        };
+        let synonyms: Vec<_> = row.synonyms.iter().map(|s| (s.value.as_deref(), s.source)).collect();
+        let shown = row.value.as_deref();
+        let is_right = match set_here.iter().find(|(set, _)| *set == name) {
+            Some((_, value)) => {
+                row.config_source == STATIC
+                    && value.is_none_or(|value| shown == Some(value))
+                    && synonyms.first() == Some(&(shown, STATIC))
+                    && synonyms.get(1).map(|(value, _)| *value) == default.map(Some)
+            }
+            None => {
+                let expected: &[_] =
+                    &default.map(|value| (Some(value), DEFAULT)).into_iter().collect::<Vec<_>>();
+                row.config_source == DEFAULT && shown == default && synonyms == expected
+            }
+        };
+        if !is_right || row.config_type.to_string() != kind || row.is_sensitive != (kind == "9") {
+            wrong.push(format!("{name} is {row:?}, not {kind} {default:?}"));
+        }
+    }
+    wrong.extend(rows.keys().map(|name| format!("{name} is not the original's")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -207,6 +262,10 @@ fn what_is_unknown_out_of_bounds_or_not_built_is_refused_and_creates_nothing() {
         ("cleanup.policy", "compact,delete"),
         ("remote.storage.enable", "true"),
         ("min.insync.replicas", "0"),
+        ("segment.bytes", "1048575"),
+        ("compression.gzip.level", "0"),
+        ("min.cleanable.dirty.ratio", "1.1"),
+        ("follower.replication.throttled.replicas", "0"),
     ];
     for (name, set) in refused {
         let result = try_create(&mut client, "new", 1, &[(name, set)]);
@@ -225,6 +284,7 @@ fn a_setting_is_set_and_taken_back() {
     assert_eq!(value(&mut client, "retention.ms"), ("2000".to_owned(), DYNAMIC_TOPIC));
     assert_eq!(value(&mut client, "segment.ms").0, "5000", "what is not named stays");
     assert_eq!(change(&mut client, "retention.ms", DELETE, None), ErrorCode::NONE);
+    assert_eq!(change(&mut client, "no.such.name", DELETE, None), ErrorCode::NONE, "it is not set anyway");
     node.crash_and_start_again();
     let mut client = node.client();
     assert_eq!(value(&mut client, "retention.ms"), ("604800000".to_owned(), DEFAULT));
@@ -241,7 +301,9 @@ fn lists_grow_and_shrink_by_append_and_subtract() {
     assert_eq!(change(&mut client, name, SUBTRACT, Some("1:1,9:9")), ErrorCode::NONE);
     assert_eq!(value(&mut client, name).0, "0:1,2:1");
     assert_eq!(change(&mut client, "cleanup.policy", APPEND, Some("compact")), ErrorCode::INVALID_CONFIG);
-    assert_eq!(change(&mut client, "retention.ms", APPEND, Some("1")), ErrorCode::INVALID_REQUEST);
+    assert_eq!(change(&mut client, "retention.ms", APPEND, Some("1")), ErrorCode::INVALID_CONFIG);
+    assert_eq!(change(&mut client, "retention.ms", SUBTRACT, Some("1")), ErrorCode::INVALID_CONFIG);
+    assert_eq!(change(&mut client, name, APPEND, Some("all of them")), ErrorCode::INVALID_CONFIG);
     assert_eq!(change(&mut client, "retention.ms", 9, Some("1")), ErrorCode::INVALID_REQUEST);
 }
 

@@ -25,6 +25,7 @@ mod members;
 mod negotiation;
 mod node;
 mod offsets;
+mod originals;
 mod overload;
 mod produce;
 mod quick;

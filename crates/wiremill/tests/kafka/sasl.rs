@@ -5,7 +5,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use kafka::codec::{
     ErrorCode,
     api::{
-        alter_user_scram_credentials::{AlterUserScramCredentialsRequest, ScramCredentialUpsertion},
+        alter_user_scram_credentials::{
+            AlterUserScramCredentialsRequest, AlterUserScramCredentialsResult, ScramCredentialDeletion,
+            ScramCredentialUpsertion,
+        },
+        describe_user_scram_credentials::DescribeUserScramCredentialsRequest,
         metadata::MetadataRequest,
         sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse},
         sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse},
@@ -267,4 +271,98 @@ fn without_users_a_loopback_client_needs_no_login_and_may_make_one() {
     assert_eq!(plain(&mut client, "anyone", "anything"), ErrorCode::NONE);
     assert!(is_in(&mut client));
     assert!(!scram_login(&mut node.client(), Hash::Sha256, "anyone", "anything"), "a challenge needs a user");
+}
+
+/// `connections.max.reauth.ms` is 0, as by default: a login lasts as long as its connection, and there is no second one.
+#[test]
+fn a_login_has_no_end_and_a_second_one_on_its_connection_is_refused_without_harm() {
+    let node = with_user();
+    let mut client = node.client();
+    assert_eq!(handshake(&mut client, 1, "PLAIN").error_code, ErrorCode::NONE);
+    let answer = authenticate(&mut client, format!("\0ann\0{PASSWORD}").as_bytes());
+    assert_eq!((answer.error_code, answer.session_lifetime_ms), (ErrorCode::NONE, 0));
+    for mechanism in ["PLAIN", "SCRAM-SHA-512", "GSSAPI"] {
+        let again = handshake(&mut client, 1, mechanism);
+        assert_eq!(again.error_code, ErrorCode::ILLEGAL_SASL_STATE, "{mechanism}");
+    }
+    let again = authenticate(&mut client, format!("\0ann\0{PASSWORD}").as_bytes());
+    assert_eq!(again.error_code, ErrorCode::ILLEGAL_SASL_STATE);
+    create(&mut client, "t", 1, &[]);
+    let mut client = node.client();
+    assert!(scram_login(&mut client, Hash::Sha256, "ann", PASSWORD));
+    assert_eq!(handshake(&mut client, 1, "PLAIN").error_code, ErrorCode::ILLEGAL_SASL_STATE);
+    assert!(is_in(&mut client));
+}
+
+#[test]
+fn the_lowest_versions_of_the_handshake_and_of_authentication_let_in_as_the_highest_do() {
+    let node = with_user();
+    for version in 0..=2 {
+        let mut client = node.client();
+        handshake(&mut client, 1, "PLAIN");
+        let message = format!("\0ann\0{PASSWORD}");
+        let answer = client.ask(version, &SaslAuthenticateRequest { auth_bytes: message.as_bytes() });
+        assert_eq!(answer.error_code, ErrorCode::NONE, "version {version}");
+        assert!(is_in(&mut client));
+    }
+}
+
+/// What the original refuses of credentials, in its words.
+#[test]
+fn credentials_that_make_no_sense_are_refused_each_with_its_reason() {
+    let node = Node::start();
+    let mut client = node.client();
+    let upsertion = |name, mechanism, iterations| ScramCredentialUpsertion {
+        name,
+        mechanism,
+        iterations,
+        salt: b"salt",
+        salted_password: &[7; 32],
+    };
+    let mut alter = |deletions: Vec<(&'static str, i8)>,
+                     upsertions: Vec<ScramCredentialUpsertion<'static>>| {
+        let deletions = deletions
+            .into_iter()
+            .map(|(name, mechanism)| ScramCredentialDeletion { name, mechanism })
+            .collect();
+        let answer = client.ask(0, &AlterUserScramCredentialsRequest { deletions, upsertions });
+        let said = |r: AlterUserScramCredentialsResult<'static>| {
+            (r.user.into_owned(), r.error_code, r.error_message.map(|why| why.into_owned()))
+        };
+        answer.results.into_iter().map(said).collect::<Vec<_>>()
+    };
+    let refused = |user: &str, code, why: &str| vec![(user.to_owned(), code, Some(why.to_owned()))];
+    let unacceptable = ErrorCode::UNACCEPTABLE_CREDENTIAL;
+    assert_eq!(
+        alter(vec![], vec![upsertion("u", 1, 4_095)]),
+        refused("u", unacceptable, "Too few iterations")
+    );
+    assert_eq!(
+        alter(vec![], vec![upsertion("u", 1, 16_385)]),
+        refused("u", unacceptable, "Too many iterations")
+    );
+    assert_eq!(
+        alter(vec![], vec![upsertion("", 1, 4_096)]),
+        refused("", unacceptable, "Username must not be empty")
+    );
+    assert_eq!(alter(vec![("", 1)], vec![]), refused("", unacceptable, "Username must not be empty"));
+    let no_mechanism = ErrorCode::UNSUPPORTED_SASL_MECHANISM;
+    for mechanism in [0, 3, -1] {
+        let expected = refused("u", no_mechanism, "Unknown SCRAM mechanism");
+        assert_eq!(alter(vec![], vec![upsertion("u", mechanism, 4_096)]), expected);
+        assert_eq!(alter(vec![("u", mechanism)], vec![]), expected);
+    }
+    let none = "Attempt to delete a user credential that does not exist";
+    assert_eq!(alter(vec![("u", 1)], vec![]), refused("u", ErrorCode::RESOURCE_NOT_FOUND, none));
+    let twice = "A user credential cannot be altered twice in the same request";
+    let both = vec![upsertion("u", 1, 4_096), upsertion("u", 1, 4_097)];
+    assert_eq!(alter(vec![], both), refused("u", ErrorCode::DUPLICATE_RESOURCE, twice));
+    let mut client = node.client();
+    assert_eq!(client.ask(0, &DescribeUserScramCredentialsRequest { users: None }).results.len(), 0);
+    // The bounds themselves are taken; one user's fault is not another's.
+    let upsertions = vec![upsertion("few", 1, 4_096), upsertion("many", 2, 16_384), upsertion("bad", 1, 1)];
+    let answer = client.ask(0, &AlterUserScramCredentialsRequest { deletions: Vec::new(), upsertions });
+    let mut codes: Vec<_> = answer.results.iter().map(|r| (r.user.as_ref(), r.error_code)).collect();
+    codes.sort_by_key(|(user, _)| *user);
+    assert_eq!(codes, [("bad", unacceptable), ("few", ErrorCode::NONE), ("many", ErrorCode::NONE)]);
 }
