@@ -1,4 +1,4 @@
-//! A backlog of durable messages: filled, left alone while the server is killed, drained.
+//! A backlog of messages: filled, left alone while the server is killed, drained.
 
 use std::{
     io::{Read, Write},
@@ -15,6 +15,15 @@ const PREFETCH: u16 = 2_000;
 pub(crate) struct Filled {
     pub per_s: f64,
     pub rss_mib: f64,
+    /// The most so far.
+    pub peak_mib: f64,
+}
+
+/// Messages of a backlog.
+#[derive(Clone, Copy)]
+pub(crate) struct Messages {
+    pub len: usize,
+    pub is_persistent: bool,
 }
 
 pub(crate) struct Drained {
@@ -32,7 +41,7 @@ pub(crate) fn fill(
     target: &Target,
     queues: usize,
     each: usize,
-    message_len: usize,
+    Messages { len, is_persistent }: Messages,
 ) -> Result<Filled, Failure> {
     let mut client = target.connect()?;
     for group in (0..queues).collect::<Vec<_>>().chunks(100) {
@@ -43,8 +52,9 @@ pub(crate) fn fill(
         }
     }
     client.confirm()?;
-    let body = vec![b'x'; message_len];
-    let messages: Vec<Vec<u8>> = (0..queues).map(|index| publish("", &queue(index), &body, true)).collect();
+    let body = vec![b'x'; len];
+    let publish = |index| publish("", &queue(index), &body, is_persistent);
+    let messages: Vec<Vec<u8>> = (0..queues).map(publish).collect();
     let (mut out, began, total) = (Outstanding::default(), Instant::now(), queues * each);
     let (mut sent, mut confirmed, mut bytes) = (0, 0, Vec::new());
     while confirmed < total {
@@ -64,14 +74,19 @@ pub(crate) fn fill(
         }
     }
     let per_s = total as f64 / began.elapsed().as_secs_f64();
-    Ok(Filled { per_s, rss_mib: Usage::of(Some(target.pid))?.rss_mib })
+    let usage = Usage::of(Some(target.pid))?;
+    Ok(Filled { per_s, rss_mib: usage.rss_mib, peak_mib: usage.peak_mib })
 }
 
 /// Takes everything out of the first of the queues.
-pub(crate) fn drain(target: &Target, count: usize, message_len: usize) -> Result<Drained, Failure> {
+pub(crate) fn drain(
+    target: &Target,
+    count: usize,
+    Messages { len, is_persistent }: Messages,
+) -> Result<Drained, Failure> {
     let mut client = target.connect()?;
-    let body = vec![b'x'; message_len];
-    let len = delivery_len("", &queue(0), &body, true);
+    let body = vec![b'x'; len];
+    let len = delivery_len("", &queue(0), &body, is_persistent);
     let (before, began) = (Usage::of(Some(target.pid))?, Instant::now());
     client.consume(&queue(0), Some(PREFETCH))?;
     let (mut bytes, mut part, mut acked) = (client.frames.take().len(), vec![0; 512 << 10], 0);

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 
-use super::{Target, backlog, bindings, confirm, flow, idle, latency, original, tool};
+use super::{
+    Target,
+    backlog::{self, Messages},
+    bindings, confirm, flow, idle, latency, original, tool,
+};
 use crate::{
     Failure,
     compare::{
@@ -25,12 +29,15 @@ pub(crate) struct Args {
     /// Leave the original out.
     #[arg(long)]
     alone: bool,
-    /// Parts to run: flow, confirm, topics, latency, tool, backlog, idle; all without.
+    /// Parts to run: flow, confirm, topics, latency, tool, backlog, deep, wide, transient, idle; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Messages of the one deep backlog, and of all queues of the wide one.
     #[arg(long, default_value_t = 10_000_000)]
     messages: usize,
+    /// Bytes of each of those.
+    #[arg(long, default_value_t = 100)]
+    message_len: usize,
 }
 
 const PORT: u16 = 19_672;
@@ -114,7 +121,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     if wanted("backlog") {
-        backlogs(args)?;
+        compared_backlog(args)?;
+    }
+    for (part, queues, is_persistent) in [("deep", 1, true), ("wide", WIDE, true), ("transient", WIDE, false)]
+    {
+        if wanted(part) && args.messages >= queues {
+            backlog_of(args, queues, is_persistent)?;
+        }
     }
     if wanted("idle") {
         idle_queues(args)?;
@@ -229,40 +242,41 @@ fn topics(args: &Args, servers: &Servers) -> Result<(), Failure> {
 
 /// Messages of the backlog that both are compared with: the original takes its time.
 const COMPARED: usize = 200_000;
-/// Bytes of each.
-const BACKLOG_LEN: usize = 100;
 /// Queues of the wide backlog.
 const WIDE: usize = 10_000;
 
-fn backlogs(args: &Args) -> Result<(), Failure> {
+fn compared_backlog(args: &Args) -> Result<(), Failure> {
+    let messages = Messages { len: args.message_len, is_persistent: true };
+    let servers = Servers::start(args)?;
+    println!("{DURABILITY}\n");
+    let title = format!("backlog of {COMPARED} persistent messages of {} B in one queue", messages.len);
     let columns = &["filled/s", "MiB then", "drained/s", "CPU s per million drained"];
-    {
-        let servers = Servers::start(args)?;
-        println!("{DURABILITY}\n");
-        let title = format!("backlog of {COMPARED} persistent messages of {BACKLOG_LEN} B in one queue");
-        servers.medians(&title, 1, columns, |target| {
-            let filled = backlog::fill(target, 1, COMPARED, BACKLOG_LEN)?;
-            let drained = backlog::drain(target, COMPARED, BACKLOG_LEN)?;
-            Ok(vec![filled.per_s, filled.rss_mib, drained.per_s, drained.cpu_s_per_million])
-        })?;
+    servers.medians(&title, 1, columns, |target| {
+        let filled = backlog::fill(target, 1, COMPARED, messages)?;
+        let drained = backlog::drain(target, COMPARED, messages)?;
+        Ok(vec![filled.per_s, filled.rss_mib, drained.per_s, drained.cpu_s_per_million])
+    })
+}
+
+/// Wiremill alone: filled, killed and started again, drained from one of the queues.
+fn backlog_of(args: &Args, queues: usize, is_persistent: bool) -> Result<(), Failure> {
+    let (each, messages) = (args.messages / queues, Messages { len: args.message_len, is_persistent });
+    let kind = if is_persistent { "persistent" } else { "transient" };
+    println!("## Wiremill alone: {queues} queues of {each} {kind} messages of {} B", messages.len);
+    let mut running = broker::wiremill_on("amqp", broker::scratch("backlog")?, PORT)?;
+    let filled = backlog::fill(&target(&running), queues, each, messages)?;
+    let (per_s, rss_mib, peak_mib) = (filled.per_s, filled.rss_mib, filled.peak_mib);
+    println!("filled at {per_s:.0}/s, {rss_mib:.0} MiB then, {peak_mib:.0} at the most");
+    if is_persistent {
+        running = broker::wiremill_on("amqp", running.kill()?, PORT)?;
+        let rss_mib = Usage::of(Some(running.pid()))?.rss_mib;
+        println!("after kill -9 ready in {} ms, {rss_mib:.0} MiB", running.ready_after.as_millis());
     }
-    for (queues, each) in [(1, args.messages), (WIDE, args.messages / WIDE)] {
-        if each == 0 {
-            continue;
-        }
-        println!("## Wiremill alone: {queues} queues of {each} messages of {BACKLOG_LEN} B");
-        let running = broker::wiremill_on("amqp", broker::scratch("backlog")?, PORT)?;
-        let filled = backlog::fill(&target(&running), queues, each, BACKLOG_LEN)?;
-        println!("filled at {:.0}/s, {:.0} MiB then", filled.per_s, filled.rss_mib);
-        let again = broker::wiremill_on("amqp", running.kill()?, PORT)?;
-        let rss_mib = Usage::of(Some(again.pid()))?.rss_mib;
-        println!("after kill -9 ready in {} ms, {rss_mib:.0} MiB", again.ready_after.as_millis());
-        let drained = backlog::drain(&target(&again), each, BACKLOG_LEN)?;
-        println!(
-            "one queue drained at {:.0}/s, CPU {:.2} s per million, {:.0} MiB\n",
-            drained.per_s, drained.cpu_s_per_million, drained.rss_mib
-        );
-    }
+    let drained = backlog::drain(&target(&running), each, messages)?;
+    println!(
+        "one queue drained at {:.0}/s, CPU {:.2} s per million, {:.0} MiB\n",
+        drained.per_s, drained.cpu_s_per_million, drained.rss_mib
+    );
     Ok(())
 }
 
