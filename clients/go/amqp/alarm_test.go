@@ -3,6 +3,8 @@ package amqp_test
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -92,6 +94,47 @@ func TestMemoryAlarm(t *testing.T) {
 	kit.Check(t, err, "count")
 	if state.Messages != 2 {
 		t.Errorf("%d messages are there", state.Messages)
+	}
+}
+
+// Transient messages have a fifth of the memory budget, and go to a folder beyond half of that. There is none here.
+func TestTransientAlarm(t *testing.T) {
+	t.Parallel()
+	kit.Shows(t, kit.AMQP091, "a publisher of transient messages is blocked and told while memory is full and nothing can be spilled; consumers go on and make room, and nothing is lost")
+	broker, queue := kit.StartBroker(t, "--memory-budget-len", "64MiB"), kit.Name("transient")
+	kit.Check(t, os.RemoveAll(filepath.Join(broker.Data(), "spill")), "remove the folder")
+	publisher := dial(t, broker.AMQP)
+	blockings := publisher.NotifyBlocked(make(chan amqp.Blocking, 1_000))
+	ch := channel(t, publisher)
+	declare(t, ch, queue, nil)
+	const count, bodyLen = 400, 64 << 10
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for n := range count {
+			body := fmt.Appendf(make([]byte, 0, bodyLen), "%d ", n)
+			if err := ch.Publish("", queue, false, false, amqp.Publishing{Body: body[:bodyLen]}); err != nil {
+				t.Errorf("publish: %v", err)
+				return
+			}
+		}
+	})
+	if blocking := next(t, blockings); !blocking.Active || blocking.Reason != "low on memory" {
+		t.Errorf("%+v came first", blocking)
+	}
+	deliveries, err := channel(t, dial(t, broker.AMQP)).Consume(queue, "", true, false, false, false, nil)
+	kit.Check(t, err, "consume")
+	for n := range count {
+		select {
+		case delivery := <-deliveries:
+			if !strings.HasPrefix(string(delivery.Body), fmt.Sprintf("%d ", n)) {
+				t.Fatalf("message %d begins with %q", n, delivery.Body[:8])
+			}
+		case <-time.After(kit.Patience):
+			t.Fatalf("message %d did not come", n)
+		}
+	}
+	publishing.Wait()
+	for next(t, blockings).Active {
 	}
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use broker::{Broker, BrokerOptions};
+use env::testing::{Wrong, faulty};
 use model::Formats;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -26,6 +27,7 @@ use crate::{
     },
 };
 
+mod alarms;
 mod backlog;
 mod channels;
 mod connections;
@@ -62,12 +64,22 @@ impl Rig {
     }
 
     fn over(options: Options, broker_options: BrokerOptions) -> Self {
+        Rig::on(env::real(), options, broker_options)
+    }
+
+    fn on(env: env::Env, options: Options, broker_options: BrokerOptions) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("wm-amqp-{}-{number}", std::process::id()));
-        let broker = open(env::real(), &dir, broker_options);
+        let broker = open(env, &dir, broker_options);
         let server = Server::new(broker, options.clone());
         Rig { server, dir, stop: watch::channel(false).0, options }
+    }
+
+    /// A rig on a disk that fails as it is told.
+    fn on_faulty_disk(options: Options, broker_options: BrokerOptions) -> (Self, Arc<Wrong>) {
+        let (env, wrong) = faulty();
+        (Rig::on(env, options, broker_options), wrong)
     }
 
     /// The same directory, opened again, where every sync takes `sync_delay_ms`.

@@ -1,107 +1,130 @@
-//! For the tests of other crates: a disk that stops working when it is told to.
+//! For the tests of other crates: real files that fail when they are told to.
 
 use std::{
     io::{self, IoSlice},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
+
 use crate::{DirEntry, Env, File, Files, LockedDir, Open, real};
 
-/// Whether syncs fail from here on.
-pub type Fails = Arc<AtomicBool>;
-
-/// The machine, with a disk whose syncs fail once that is set.
-pub fn failing(fails: &Fails) -> Env {
-    let real = real();
-    Env { files: Arc::new(FailingFiles { files: real.files.clone(), fails: fails.clone() }), ..real }
+/// What goes wrong from now on.
+#[derive(Default)]
+pub struct Wrong {
+    /// Syncs of files fail.
+    pub sync: AtomicBool,
+    /// Writes fail.
+    pub write: AtomicBool,
+    /// Writes fail to files of the folder with this name.
+    pub write_in: Mutex<Option<&'static str>>,
+    /// Files cannot grow.
+    pub full: AtomicBool,
+    /// Free bytes that are reported.
+    pub free: AtomicU64,
+    /// Syncs of files so far.
+    pub synced: AtomicU64,
+    /// Bytes written so far.
+    pub wrote: AtomicU64,
+    /// Folders that were synced so far, in their order.
+    pub synced_dirs: Mutex<Vec<PathBuf>>,
 }
 
-struct FailingFiles {
-    files: Arc<dyn Files>,
-    fails: Fails,
+struct FaultyFiles {
+    real: Arc<dyn Files>,
+    wrong: Arc<Wrong>,
 }
 
-struct FailingFile {
-    file: Arc<dyn File>,
-    fails: Fails,
+struct FaultyFile {
+    real: Arc<dyn File>,
+    /// The name of its folder.
+    folder: String,
+    wrong: Arc<Wrong>,
 }
 
-impl Files for FailingFiles {
+/// The real files, and what makes them fail.
+pub fn faulty_files() -> (Arc<dyn Files>, Arc<Wrong>) {
+    let wrong = Arc::new(Wrong { free: AtomicU64::new(u64::MAX), ..Wrong::default() });
+    (Arc::new(FaultyFiles { real: real().files, wrong: wrong.clone() }), wrong)
+}
+
+/// The machine over such files.
+pub fn faulty() -> (Env, Arc<Wrong>) {
+    let (files, wrong) = faulty_files();
+    (Env { files, ..real() }, wrong)
+}
+
+fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
+    if when.load(Ordering::SeqCst) { Err(io::Error::new(kind, "planted")) } else { Ok(()) }
+}
+
+impl Files for FaultyFiles {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
-        let file = self.files.open(path, how)?;
-        Ok(Arc::new(FailingFile { file, fails: self.fails.clone() }))
+        let real = self.real.open(path, how)?;
+        let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+        let folder = folder.to_string_lossy().into_owned();
+        Ok(Arc::new(FaultyFile { real, folder, wrong: self.wrong.clone() }))
     }
-
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.files.rename(from, to)
+        self.real.rename(from, to)
     }
-
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.files.remove(path)
+        self.real.remove(path)
     }
-
     fn create_dir(&self, path: &Path) -> io::Result<usize> {
-        self.files.create_dir(path)
+        self.real.create_dir(path)
     }
-
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.files.sync_dir(path)
+        self.wrong.synced_dirs.lock().push(path.to_owned());
+        self.real.sync_dir(path)
     }
-
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.files.list(path)
+        self.real.list(path)
     }
-
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.files.free_bytes(path)
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.wrong.free.load(Ordering::SeqCst))
     }
-
     fn lock_dir(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockedDir>> {
-        self.files.lock_dir(path, holder)
+        self.real.lock_dir(path, holder)
     }
 }
 
-impl File for FailingFile {
+impl File for FaultyFile {
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(buf, at)
+        self.real.read_exact_at(buf, at)
     }
-
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
-        self.file.write_all_at(parts, at)
-    }
-
-    fn write_past_cache(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_past_cache(bytes, at)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the disk is gone"));
+        fail(&self.wrong.write, io::ErrorKind::Other)?;
+        if self.wrong.write_in.lock().is_some_and(|folder| folder == self.folder) {
+            return Err(io::Error::other("planted"));
         }
-        self.file.sync()
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        self.wrong.wrote.fetch_add(len, Ordering::SeqCst);
+        self.real.write_all_at(parts, at)
     }
-
+    fn sync(&self) -> io::Result<()> {
+        fail(&self.wrong.sync, io::ErrorKind::Other)?;
+        self.wrong.synced.fetch_add(1, Ordering::SeqCst);
+        self.real.sync()
+    }
     fn reserve(&self, len: u64) -> io::Result<bool> {
-        self.file.reserve(len)
+        fail(&self.wrong.full, io::ErrorKind::StorageFull)?;
+        self.real.reserve(len)
     }
-
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.real.set_len(len)
     }
-
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.real.len()
     }
-
     fn forget_cached(&self, at: u64, len: u64) {
-        self.file.forget_cached(at, len);
+        self.real.forget_cached(at, len);
     }
-
     fn will_need(&self, at: u64, len: u64) {
-        self.file.will_need(at, len);
+        self.real.will_need(at, len);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use broker::{Action, Broker, BrokerOptions, Credentials, Permission, UserSpec};
-use env::testing::{Fails, failing};
+use env::testing::{Wrong, faulty};
 use model::Formats;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -109,10 +109,10 @@ impl Rig {
     }
 
     /// The same directory, opened again, on a disk that fails once that is said.
-    pub(crate) fn reopen_on_failing_disk(&mut self) -> Fails {
-        let fails = Fails::default();
-        self.reopen_in(failing(&fails));
-        fails
+    pub(crate) fn reopen_on_failing_disk(&mut self) -> Arc<Wrong> {
+        let (env, wrong) = faulty();
+        self.reopen_in(env);
+        wrong
     }
 
     fn reopen_in(&mut self, env: env::Env) {

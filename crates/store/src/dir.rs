@@ -148,12 +148,13 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
 mod tests {
     use std::sync::{Arc, atomic::Ordering};
 
+    use env::testing::faulty_files;
+
     use super::*;
     use crate::{
         Store, StoreOptions,
         conformance::Hands,
         testing::{Commands, Notes, Scratch},
-        wal::tests::faulty::faulty_files,
     };
 
     /// Syncs of files, and the folders that were synced, while `dir` was opened.

@@ -39,12 +39,21 @@ impl Session {
                 Ok(())
             }
             ErrorKind::Unavailable if self.server.broker.failure().is_none() => {
-                self.tell_blocked("low on disk");
-                tokio::time::sleep(self.server.options.blocked_retry).await;
-                self.tell_unblocked();
+                self.wait_for_disk().await;
                 Ok(())
             }
             _ => Err(internal(error)),
+        }
+    }
+
+    /// Waits until the disk has more free space than it has to have.
+    async fn wait_for_disk(&mut self) {
+        self.tell_blocked("low on disk");
+        loop {
+            tokio::time::sleep(self.server.options.blocked_retry).await;
+            if !self.server.broker.is_disk_short() || self.client.outbox.is_closed() {
+                return self.tell_unblocked();
+            }
         }
     }
 

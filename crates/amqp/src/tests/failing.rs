@@ -1,17 +1,6 @@
 //! Storage that fails: nothing is answered as if it were kept.
 
-use env::testing::{Fails, failing};
-
 use super::*;
-
-/// A rig whose storage fails when that is set.
-fn rig_on_failing_disk() -> (Rig, Fails) {
-    let mut rig = Rig::new();
-    rig.server.broker.close().unwrap();
-    let fails = Fails::default();
-    rig.server = Server::new(open(failing(&fails), &rig.dir, BrokerOptions::default()), rig.options.clone());
-    (rig, fails)
-}
 
 /// The names of the methods until the connection ends.
 async fn rest(peer: &mut Peer) -> Vec<String> {
@@ -30,11 +19,11 @@ async fn rest(peer: &mut Peer) -> Vec<String> {
 
 #[tokio::test]
 async fn a_message_whose_sync_failed_is_not_confirmed() {
-    let (rig, fails) = rig_on_failing_disk();
+    let (rig, wrong) = Rig::on_faulty_disk(Options::default(), BrokerOptions::default());
     let mut peer = rig.connect().await;
     peer.declare("q").await;
     peer.confirm().await;
-    fails.store(true, Ordering::SeqCst);
+    wrong.sync.store(true, Ordering::SeqCst);
     peer.publish(("", "q"), "a").await;
     let methods = rest(&mut peer).await;
     assert!(methods.iter().all(|method| method.starts_with("ConnectionClose ")), "{methods:?}");
@@ -43,7 +32,7 @@ async fn a_message_whose_sync_failed_is_not_confirmed() {
 #[tokio::test]
 async fn nothing_is_declared_bound_purged_or_committed_on_storage_that_fails() {
     for what in ["declare", "exchange", "bind", "purge", "commit"] {
-        let (rig, fails) = rig_on_failing_disk();
+        let (rig, wrong) = Rig::on_faulty_disk(Options::default(), BrokerOptions::default());
         let mut peer = rig.connect().await;
         peer.declare("q").await;
         peer.exchange("e", "fanout", &[]).await;
@@ -53,7 +42,7 @@ async fn nothing_is_declared_bound_purged_or_committed_on_storage_that_fails() {
             peer.send(1, Method::TxSelect {}).await;
             peer.expect("TxSelectOk").await;
         }
-        fails.store(true, Ordering::SeqCst);
+        wrong.sync.store(true, Ordering::SeqCst);
         let (routing_key, arguments) = (crate::codec::Key(b"k"), Table::default());
         match what {
             "declare" => peer.ask_declare("other", Flags::default(), &[]).await,

@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::{Arc, atomic::AtomicI64};
 
 use env::Env;
-use model::{Error, Formats, LogId, Offset, Result, Seq};
+use model::{Error, ErrorKind, Formats, LogId, Offset, Result, Seq};
 use parking_lot::{Mutex, RwLock};
 use store::{Class, Store, StoreStats};
 
@@ -161,6 +161,12 @@ impl Broker {
     /// Whether `len` bytes of records that are kept in memory only would find no room now.
     pub fn is_memory_short(&self, len: usize) -> bool {
         self.store().reserve_volatile(len).is_err()
+    }
+
+    /// Whether nothing can be published because the disk has less free space than it has to have.
+    pub fn is_disk_short(&self) -> bool {
+        let refused = self.store().reserve(0, Class::Publish).err();
+        refused.is_some_and(|error| error.kind() == ErrorKind::Unavailable) && self.failure().is_none()
     }
 
     /// A producer id that nobody had before, once the sequence is durable.

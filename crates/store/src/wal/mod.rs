@@ -291,4 +291,4 @@ pub trait WalProvider: Send + Sync {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -1,6 +1,5 @@
 mod ahead;
 mod damage;
-pub(crate) mod faulty;
 mod rig;
 mod writing;
 

@@ -65,13 +65,13 @@ async fn nothing_is_promised_once_the_disk_has_failed() {
     asker.put("a").await;
     let asked = json!({"stream_name": "S", "config": {"durable_name": "c", "ack_policy": "explicit"}});
     asker.api("CONSUMER.CREATE.S.c", asked).await;
-    let fails = rig.reopen_on_failing_disk();
+    let wrong = rig.reopen_on_failing_disk();
     let mut asker = Asker::new(&rig).await;
     asker.peer.send("PUB $JS.API.CONSUMER.MSG.NEXT.S.c re 0\r\n\r\n").await;
     let head = asker.line().await;
     assert!(head.starts_with("MSG a 1 $JS.ACK.S.c.1.1.1."), "{head}");
     assert_eq!(asker.line().await, "x\r\n");
-    fails.store(true, Ordering::SeqCst);
+    wrong.sync.store(true, Ordering::SeqCst);
     // The acknowledgement is first, while nobody knows that the disk is gone: it is not answered.
     asker.peer.send("SUB acked 9\r\nPUB $JS.ACK.S.c.1.1.1.1.0 acked 4\r\n+ACK\r\n").await;
     let config = r#"{"name":"T","subjects":["t"]}"#;

@@ -1,11 +1,9 @@
 use std::sync::{Arc, atomic::Ordering};
 
+use env::testing::{Wrong, faulty_files};
 use model::Seq;
 
-use super::{
-    faulty::{Wrong, faulty_files},
-    rig::Disk,
-};
+use super::rig::Disk;
 use crate::{
     conformance::{
         WalRig, collect,

@@ -4,10 +4,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use env::Signal;
+use env::{Signal, testing::faulty_files};
 use model::{ErrorKind, Offset, OwnerEpoch, Seq};
 
-use super::{faulty::faulty_files, rig::Disk};
+use super::rig::Disk;
 use crate::{
     conformance::{
         WalRig, collect,
