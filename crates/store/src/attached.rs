@@ -10,8 +10,14 @@ pub trait Attached: Default + Send + 'static {
     /// A replayed entry, in order, after `core` has applied it. Data entries come as the stored batch.
     fn replay(&mut self, core: &LogCore, entry: &Entry) -> Result<()>;
 
+    /// Does some of what [`Attached::snapshot`] will have to do, so that the log is not locked for long then. Whether
+    /// nothing is left; the lock is given up in between.
+    fn prepare(&mut self) -> bool {
+        true
+    }
+
     /// Appends the whole state to `out`, for a checkpoint.
-    fn snapshot(&self, out: &mut Vec<u8>);
+    fn snapshot(&mut self, out: &mut Vec<u8>);
 
     /// Takes over a state that [`Attached::snapshot`] wrote.
     fn restore(&mut self, bytes: &[u8]) -> Result<()>;
@@ -30,7 +36,7 @@ impl Attached for () {
     fn replay(&mut self, _: &LogCore, _: &Entry) -> Result<()> {
         Ok(())
     }
-    fn snapshot(&self, _: &mut Vec<u8>) {}
+    fn snapshot(&mut self, _: &mut Vec<u8>) {}
     fn restore(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
     }

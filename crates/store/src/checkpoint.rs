@@ -106,8 +106,8 @@ impl Writer {
         writer
     }
 
-    /// Adds a log as it is now. Under its lock.
-    pub fn log<A: Attached>(&mut self, state: &LogState<A>) {
+    /// Adds a log as it is now. Under its lock; [`Writer::log_added`] is called without it.
+    pub fn log<A: Attached>(&mut self, state: &mut LogState<A>) {
         let core = state.core.snapshot();
         self.logs += 1;
         self.needs = self.needs.max(core.applied);
@@ -128,9 +128,15 @@ impl Writer {
         put_slice(&mut self.page, &self.attached);
         self.attached.clear();
         state.attached.snapshot(&mut self.attached);
+    }
+
+    /// Does the rest for the log that was added last.
+    pub fn log_added(&mut self) {
         put_slice(&mut self.page, &self.attached);
         if self.page.len() >= PAGE_LEN {
             self.close_page(LOGS);
+            // A log may have had very much to say.
+            self.attached = Vec::new();
         }
     }
 

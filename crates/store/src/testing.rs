@@ -58,7 +58,7 @@ impl Attached for Notes {
         }
         Ok(())
     }
-    fn snapshot(&self, out: &mut Vec<u8>) {
+    fn snapshot(&mut self, out: &mut Vec<u8>) {
         for note in &self.notes {
             crate::wal::varint::put_slice(out, note);
         }

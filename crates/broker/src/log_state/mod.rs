@@ -379,12 +379,20 @@ impl store::Attached for LogState {
         }
     }
 
+    fn prepare(&mut self) -> bool {
+        let Some(works) = self.works.as_deref_mut() else { return true };
+        works.prepare().unwrap_or_else(|error| {
+            tracing::error!(%error, "a work cursor did not serialise");
+            true
+        })
+    }
+
     /// ```text
     /// version | epochs: count (epoch, start)* | then, each a length and as
     /// many bytes: producers | positions | works | dedup keys | route keys;
     /// from version 2 on | history, and from version 3 on | expiries
     /// ```
-    fn snapshot(&self, out: &mut Vec<u8>) {
+    fn snapshot(&mut self, out: &mut Vec<u8>) {
         if self.is_idle() {
             return;
         }
@@ -408,6 +416,9 @@ impl store::Attached for LogState {
                 tracing::error!(%error, "a work cursor did not serialise");
             }
         });
+        if let Some(works) = self.works.as_deref_mut() {
+            works.forget_prepared();
+        }
         put_part(out, self.dedup.as_deref(), Dedup::encode);
         put_part(out, self.route_keys.as_deref(), RouteKeys::encode);
         if version >= SNAPSHOT_VERSION_WITH_HISTORY {

@@ -1,6 +1,6 @@
 //! Cursors by name. Most logs that have one have just one, and a map makes room for eleven at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::state::WorkState;
 
@@ -46,6 +46,19 @@ impl ByName {
             ByName::Many(many) => (None, Some(many)),
         };
         one.into_iter().chain(many.into_iter().flat_map(|many| many.values().map(|work| &**work)))
+    }
+
+    /// Those behind `name`, in the order of their names; all of them without one.
+    pub(super) fn behind(&self, name: Option<&Arc<str>>) -> impl Iterator<Item = &WorkState> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let (one, many) = match self {
+            ByName::None => (None, None),
+            ByName::One(work) => {
+                (Some(&**work).filter(|work| name.is_none_or(|name| work.name > *name)), None)
+            }
+            ByName::Many(many) => (None, Some(many.range::<Arc<str>, _>((from, Bound::Unbounded)))),
+        };
+        one.into_iter().chain(many.into_iter().flatten().map(|(_, work)| &**work))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut WorkState> {

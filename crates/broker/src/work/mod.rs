@@ -17,6 +17,7 @@ mod leasing;
 pub(crate) mod moves;
 mod moving;
 mod oldest;
+mod prepared;
 mod progress;
 mod settling;
 pub(crate) mod state;

@@ -314,6 +314,14 @@ impl WorkState {
         told.snapshot()
     }
 
+    /// As a checkpoint has it.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        put_bytes(out, self.name.as_bytes());
+        self.encode_spec(out);
+        put_bytes(out, &self.snapshot()?);
+        Ok(())
+    }
+
     pub(crate) fn open_note(&self) -> Bytes {
         let mut out = vec![NOTE_OPEN];
         put_bytes(&mut out, self.name.as_bytes());
@@ -422,12 +430,7 @@ pub(crate) fn replay(works: &mut Works, tag: u8, body: &[u8]) -> Result<Spans> {
 
 pub(crate) fn encode(works: &Works, out: &mut Vec<u8>) -> Result<()> {
     put_u64(out, works.len() as u64);
-    for work in works.iter() {
-        put_bytes(out, work.name.as_bytes());
-        work.encode_spec(out);
-        put_bytes(out, &work.snapshot()?);
-    }
-    Ok(())
+    works.put(out)
 }
 
 pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Works> {

@@ -8,13 +8,14 @@ use std::{
 };
 
 use cursor::{Changes, HolderId, Span};
-use model::{Attributes, Offset};
+use model::{Attributes, Offset, Result};
 use route::Pattern;
 use store::LogCore;
 
 use super::{
     QUEUE_WORK,
     by_name::ByName,
+    prepared::{PART, Prepared},
     state::{Drops, WorkState},
     waits::Waits,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Works {
     by_name: ByName,
     /// Once there were several, or one for some records only: a single one needs no finding.
     index: Option<Box<Index>>,
+    /// While a checkpoint is made of many of them.
+    prepared: Option<Box<Prepared>>,
     /// Records below could be read when waiters were told last.
     told_end: Offset,
     /// Cursors that were looked at: what it costs.
@@ -104,10 +107,17 @@ impl Index {
     }
 }
 
-/// Notes in the index, where there is one, that a cursor may want to be looked at at another time.
-fn touch<'w>(index: &mut Option<Box<Index>>, work: &'w mut WorkState) -> &'w mut WorkState {
+/// Notes, where somebody wants to know, that a cursor changes: it may want to be looked at at another time.
+fn touch<'w>(
+    index: &mut Option<Box<Index>>,
+    prepared: &mut Option<Box<Prepared>>,
+    work: &'w mut WorkState,
+) -> &'w mut WorkState {
     if let Some(index) = index {
         index.touch(work);
+    }
+    if let Some(prepared) = prepared {
+        prepared.changed(&work.name);
     }
     work
 }
@@ -143,14 +153,14 @@ impl Works {
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut WorkState> {
         let work = self.by_name.get_mut(name)?;
         self.visited += 1;
-        Some(touch(&mut self.index, work))
+        Some(touch(&mut self.index, &mut self.prepared, work))
     }
 
     /// One of them, after it took in how far the log goes and what left it.
     pub(crate) fn followed(&mut self, name: &str, core: &LogCore) -> Option<&mut WorkState> {
         let work = self.by_name.get_mut(name)?;
         self.visited += 1;
-        Some(follow(touch(&mut self.index, work), &self.index, core))
+        Some(follow(touch(&mut self.index, &mut self.prepared, work), &self.index, core))
     }
 
     /// All of them, in the order of their names.
@@ -161,15 +171,15 @@ impl Works {
     /// All of them, to change.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut WorkState> {
         self.visited += self.len() as u64;
-        let index = &mut self.index;
-        self.by_name.iter_mut().map(move |work| touch(index, work))
+        let (index, prepared) = (&mut self.index, &mut self.prepared);
+        self.by_name.iter_mut().map(move |work| touch(index, prepared, work))
     }
 
     /// All of them, each after [`Works::followed`].
     pub(crate) fn all_followed(&mut self, core: &LogCore) -> impl Iterator<Item = &mut WorkState> {
         self.visited += self.len() as u64;
-        let index = &mut self.index;
-        self.by_name.iter_mut().map(move |work| follow(touch(index, work), index, core))
+        let (index, prepared) = (&mut self.index, &mut self.prepared);
+        self.by_name.iter_mut().map(move |work| follow(touch(index, prepared, work), index, core))
     }
 
     /// The index, from now on.
@@ -188,11 +198,13 @@ impl Works {
         if self.index.is_some() || !self.is_empty() || work.filters().len() > 0 {
             self.indexed(core).enter(&mut work, core);
         }
+        touch(&mut None, &mut self.prepared, &mut work);
         self.by_name.insert(work);
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Box<WorkState>> {
-        let work = self.by_name.remove(name)?;
+        let mut work = self.by_name.remove(name)?;
+        touch(&mut None, &mut self.prepared, &mut work);
         if let Some(index) = &mut self.index {
             index.leave(&work);
         }
@@ -213,8 +225,8 @@ impl Works {
         work.set_filter(filter, patterns);
         index.waits.enter(&work.name, work.filters(), core);
         (work.is_listed, work.is_called) = (false, false);
-        index.touch(work);
         index.waits.list(work, core);
+        touch(&mut self.index, &mut self.prepared, work);
         true
     }
 
@@ -222,11 +234,38 @@ impl Works {
     pub(crate) fn seek(&mut self, name: &str, to: Offset, core: &LogCore, changes: &mut Changes) -> bool {
         let Some(work) = self.by_name.get_mut(name) else { return false };
         self.visited += 1;
-        touch(&mut self.index, work);
+        touch(&mut self.index, &mut self.prepared, work);
         work.seek(to, changes);
         follow(work, &self.index, core);
         work.tell_next();
         true
+    }
+
+    /// Encodes some of them for a checkpoint that comes soon. Whether nothing is left to do for it: few are encoded when it
+    /// comes.
+    pub(crate) fn prepare(&mut self) -> Result<bool> {
+        if self.prepared.is_none() && self.len() <= PART {
+            return Ok(true);
+        }
+        let prepared = self.prepared.get_or_insert_default();
+        if !prepared.is_whole() {
+            let last = prepared.last().cloned();
+            prepared.add(self.by_name.behind(last.as_ref()))?;
+        }
+        Ok(prepared.is_whole())
+    }
+
+    /// Appends all of them to `out`, as a checkpoint has them.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) -> Result<()> {
+        match self.prepared.as_deref().filter(|prepared| prepared.is_whole()) {
+            Some(prepared) => prepared.put(out, |name| self.get(name)),
+            None => self.iter().try_for_each(|work| work.encode(out)),
+        }
+    }
+
+    /// The checkpoint has them.
+    pub(crate) fn forget_prepared(&mut self) {
+        self.prepared = None;
     }
 
     /// When the first of them wants to be looked at, milliseconds since the Unix epoch.
@@ -278,7 +317,7 @@ impl Works {
     pub(crate) fn wait(&mut self, name: &str, core: &LogCore, holder: HolderId, watch: &Watch) -> bool {
         let Some(work) = self.by_name.get_mut(name) else { return false };
         self.visited += 1;
-        touch(&mut self.index, work);
+        touch(&mut self.index, &mut self.prepared, work);
         follow(work, &self.index, core);
         work.wait(holder, watch);
         if let Some(index) = &mut self.index {
@@ -309,7 +348,7 @@ impl Works {
         let Some(index) = &mut self.index else {
             for work in self.by_name.iter_mut().filter(|work| work.is_waited_at()) {
                 self.visited += 1;
-                follow(work, &None, core);
+                follow(touch(&mut None, &mut self.prepared, work), &None, core);
                 work.tell_next();
             }
             return;
@@ -318,6 +357,7 @@ impl Works {
             let Some(work) = self.by_name.get_mut(&name) else { continue };
             self.visited += 1;
             index.touch(work);
+            touch(&mut None, &mut self.prepared, work);
             (work.is_listed, work.is_called) = (false, false);
             work.follow(core, &index.gone);
             work.tell_next();
@@ -361,7 +401,7 @@ impl Works {
         let own = if is_one { self.by_name.iter_mut().next() } else { self.by_name.get_mut(QUEUE_WORK) };
         let Some(own) = own else { return 0 };
         self.visited += 1;
-        touch(&mut self.index, own);
+        touch(&mut self.index, &mut self.prepared, own);
         own.cursor.note_appended(core.durable_end().max(span.end).min(core.end()));
         own.cursor.skip(span);
         1
@@ -369,7 +409,7 @@ impl Works {
 
     /// When what they settle leaves the log.
     pub(crate) fn set_drops(&mut self, drops: Drops) {
-        self.by_name.iter_mut().for_each(|work| work.drops = drops);
+        self.values_mut().for_each(|work| work.drops = drops);
     }
 
     /// Records with a time of their own were appended.

@@ -27,7 +27,7 @@ impl Attached for Heard {
         Ok(())
     }
 
-    fn snapshot(&self, out: &mut Vec<u8>) {
+    fn snapshot(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&encode(self.told));
     }
 

@@ -191,14 +191,12 @@ impl Flusher {
                 self.phase = Phase::Copying(plan);
             }
             Phase::Gathering(mut writer, mut logs) => {
-                for id in logs.drain(..logs.len().min(LOGS_PER_STEP)) {
-                    let log = store.logs.read().get(&id).cloned();
-                    if let Some(log) = log {
-                        let state = log.lock();
-                        if !state.core.is_deleted() {
-                            writer.log(&state);
-                        }
+                for _ in 0..LOGS_PER_STEP {
+                    let Some(id) = logs.front() else { break };
+                    if !gather(store, *id, &mut writer) {
+                        break;
                     }
+                    logs.pop_front();
                 }
                 // That logs are gone is in the checkpoint too.
                 writer.needs = writer.needs.max(store.deleted_by());
@@ -314,6 +312,22 @@ impl Flusher {
         }
         Ok(())
     }
+}
+
+/// Adds a log to a checkpoint. `false` while its owner still prepares for that.
+fn gather<A: Attached>(store: &Inner<A>, id: LogId, writer: &mut Writer) -> bool {
+    let Some(log) = store.logs.read().get(&id).cloned() else { return true };
+    let mut state = log.lock();
+    if state.core.is_deleted() {
+        return true;
+    }
+    if !state.attached.prepare() {
+        return false;
+    }
+    writer.log(&mut state);
+    drop(state);
+    writer.log_added();
+    true
 }
 
 /// The background work as a worker. Ends with its store.
