@@ -18,6 +18,7 @@ pub(crate) fn open(
     let engine = StoreOptions {
         unflushed_len_max: options.uncheckpointed_len_max,
         unflushed_entries_max: options.uncheckpointed_entries_max,
+        extents_max: (options.extents_len_max() / store::EXTENT_LEN) as u64,
         volatile_len_max: options.volatile_len_max() as u64,
         read_ahead_total_len: options.read_ahead_len_max(),
         index_len_max: options.index_len_max(),

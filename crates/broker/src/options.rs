@@ -34,17 +34,25 @@ pub struct BrokerOptions {
 /// Shares of the memory budget, in percent. The rest is for what cursors and producers keep, and for bytes on their
 /// way to and from clients.
 const QUEUE_SHARE: usize = 15;
-const TAIL_SHARE: usize = 25;
+const TAIL_SHARE: usize = 23;
 const VOLATILE_SHARE: usize = 20;
 /// Where nothing goes to the disk, queue and tail are little used, and everything stored is in memory.
 const EPHEMERAL_VOLATILE_SHARE: usize = 60;
 const READ_AHEAD_SHARE: usize = 4;
 const DECODED_SHARE: usize = 5;
 const INDEX_SHARE: usize = 2;
-const DEDUP_SHARE: usize = 15;
+const DEDUP_SHARE: usize = 13;
+const EXTENTS_SHARE: usize = 8;
 
 const _: () = assert!(
-    QUEUE_SHARE + TAIL_SHARE + VOLATILE_SHARE + READ_AHEAD_SHARE + DECODED_SHARE + INDEX_SHARE + DEDUP_SHARE
+    QUEUE_SHARE
+        + TAIL_SHARE
+        + VOLATILE_SHARE
+        + READ_AHEAD_SHARE
+        + DECODED_SHARE
+        + INDEX_SHARE
+        + DEDUP_SHARE
+        + EXTENTS_SHARE
         <= 90
 );
 
@@ -81,6 +89,11 @@ impl BrokerOptions {
     /// Bytes of dedup keys, over all streams.
     pub(crate) fn dedup_len_max(&self) -> usize {
         self.share(DEDUP_SHARE)
+    }
+
+    /// Bytes of what logs keep in mind of where records lie, as far as it came since the last flush.
+    pub(crate) fn extents_len_max(&self) -> usize {
+        self.share(EXTENTS_SHARE)
     }
 
     /// Bytes of decoded batches that are kept.

@@ -23,6 +23,8 @@ pub struct StoreStats {
     pub spilled_len: u64,
     /// Bytes of the write-ahead log that no checkpoint covers.
     pub unflushed_len: u64,
+    /// Extents that logs keep in memory, each of [`crate::EXTENT_LEN`] bytes.
+    pub extents: u64,
     /// Checkpoints since the start.
     pub checkpoints: u64,
     /// Segments written since the start.
@@ -56,6 +58,7 @@ impl<A: Attached> Store<A> {
             volatile_len: store.volatile.used(),
             spilled_len: store.spill.as_ref().map_or(0, Spill::len),
             unflushed_len: store.unflushed.len(),
+            extents: store.unflushed.extents().0,
             checkpoints: store.figures.checkpoints.load(Ordering::Relaxed),
             segments_written: store.figures.segments_written.load(Ordering::Relaxed),
             index_len,

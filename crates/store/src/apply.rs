@@ -20,9 +20,9 @@ impl Applier {
     /// Applies the next commit, if there is one. Waiters on its units are told last.
     pub fn step<A: Attached>(&mut self, store: &Inner<A>) -> bool {
         let Some(commit) = store.wal.next_commit() else { return false };
-        for runs in commit.runs.chunk_by(|a, b| a.log == b.log) {
-            apply_runs(store, &commit, runs);
-        }
+        let placed =
+            commit.runs.chunk_by(|a, b| a.log == b.log).map(|runs| apply_runs(store, &commit, runs)).sum();
+        store.unflushed.extents_placed(placed);
         store.watched.durable(commit.last);
         store.wal.applied(commit.last);
         store.unflushed.add(commit.frame.len() as u64, commit.runs.len() as u64);
@@ -33,15 +33,16 @@ impl Applier {
     }
 }
 
-/// Applies what `commit` has of one log: one run, or two where its epoch rose.
-fn apply_runs<A: Attached>(store: &Inner<A>, commit: &Commit, runs: &[Run]) {
+/// Applies what `commit` has of one log: one run, or two where its epoch rose. Answers how many extents came of it.
+fn apply_runs<A: Attached>(store: &Inner<A>, commit: &Commit, runs: &[Run]) -> usize {
     // Deleted meanwhile, or the catalog's: nothing to place.
     let log = runs.first().and_then(|run| store.logs.read().get(&run.log).cloned());
-    let Some(log) = log else { return };
+    let Some(log) = log else { return 0 };
     let mut state = log.lock();
-    let before = state.core.bounds();
+    let (before, extents) = (state.core.bounds(), state.core.live.extents().len());
     state.core.committed(commit.last, runs.iter().flat_map(extents_of));
     state.tell(before);
+    state.core.live.extents().len().saturating_sub(extents)
 }
 
 /// The extents of a run: one, unless offsets were skipped within it.

@@ -56,7 +56,7 @@ pub mod wal;
 pub use admin::StoreStats;
 pub use attached::{Attached, Catalog};
 pub use entry::{CATALOG, Change, Durability, Entry, Stamp, StampFacts, Unit};
-pub use log::{Appended, Bounds, Keep, Locked, LockedLog, Log, LogCore, NewBatch, TimeOf};
+pub use log::{Appended, Bounds, EXTENT_LEN, Keep, Locked, LockedLog, Log, LogCore, NewBatch, TimeOf};
 pub use options::StoreOptions;
 pub use read::{Ahead, Chunk, ChunkBatch, ColdRead, Mask, Read, ReadLimits, Upto};
 pub use recover::Recovery;

@@ -9,6 +9,9 @@ pub struct StoreOptions {
     pub unflushed_len_max: u64,
     /// Entries in the WAL that no checkpoint covers, at most, each of one log: what logs keep in mind of them is memory; flushing begins at half of it.
     pub unflushed_entries_max: u64,
+    /// Extents that may come until a flush has made few of them, over all logs: each is [`crate::EXTENT_LEN`] bytes of
+    /// memory. Flushing begins at half of it.
+    pub extents_max: u64,
     /// Bytes of volatile records in memory, over all logs.
     pub volatile_len_max: u64,
     /// Bytes of volatile records in spill files, where they go once they take half of their memory.
@@ -41,6 +44,7 @@ impl Default for StoreOptions {
         StoreOptions {
             unflushed_len_max: 512 << 20,
             unflushed_entries_max: 2_000_000,
+            extents_max: 400_000,
             volatile_len_max: 256 << 20,
             spill_len_max: 4 << 30,
             read_ahead_len: 2 << 20,

@@ -284,11 +284,14 @@ impl<A: Attached> ColdRead<A> {
     ) -> Result<Gathered, Box<Failed>> {
         for piece in &plan.pieces {
             let flow = match piece {
-                Piece::Volatile(batch, None) => taken.batch(batch.clone(), batch.body.len()),
-                Piece::Volatile(..) if source == Source::Memory => return Ok(Gathered::NeedsDisk),
-                Piece::Volatile(batch, Some(spilled)) => {
-                    let body = spilled.read().map_err(|error| Failed { extent: None, error })?;
-                    taken.batch(Batch { body, ..batch.clone() }, spilled.len())
+                Piece::Volatile(batch) => taken.batch(Batch::clone(batch), batch.body.len()),
+                Piece::Spilled(..) if source == Source::Memory => return Ok(Gathered::NeedsDisk),
+                Piece::Spilled(spilled, offsets) => {
+                    let bytes = spilled.read();
+                    let flow = bytes.and_then(|bytes| taken.entries(self.log.id(), offsets, &bytes));
+                    // There is no second place to look, and the disk says so.
+                    let failed = |error: Error| Failed { extent: None, error: spilled.unreadable(&error) };
+                    flow.map_err(failed)?
                 }
                 Piece::Lost(range) => taken.skip(range.clone()),
                 Piece::Stored(extent) => {
@@ -403,7 +406,7 @@ enum Gathered {
 }
 
 struct Failed {
-    /// Where; `None` for a spilled body, which has no second place to look.
+    /// Where; `None` for what was spilled, which has no second place to look.
     extent: Option<Extent>,
     error: Error,
 }

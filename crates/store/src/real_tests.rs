@@ -216,3 +216,53 @@ fn a_volatile_backlog_beyond_its_memory_is_spilled_and_read_back_and_its_file_go
     open(&dir, small).unwrap().0.close().unwrap();
     assert_eq!(files(), 0);
 }
+
+#[test]
+fn a_volatile_backlog_of_tiny_records_stays_within_its_share_of_memory() {
+    const SHARE: u64 = 2 << 20;
+    const LOGS: u64 = 20;
+    const EACH: u64 = 4_000;
+    let dir = Scratch::new("tiny");
+    let hands = Arc::new(crate::conformance::Hands::default());
+    let env = hands.env(env::real().files, 3);
+    let options = StoreOptions { volatile_len_max: SHARE, ..StoreOptions::default() };
+    let (store, _) =
+        Store::<Notes>::open(env, &dir.0, options, small, Arc::new(Commands::default())).unwrap();
+    let create = |_| {
+        let permit = store.reserve(0, Class::Drain).unwrap();
+        store.create_log(permit, store.next_log_id(), Offset(0), Durability::Memory).unwrap().0
+    };
+    let logs: Vec<_> = (0..LOGS).map(create).collect();
+    hands.run();
+    for number in 0..EACH {
+        for log in &logs {
+            assert!(store.reserve_volatile(16).is_ok(), "{:?}", store.stats());
+            let mut body = number.to_le_bytes().to_vec();
+            body.resize(16, 5);
+            let mut locked = store.lock(&[log]);
+            locked.log(log.id()).unwrap().append(batch(1, &body));
+            store.commit(store.reserve(0, Class::Drain).unwrap(), locked);
+        }
+        hands.run();
+    }
+    let stats = store.stats().unwrap();
+    // Their headers alone would take ten times their share.
+    assert!(stats.volatile_len <= SHARE * 5 / 8 && stats.spilled_len > EACH * LOGS * 16, "{stats:?}");
+    // What goes from a spilled run is not delivered any more, and the rest is.
+    let mut locked = store.lock(&[&logs[0]]);
+    locked.log(logs[0].id()).unwrap().drop_offsets(vec![Offset(0)..Offset(1), Offset(3_000)..Offset(3_100)]);
+    store.commit(store.reserve(0, Class::Drain).unwrap(), locked);
+    assert_eq!(logs[0].with(|core, _| core.records()), EACH - 101);
+    let chunk = store.read_blocking(&logs[0], Offset(2_999), ReadLimits::default(), Upto::Stable).unwrap();
+    let bases: Vec<u64> = chunk.batches.iter().map(|read| read.batch.base.0).take(2).collect();
+    assert_eq!(bases, [2_999, 3_100]);
+    for log in &logs[1..] {
+        assert_eq!(count(&store, log), EACH);
+    }
+    for log in &logs {
+        let mut locked = store.lock(&[log]);
+        locked.log(log.id()).unwrap().trim(Offset(EACH));
+        store.commit(store.reserve(0, Class::Drain).unwrap(), locked);
+    }
+    assert_eq!(store.stats().unwrap().volatile_len, 0);
+}

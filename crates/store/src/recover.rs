@@ -80,9 +80,8 @@ pub(crate) fn open<A: Attached>(
 
     let unflushed_len =
         wal.files().iter().filter(|f| f.sealed.is_none_or(|last| last > from)).map(|f| f.len).sum();
-    let options = &parts.options;
-    let unflushed =
-        Unflushed::new(options.unflushed_len_max, options.unflushed_entries_max, from, unflushed_len);
+    let extents = logs.values().map(|log| log.lock().core.live.extents().len() as u64).sum();
+    let unflushed = Unflushed::new(&parts.options, from, unflushed_len, extents);
     let next_segment = existing.iter().filter_map(|file| match file {
         FileId::Segment(number) => Some(number + 1),
         FileId::Wal(_) => None,

@@ -77,6 +77,7 @@ impl Run {
         let options = StoreOptions {
             unflushed_len_max: 1 << (10 + rng.below(10)),
             unflushed_entries_max: 1 << (3 + rng.below(10)),
+            extents_max: 1 << (2 + rng.below(10)),
             read_ahead_len: 1 << rng.below(16),
             run_kept_len: 1 << rng.below(10),
             segment_len: 1 << (7 + rng.below(12)),
@@ -269,9 +270,12 @@ impl Run {
 
     fn check_all(&mut self) {
         self.settle();
+        let mut extents = 0;
         for log in self.world().store.logs() {
             self.check(log.id(), &log);
+            extents += log.with(|core, _| core.live.extents().len() as u64);
         }
+        assert_eq!(self.world().store.stats().unwrap().extents, extents, "each is counted, and once");
     }
 
     /// Reads the whole log with random limits and compares.

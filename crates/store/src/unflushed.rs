@@ -1,12 +1,15 @@
-//! How far the write-ahead log is ahead of the last checkpoint, and who waits for that to shrink.
+//! How far the write-ahead log is ahead of the last checkpoint, how many extents came since the last flush, and who waits
+//! for either to shrink.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     task::Waker,
 };
 
 use model::Seq;
 use parking_lot::Mutex;
+
+use crate::StoreOptions;
 
 pub(crate) struct Unflushed {
     len_max: u64,
@@ -18,20 +21,40 @@ pub(crate) struct Unflushed {
     covered_len: AtomicU64,
     covered_entries: AtomicU64,
     covered: AtomicU64,
+    extents: Extents,
     waiting: Mutex<Vec<Waker>>,
 }
 
+/// Extents that logs keep in memory. A flush makes few of many; what it leaves grows with what is stored, and slowly.
+struct Extents {
+    /// So many may come until the next flush.
+    max: u64,
+    /// Below zero for a moment where some went before the commit that brought them was counted.
+    now: AtomicI64,
+    /// How many came in commits, ever.
+    placed: AtomicU64,
+    /// What the last flush left.
+    left: AtomicU64,
+}
+
 impl Unflushed {
-    /// Replay found `len` bytes after the unit `covered`, and at least an entry in each unit.
-    pub fn new(len_max: u64, entries_max: u64, covered: Seq, len: u64) -> Self {
+    /// Replay found `len` bytes after the unit `covered`, and at least an entry in each unit; the logs have so many
+    /// `extents`.
+    pub fn new(options: &StoreOptions, covered: Seq, len: u64, extents: u64) -> Self {
         Unflushed {
-            len_max,
-            entries_max,
+            len_max: options.unflushed_len_max,
+            entries_max: options.unflushed_entries_max,
             applied_len: AtomicU64::new(len),
             applied_entries: AtomicU64::new(0),
             covered_len: AtomicU64::new(0),
             covered_entries: AtomicU64::new(0),
             covered: AtomicU64::new(covered.0),
+            extents: Extents {
+                max: options.extents_max,
+                now: AtomicI64::new(signed(extents)),
+                placed: AtomicU64::new(0),
+                left: AtomicU64::new(0),
+            },
             waiting: Mutex::default(),
         }
     }
@@ -68,9 +91,54 @@ impl Unflushed {
             && (self.len() >= share(self.len_max) || self.entries(durable) >= share(self.entries_max.max(2)))
     }
 
+    /// Extents that all logs have, and how many of them came since the last flush; about, where some are gone.
+    pub fn extents(&self) -> (u64, u64) {
+        let now = self.extents.now.load(Ordering::Relaxed).max(0).cast_unsigned();
+        (now, now.saturating_sub(self.extents.left.load(Ordering::Relaxed)))
+    }
+
+    /// Whether half as many extents came as may: also those in the file that is being written are to be flushed.
+    pub fn extents_are_many(&self) -> bool {
+        self.extents().1 >= self.extents.max.max(2) / 2
+    }
+
+    fn extents_are_too_many(&self) -> bool {
+        self.extents().1 >= self.extents.max.max(2)
+    }
+
+    /// A log had so many extents before a change and has so many after it.
+    pub fn extents_moved(&self, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        let were_too_many = self.extents_are_too_many();
+        self.extents.now.fetch_add(signed(after as u64) - signed(before as u64), Ordering::Relaxed);
+        if were_too_many && !self.extents_are_too_many() {
+            self.wake();
+        }
+    }
+
+    /// A commit brought so many extents.
+    pub fn extents_placed(&self, count: usize) {
+        self.extents.placed.fetch_add(count as u64, Ordering::Relaxed);
+        self.extents_moved(0, count);
+    }
+
+    /// What a flush that begins now has to note for [`Unflushed::flushed`].
+    pub fn extents_noted(&self) -> u64 {
+        self.extents.placed.load(Ordering::Relaxed)
+    }
+
+    /// A flush is over that began with `noted`: but for what came since, nothing can be made less.
+    pub fn flushed(&self, noted: u64) {
+        let since = self.extents_noted().saturating_sub(noted);
+        self.extents.left.store(self.extents().0.saturating_sub(since), Ordering::Relaxed);
+        self.wake();
+    }
+
     /// Whether it is time to flush: half of a bound is reached, so that what lives shortly dies before.
     pub fn is_due(&self, durable: Seq) -> bool {
-        self.reaches(durable, |max| max / 2)
+        self.reaches(durable, |max| max / 2) || self.extents_are_many()
     }
 
     /// Whether publishers will soon have to wait: three quarters of a bound are reached.
@@ -80,13 +148,13 @@ impl Unflushed {
 
     /// Whether publishers have to wait: a bound is reached.
     pub fn is_over(&self, durable: Seq) -> bool {
-        self.reaches(durable, |max| max)
+        self.reaches(durable, |max| max) || self.extents_are_too_many()
     }
 
-    /// Registers `waker` for the next checkpoint. `false` when nobody is refused.
+    /// Registers `waker` for the next checkpoint or flush. `false` when nobody is refused.
     pub fn wake_on_room(&self, durable: Seq, waker: &Waker) -> bool {
         let mut waiting = self.waiting.lock();
-        // Looked at under the lock that `covered` wakes under, so that no wake-up is missed.
+        // Looked at under the lock that `wake` takes after every change, so that no wake-up is missed.
         let over = self.is_over(durable);
         if over && !waiting.iter().any(|known| known.will_wake(waker)) {
             waiting.push(waker.clone());
@@ -96,11 +164,18 @@ impl Unflushed {
 
     /// A checkpoint covers the first bytes and entries, so many, and everything up to `position`.
     pub fn covered(&self, (bytes, entries): (u64, u64), position: Seq) {
-        let mut waiting = self.waiting.lock();
         self.covered_len.fetch_max(bytes, Ordering::Relaxed);
         self.covered_entries.fetch_max(entries, Ordering::Relaxed);
         self.covered.fetch_max(position.0, Ordering::Relaxed);
-        let waiting = std::mem::take(&mut *waiting);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
         waiting.into_iter().for_each(Waker::wake);
     }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -46,6 +46,16 @@ impl VolatileBudget {
         self.used() > self.max / 2
     }
 
+    /// Bytes that they may take.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Whether enough of them have moved out.
+    pub fn is_relaxed(&self) -> bool {
+        self.used() <= self.max / 8 * 3
+    }
+
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }

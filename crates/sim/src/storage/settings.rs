@@ -102,7 +102,8 @@ impl Knobs {
         let options = StoreOptions {
             unflushed_len_max: rng.pick(&[200_000, 600_000, 2_000_000]),
             unflushed_entries_max: rng.pick(&[60, 300, 2_000]),
-            volatile_len_max: 4 << 20,
+            extents_max: rng.pick(&[20, 200, 100_000]),
+            volatile_len_max: rng.pick(&[30_000, 4 << 20]),
             read_ahead_len: rng.pick(&[1_000, 20_000, 1 << 20]),
             read_ahead_total_len: rng.pick(&[0, 100_000, 1 << 20]),
             long_read_len_min: rng.pick(&[0, 5_000, 64 << 10]),

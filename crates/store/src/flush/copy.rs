@@ -1,11 +1,15 @@
 //! Copies live batches into a new segment and moves their logs over to it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use model::{Batch, Error, ErrorKind, LogId, OwnerEpoch, Result};
+use model::{Batch, Error, ErrorKind, LogId, Offset, OwnerEpoch, Result};
 
-use super::{plan::Item, stretches::Stretches};
+use super::{
+    parts::{Item, Items, Part},
+    plan::Choice,
+    stretches::Stretches,
+};
 use crate::{
     Attached, Change, Log,
     files::segment_name,
@@ -28,18 +32,20 @@ const EXTENT_LEN_MAX: u32 = 16 << 20;
 /// Bytes that are handed to the file system at a time.
 const PART_LEN: usize = 1 << 20;
 
-/// Writes segment `number` out of `items` and lets their logs use it.
+/// Writes segment `number` out of what `choice` takes of `parts` and lets their logs use it.
 pub(super) fn copy_segment<A: Attached>(
     store: &Inner<A>,
     number: u64,
-    items: Vec<Item>,
+    parts: Vec<Part>,
+    choice: &Choice,
     stretches: &mut Stretches,
 ) -> Result<()> {
-    stretches.begin();
     let mut copier = Copier {
         store,
         number,
-        items: items.into_iter(),
+        left: Items::new(parts),
+        items: Vec::new().into_iter(),
+        choice,
         stretches,
         at: 0,
         growing: None,
@@ -52,15 +58,15 @@ pub(super) fn copy_segment<A: Attached>(
         return Ok(());
     }
     store.files.blobs.put(&segment_name(number), &mut std::iter::once(first).chain(&mut copier))?;
-    copier.copied.iter().for_each(|copied| swap(store, copied));
+    copier.copied.into_iter().for_each(|copied| swap(store, choice, copied));
     Ok(())
 }
 
-/// What of one log the new segment has, and what that replaces.
+/// What of one log the new segment has, and between which offsets it replaces what was chosen.
 struct Copied {
     log: LogId,
     extents: Vec<Extent>,
-    sources: Vec<Item>,
+    offsets: Range<Offset>,
 }
 
 struct Growing {
@@ -73,7 +79,9 @@ struct Growing {
 struct Copier<'s, A: Attached> {
     store: &'s Inner<A>,
     number: u64,
+    left: Items,
     items: std::vec::IntoIter<Item>,
+    choice: &'s Choice,
     stretches: &'s mut Stretches,
     at: u64,
     growing: Option<Growing>,
@@ -87,8 +95,7 @@ impl<A: Attached> Iterator for Copier<'_, A> {
     fn next(&mut self) -> Option<Result<Bytes>> {
         let mut part = Vec::new();
         while part.len() < PART_LEN {
-            self.stretches.ask(&self.store.files, self.items.as_slice());
-            let Some(item) = self.items.next() else {
+            let Some(item) = self.next_item() else {
                 self.close();
                 let footer = self.footer.take();
                 part.extend(footer.map(FooterWriter::finish).unwrap_or_default());
@@ -103,6 +110,15 @@ impl<A: Attached> Iterator for Copier<'_, A> {
 }
 
 impl<A: Attached> Copier<'_, A> {
+    fn next_item(&mut self) -> Option<Item> {
+        if self.items.as_slice().is_empty() {
+            self.items = self.left.next(self.store, self.choice).into_iter();
+            self.stretches.begin();
+        }
+        self.stretches.ask(&self.store.files, self.items.as_slice());
+        self.items.next()
+    }
+
     fn item(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<()> {
         // Also when nothing of this item is left to copy: those after it do not follow on what is before it.
         if !item.follows || self.growing.as_ref().is_some_and(|growing| growing.log != item.log) {
@@ -122,17 +138,17 @@ impl<A: Attached> Copier<'_, A> {
         let live = |batch: &Batch| !matches!(state.core.gone_in(batch), Gone::All);
         let batches: Vec<_> = batches.into_iter().filter(|(batch, _)| live(batch)).collect();
         drop(state);
-        self.of(item.log).sources.push(item.clone());
+        self.of(item).offsets.end = item.offsets.end;
         for (batch, bytes) in batches {
             self.batch(item, &batch, &bytes, out);
         }
         Ok(())
     }
 
-    /// What has been copied of `log`, which is the last one so far or comes after it.
-    fn of(&mut self, log: LogId) -> &mut Copied {
-        if self.copied.last().is_none_or(|last| last.log != log) {
-            self.copied.push(Copied { log, extents: Vec::new(), sources: Vec::new() });
+    /// What has been copied of the log of `item`, which is the last one so far or comes after it.
+    fn of(&mut self, item: &Item) -> &mut Copied {
+        if self.copied.last().is_none_or(|last| last.log != item.log) {
+            self.copied.push(Copied { log: item.log, extents: Vec::new(), offsets: item.offsets.clone() });
         }
         let last = self.copied.len() - 1;
         &mut self.copied[last]
@@ -175,7 +191,7 @@ impl<A: Attached> Copier<'_, A> {
     }
 
     fn close(&mut self) {
-        let Some(Growing { log, mut extent, points, .. }) = self.growing.take() else { return };
+        let Some(Growing { log, mut extent, points }) = self.growing.take() else { return };
         if points.len() > 1 {
             extent.index = Index::Points(points.into());
         }
@@ -185,7 +201,11 @@ impl<A: Attached> Copier<'_, A> {
         if matches!(extent.index, Index::Points(_)) {
             extent.index = Index::Footer;
         }
-        self.of(log).extents.push(extent);
+        // Its log is the last of which something was copied.
+        if let Some(copied) = self.copied.last_mut() {
+            debug_assert_eq!(copied.log, log);
+            copied.extents.push(extent);
+        }
     }
 }
 
@@ -242,11 +262,11 @@ fn set_aside<A: Attached>(log: &Arc<Log<A>>, item: &Item, error: &Error) {
 }
 
 /// Lets a log use the copies of its extents. What was dropped meanwhile stays dropped.
-fn swap<A: Attached>(store: &Inner<A>, copied: &Copied) {
+fn swap<A: Attached>(store: &Inner<A>, choice: &Choice, copied: Copied) {
     let Some(log) = store.logs.read().get(&copied.log).cloned() else { return };
-    let sources: HashSet<(FileId, u64)> = copied.sources.iter().map(|item| (item.file, item.at)).collect();
-    let (Some(first), Some(last)) = (copied.sources.first(), copied.sources.last()) else { return };
-    let range = first.offsets.start..last.offsets.end;
-    let taken = |extent: &Extent| !extent.damaged && sources.contains(&(extent.file, extent.at));
-    log.lock().core.replace(range, taken, copied.extents.clone());
+    let mut state = log.lock();
+    let before = state.core.live.extents().len();
+    // What could not be read is set aside, and not taken.
+    state.core.replace(copied.offsets, |extent| choice.takes(extent), copied.extents);
+    store.unflushed.extents_moved(before, state.core.live.extents().len());
 }

@@ -7,8 +7,13 @@
 //!
 //! What bounds the log is what a checkpoint covers, not what was copied: when publishers come close to the bound while a
 //! pass is copying, it makes a checkpoint and goes on. Nobody waits for the copying.
+//!
+//! What bounds the memory for extents is the copying: where many logs get little at a time, each commit leaves an extent of
+//! a few bytes in each of them. Once many have come, a pass takes the short ones also out of the file that is being written,
+//! and publishers wait when more come than it copies.
 
 mod copy;
+mod parts;
 mod plan;
 mod stretches;
 
@@ -64,6 +69,8 @@ pub(crate) struct Flusher {
     rest: Option<Plan>,
     /// The pass left files to another one, which begins once it is over.
     again: bool,
+    /// What the pass has to tell of its begin once it is over, if it copies at all.
+    extents_noted: Option<u64>,
     /// The last two checkpoints, oldest first.
     kept: VecDeque<Kept>,
     next_checkpoint: u64,
@@ -108,6 +115,7 @@ impl Flusher {
             phase: Phase::Idle,
             rest: None,
             again: false,
+            extents_noted: None,
             kept: kept.into(),
             next_checkpoint,
             next_segment,
@@ -146,6 +154,7 @@ impl Flusher {
         self.phase = Phase::Idle;
         self.rest = None;
         self.again = false;
+        self.extents_noted = None;
     }
 
     pub fn is_idle(&self) -> bool {
@@ -153,7 +162,11 @@ impl Flusher {
     }
 
     fn begin<A: Attached>(&mut self, store: &Inner<A>, flush: bool) {
-        let plan = if flush { Plan::new(store, &self.segments) } else { Plan::default() };
+        self.extents_noted = flush.then(|| store.unflushed.extents_noted());
+        let plan = match flush {
+            true => Plan::new(store, &self.segments, store.unflushed.extents_are_many()),
+            false => Plan::default(),
+        };
         self.again = plan.is_cut;
         self.phase = Phase::Copying(plan);
     }
@@ -179,10 +192,10 @@ impl Flusher {
                 if let Some(file) = plan.keep.pop() {
                     plan::keep(store, file)?;
                     self.segments.insert(file);
-                } else if let Some(segment) = plan.copies.pop_front() {
+                } else if let Some(parts) = plan.copies.pop_front() {
                     let number = self.next_segment;
                     self.next_segment += 1;
-                    copy_segment(store, number, segment, &mut plan.stretches)?;
+                    copy_segment(store, number, parts, &plan.choice, &mut plan.stretches)?;
                     self.figures.segments_written.fetch_add(1, Ordering::Relaxed);
                 } else {
                     self.phase = self.note(store);
@@ -218,7 +231,11 @@ impl Flusher {
                 match self.rest.take() {
                     Some(plan) => self.phase = Phase::Copying(plan),
                     None if self.again => self.begin(store, true),
-                    None => {}
+                    None => {
+                        if let Some(noted) = self.extents_noted.take() {
+                            store.unflushed.flushed(noted);
+                        }
+                    }
                 }
             }
         }

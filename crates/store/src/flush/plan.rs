@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use model::{ErrorKind, LogId, Offset, Result};
 
-use super::stretches::Stretches;
+use super::{
+    parts::{Division, Part},
+    stretches::Stretches,
+};
 use crate::{
     Attached,
     log::live::{Extent, FileId, Index},
@@ -16,28 +19,37 @@ use crate::{
     store::Inner,
 };
 
-/// An extent that is to be copied.
-#[derive(Clone, Debug)]
-pub(super) struct Item {
-    pub log: LogId,
-    pub file: FileId,
-    pub at: u64,
-    pub len: u32,
-    pub offsets: Range<Offset>,
-    /// Nothing that stays lies between it and the item before, which is of the same log.
-    pub follows: bool,
-}
-
 #[derive(Default)]
 pub(super) struct Plan {
     /// WAL files that become segments.
     pub keep: Vec<u64>,
     /// What goes into each new segment, sorted by log and offset.
-    pub copies: VecDeque<Vec<Item>>,
+    pub copies: VecDeque<Vec<Part>>,
+    /// Which extents of that.
+    pub choice: Choice,
     /// What of the files is worth reading at a time.
     pub stretches: Stretches,
     /// There was more than one pass should do.
     pub is_cut: bool,
+}
+
+/// Which extents a pass copies.
+#[derive(Default)]
+pub(super) struct Choice {
+    fates: BTreeMap<FileId, Fate>,
+    run_kept_len: u32,
+}
+
+impl Choice {
+    /// Whether `extent` is copied. What comes into a log while the pass runs lies behind what it copies of that log.
+    pub fn takes(&self, extent: &Extent) -> bool {
+        !extent.damaged
+            && match self.fates.get(&extent.file) {
+                Some(Fate::Copied) => true,
+                Some(Fate::Becomes | Fate::Thinned) => extent.len < self.run_kept_len,
+                Some(Fate::Stays) | None => false,
+            }
+    }
 }
 
 /// Live bytes of one file.
@@ -45,7 +57,13 @@ pub(super) struct Plan {
 struct Live {
     big: u64,
     small: u64,
-    damaged: bool,
+    extents: u64,
+}
+
+impl Live {
+    fn len(&self) -> u64 {
+        self.big + self.small
+    }
 }
 
 /// What happens to a file.
@@ -55,43 +73,46 @@ enum Fate {
     Stays,
     /// Its long runs stay, the short ones are copied.
     Becomes,
+    /// The same for a file that is still written: what is to become of it is decided once it is sealed.
+    Thinned,
     /// Everything live is copied.
     Copied,
 }
 
 impl Plan {
-    pub fn new<A: Attached>(store: &Inner<A>, segments: &BTreeSet<u64>) -> Plan {
+    /// `thins` says whether extents have become so many that short ones are also copied out of the file that is being
+    /// written.
+    pub fn new<A: Attached>(store: &Inner<A>, segments: &BTreeSet<u64>, thins: bool) -> Plan {
         let durable = store.wal.durable();
-        let sealed = store.wal.files().into_iter().filter(|f| f.sealed.is_some_and(|last| last <= durable));
+        let files = store.wal.files();
+        let sealed = files.iter().filter(|f| f.sealed.is_some_and(|last| last <= durable));
         let sealed: BTreeMap<u64, u64> = sealed.map(|f| (f.file, f.len)).collect();
         let mut live: BTreeMap<FileId, Live> = BTreeMap::new();
         let run_kept_len = store.options.run_kept_len;
         each_extent(store, |_, extent| {
             let file = live.entry(extent.file).or_default();
-            file.damaged |= extent.damaged;
+            file.extents += 1;
             match extent.len >= run_kept_len {
                 true => file.big += extent.live_len(),
                 false => file.small += extent.live_len(),
             }
         });
         let mut fates = fates(store, &live, &sealed, segments);
+        if thins {
+            let written = files.iter().map(|f| f.file).filter(|file| !sealed.contains_key(file));
+            fates.extend(written.map(|file| (FileId::Wal(file), Fate::Thinned)));
+        }
+        merge_layers(store, &live, &mut fates);
         let is_cut = cut(&mut fates, &live, store.options.unflushed_len_max);
-        let items = items(store, |extent| match fates.get(&extent.file) {
-            Some(Fate::Copied) => !extent.damaged,
-            Some(Fate::Becomes) => !extent.damaged && extent.len < run_kept_len,
-            Some(Fate::Stays) | None => false,
-        });
         let becomes = fates.iter().filter(|(_, fate)| **fate == Fate::Becomes);
         let keep = becomes.filter_map(|(file, _)| match file {
             FileId::Wal(number) => Some(*number),
             FileId::Segment(_) => None,
         });
-        Plan {
-            keep: keep.collect(),
-            stretches: Stretches::of(&items),
-            copies: divide(items, store.options.segment_len, store.options.own_segment_len),
-            is_cut,
-        }
+        let keep = keep.collect();
+        let choice = Choice { fates, run_kept_len };
+        let (copies, stretches) = divide(store, &choice);
+        Plan { keep, copies, choice, stretches, is_cut }
     }
 
     /// Whether nothing is left to do.
@@ -107,7 +128,7 @@ fn cut(fates: &mut BTreeMap<FileId, Fate>, live: &BTreeMap<FileId, Live>, len_ma
     let mut is_cut = false;
     for (file, fate) in fates.iter_mut() {
         let (FileId::Wal(_), Fate::Copied, Some(live)) = (file, *fate, live.get(file)) else { continue };
-        let len = live.big + live.small;
+        let len = live.len();
         // The first one always goes.
         if len > left && left < len_max {
             *fate = Fate::Stays;
@@ -139,7 +160,7 @@ fn fates<A: Attached>(
             },
         };
         let fate = match flushed {
-            true if (live.big + live.small) * 2 < len => Fate::Copied,
+            true if live.len() * 2 < len => Fate::Copied,
             true => Fate::Stays,
             false if live.big * 2 >= len => Fate::Becomes,
             false => Fate::Copied,
@@ -158,6 +179,52 @@ fn fates<A: Attached>(
     fates
 }
 
+/// A merge for the sake of memory leaves a quarter of the extents or fewer.
+const LAYERS_MIN: u64 = 4;
+
+/// Merges segments with short extents where many logs have one in each: every flush of many logs that get little leaves
+/// such a layer. Of segments whose extents are about as long only, so that what is copied grows by a factor every time it
+/// is; and once they count among what may be in memory.
+fn merge_layers<A: Attached>(
+    store: &Inner<A>,
+    live: &BTreeMap<FileId, Live>,
+    fates: &mut BTreeMap<FileId, Fate>,
+) {
+    let mut tiers: BTreeMap<u32, Vec<(FileId, &Live)>> = BTreeMap::new();
+    for (file, live) in live {
+        let mean_len = live.len() / live.extents.max(1);
+        let is_segment = matches!(file, FileId::Segment(_));
+        if is_segment
+            && fates.get(file) == Some(&Fate::Stays)
+            && mean_len < u64::from(store.options.run_kept_len)
+        {
+            tiers.entry(mean_len.max(1).ilog2() / 3).or_default().push((*file, live));
+        }
+    }
+    for tier in tiers.into_values() {
+        let mut left = store.options.unflushed_len_max;
+        let fits = |(_, live): &&(FileId, &Live)| {
+            let fits = live.len() <= left;
+            left = left.saturating_sub(live.len());
+            fits
+        };
+        let taken: BTreeMap<FileId, u64> =
+            tier.iter().take_while(fits).map(|(file, live)| (*file, live.extents)).collect();
+        let extents: u64 = taken.values().sum();
+        if extents >= store.options.extents_max / 8 && extents >= LAYERS_MIN * logs_in(store, &taken) {
+            fates.extend(taken.into_keys().map(|file| (file, Fate::Copied)));
+        }
+    }
+}
+
+/// How many logs have something in one of `files`.
+fn logs_in<A: Attached>(store: &Inner<A>, files: &BTreeMap<FileId, u64>) -> u64 {
+    let has_some = |log: &&std::sync::Arc<crate::Log<A>>| {
+        log.lock().core.live.extents().iter().any(|extent| files.contains_key(&extent.file))
+    };
+    store.logs_by_id().iter().filter(has_some).count() as u64
+}
+
 fn each_extent<A: Attached>(store: &Inner<A>, mut each: impl FnMut(LogId, &Extent)) {
     for log in store.logs_by_id() {
         let state = log.lock();
@@ -165,60 +232,20 @@ fn each_extent<A: Attached>(store: &Inner<A>, mut each: impl FnMut(LogId, &Exten
     }
 }
 
-/// What is copied, sorted by log and offset.
-fn items<A: Attached>(store: &Inner<A>, copied: impl Fn(&Extent) -> bool) -> Vec<Item> {
-    let mut items: Vec<Item> = Vec::new();
+/// What goes into which segment, and what is read at a time for it.
+fn divide<A: Attached>(store: &Inner<A>, choice: &Choice) -> (VecDeque<Vec<Part>>, Stretches) {
+    let mut division = Division::new(store.options.segment_len, store.options.own_segment_len);
+    let mut stretches = Stretches::default();
+    let mut taken: Vec<(Range<Offset>, u32)> = Vec::new();
     for log in store.logs_by_id() {
-        let state = log.lock();
-        let live = &state.core.live;
-        let mut before: Option<Offset> = None;
-        for extent in live.extents() {
-            if !copied(extent) {
-                before = None;
-                continue;
-            }
-            let (file, at, len) = (extent.file, extent.at, extent.len);
-            // Volatile records may lie between extents, too.
-            let apart = |end| live.volatile_from(end).next().is_some_and(|v| v.batch.base < extent.base);
-            let follows = before.is_some_and(|end| !apart(end));
-            items.push(Item { log: log.id(), file, at, len, offsets: extent.base..extent.end(), follows });
-            before = Some(extent.end());
+        taken.clear();
+        for extent in log.lock().core.live.extents().iter().filter(|extent| choice.takes(extent)) {
+            stretches.add(extent.file, extent.at, extent.len);
+            taken.push((extent.base..extent.end(), extent.len));
         }
+        division.log(log.id(), &taken);
     }
-    items
-}
-
-/// Divides what is to be copied among segments: shared ones, and own ones for logs that have much.
-fn divide(items: Vec<Item>, segment_len: u64, own_len: u64) -> VecDeque<Vec<Item>> {
-    let mut segments = VecDeque::new();
-    let (mut shared, mut shared_len) = (Vec::new(), 0);
-    for of_log in items.chunk_by(|a, b| a.log == b.log) {
-        let len: u64 = of_log.iter().map(|item| u64::from(item.len)).sum();
-        if len > own_len {
-            let (mut own, mut own_len) = (Vec::new(), 0);
-            for item in of_log {
-                push(&mut segments, &mut own, &mut own_len, item, segment_len);
-            }
-            segments.push_back(own);
-        } else {
-            for item in of_log {
-                push(&mut segments, &mut shared, &mut shared_len, item, segment_len);
-            }
-        }
-    }
-    if !shared.is_empty() {
-        segments.push_back(shared);
-    }
-    segments
-}
-
-fn push(segments: &mut VecDeque<Vec<Item>>, into: &mut Vec<Item>, len: &mut u64, item: &Item, max: u64) {
-    if *len + u64::from(item.len) > max && !into.is_empty() {
-        segments.push_back(std::mem::take(into));
-        *len = 0;
-    }
-    *len += u64::from(item.len);
-    into.push(item.clone());
+    (division.finish(), stretches.added())
 }
 
 /// Makes a sealed WAL file a segment: writes its footer, and lets the extents use it.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::plan::Item;
+use super::parts::Item;
 use crate::{files::DataFiles, log::live::FileId};
 
 /// What the machine is told of at a time, bytes.
@@ -27,20 +27,21 @@ pub(super) struct Stretches {
 }
 
 impl Stretches {
-    /// Of all `items` of a pass.
-    pub fn of(items: &[Item]) -> Self {
-        let mut lens: BTreeMap<(FileId, u64), u32> = BTreeMap::new();
-        for item in items {
-            for (stretch, len) in pieces(item) {
-                let known = lens.entry((item.file, stretch)).or_default();
-                *known = known.saturating_add(len);
-            }
+    /// So much of a pass lies at this place.
+    pub fn add(&mut self, file: FileId, at: u64, len: u32) {
+        for (stretch, len) in pieces(at, len) {
+            let known = self.untold.entry((file, stretch)).or_default();
+            *known = known.saturating_add(len);
         }
-        lens.retain(|_, len| *len >= STRETCH_LEN / DENSE_PART);
-        Stretches { untold: lens, ..Stretches::default() }
     }
 
-    /// The next items are of another segment.
+    /// All of the pass was added.
+    pub fn added(mut self) -> Self {
+        self.untold.retain(|_, len| *len >= STRETCH_LEN / DENSE_PART);
+        self
+    }
+
+    /// The next items are others than those that were looked at.
     pub fn begin(&mut self) {
         self.ahead = 0;
         self.on_their_way.clear();
@@ -53,7 +54,7 @@ impl Stretches {
             && !self.untold.is_empty()
             && let Some(item) = items.get(self.ahead)
         {
-            for (stretch, _) in pieces(item) {
+            for (stretch, _) in pieces(item.at, item.len) {
                 if self.untold.remove(&(item.file, stretch)).is_some() {
                     files.will_need(item.file, stretch * u64::from(STRETCH_LEN), STRETCH_LEN);
                     self.on_their_way.push_back(self.ahead);
@@ -70,10 +71,10 @@ impl Stretches {
     }
 }
 
-/// The stretches of its file that an item lies in, by number, and how much of it is in each.
-fn pieces(item: &Item) -> impl Iterator<Item = (u64, u32)> + use<> {
+/// The stretches of its file that `len` bytes at `at` lie in, by number, and how much of them is in each.
+fn pieces(at: u64, len: u32) -> impl Iterator<Item = (u64, u32)> + use<> {
     let stretch_len = u64::from(STRETCH_LEN);
-    let (at, end) = (item.at, item.at + u64::from(item.len));
+    let end = at + u64::from(len);
     (at / stretch_len..end.div_ceil(stretch_len)).map(move |stretch| {
         let from = at.max(stretch * stretch_len);
         let to = end.min((stretch + 1) * stretch_len);
@@ -83,32 +84,23 @@ fn pieces(item: &Item) -> impl Iterator<Item = (u64, u32)> + use<> {
 
 #[cfg(test)]
 mod tests {
-    use model::{LogId, Offset};
-
     use super::*;
-
-    fn item(at: u64, len: u32) -> Item {
-        let offsets = Offset::ZERO..Offset(1);
-        Item { log: LogId(1), file: FileId::Wal(1), at, len, offsets, follows: false }
-    }
 
     #[test]
     fn an_item_counts_for_every_stretch_that_it_lies_in() {
         let len = u64::from(STRETCH_LEN);
-        assert_eq!(pieces(&item(len - 10, 30)).collect::<Vec<_>>(), [(0, 10), (1, 20)]);
-        assert_eq!(pieces(&item(len, STRETCH_LEN)).collect::<Vec<_>>(), [(1, STRETCH_LEN)]);
+        assert_eq!(pieces(len - 10, 30).collect::<Vec<_>>(), [(0, 10), (1, 20)]);
+        assert_eq!(pieces(len, STRETCH_LEN).collect::<Vec<_>>(), [(1, STRETCH_LEN)]);
     }
 
     #[test]
     fn a_stretch_of_which_little_is_copied_is_left_to_short_reads() {
         let quarter = STRETCH_LEN / DENSE_PART;
         let far = 10 * u64::from(STRETCH_LEN);
-        let stretches = Stretches::of(&[
-            item(0, quarter / 2),
-            item(far, quarter - 1),
-            item(9_999_999, 1),
-            item(1 << 18, quarter / 2),
-        ]);
-        assert_eq!(stretches.untold.into_keys().collect::<Vec<_>>(), [(FileId::Wal(1), 0)]);
+        let mut stretches = Stretches::default();
+        for (at, len) in [(0, quarter / 2), (far, quarter - 1), (9_999_999, 1), (1 << 18, quarter / 2)] {
+            stretches.add(FileId::Wal(1), at, len);
+        }
+        assert_eq!(stretches.added().untold.into_keys().collect::<Vec<_>>(), [(FileId::Wal(1), 0)]);
     }
 }

@@ -4,6 +4,7 @@ use model::{Error, ErrorKind, Offset};
 
 use crate::{
     Class, Durability, Log, Read, ReadLimits, StoreOptions, Upto,
+    conformance::wal::Woken,
     mem::MemWalOptions,
     testing::{Notes, World},
 };
@@ -286,6 +287,97 @@ fn a_pass_copies_no_more_than_the_bound_at_a_time_and_goes_on() {
     }
     assert!(most < 40_000 + 4 * 10_000, "{most} bytes at a time");
     assert!(segments(&world) >= 3 && wal_files(&world).len() < 8, "{:?}", wal_files(&world));
+}
+
+/// So many logs, each of which has got a short record `rounds` times, in turn.
+fn fill_in_turn(world: &World, logs: &[Arc<Log<Notes>>], rounds: u32) {
+    for round in 0..rounds {
+        for log in logs {
+            fill(world, log, 1, 20 + round as usize % 3);
+        }
+    }
+}
+
+fn extents(world: &World) -> u64 {
+    world.store.stats().unwrap().extents
+}
+
+#[test]
+fn extents_are_bounded_while_all_that_comes_lies_in_the_file_being_written() {
+    const EXTENTS_MAX: u64 = 100;
+    let world = world(1 << 30, StoreOptions { extents_max: EXTENTS_MAX, ..StoreOptions::default() });
+    let logs: Vec<_> = (0..10).map(|_| world.create(Durability::Fsync)).collect();
+    let mut most = 0;
+    for _ in 0..200 {
+        fill_in_turn(&world, &logs, 1);
+        most = most.max(extents(&world));
+    }
+    assert_eq!(wal_files(&world).len(), 1);
+    // What one flush leaves is an extent of each log and segment.
+    assert!(most <= EXTENTS_MAX + 10 * segments(&world) as u64, "{most} extents");
+    assert!(segments(&world) < 20, "{} segments", segments(&world));
+    let ids: Vec<_> = logs.iter().map(|log| log.id()).collect();
+    drop(logs);
+    let world = world.crash();
+    for id in ids {
+        assert_eq!(world.live(&world.log(id)), (0..400).collect::<Vec<u64>>());
+    }
+}
+
+#[test]
+fn publishers_wait_while_too_many_extents_came_and_are_told_of_the_flush() {
+    let world = world(1 << 30, StoreOptions { extents_max: 20, ..StoreOptions::default() });
+    let log = world.create(Durability::Fsync);
+    world.settle();
+    let refused = || world.store.reserve(1, Class::Publish).err().map(|e: Error| e.kind());
+    for _ in 0..20 {
+        assert_eq!(refused(), None);
+        fill_unflushed(&world, &log, 40);
+    }
+    assert_eq!(refused(), Some(ErrorKind::Throttled));
+    assert!(world.store.reserve(1, Class::Drain).is_ok());
+    let told = Arc::new(Woken::default());
+    world.store.wake_on_room(&told.clone().into());
+    world.settle();
+    assert_eq!(told.count(), 1);
+    assert_eq!((refused(), extents(&world)), (None, 1));
+}
+
+#[test]
+fn dropped_records_make_room_for_extents_too() {
+    let world = world(1 << 30, StoreOptions { extents_max: 20, ..StoreOptions::default() });
+    let log = world.create(Durability::Fsync);
+    world.settle();
+    for _ in 0..20 {
+        fill_unflushed(&world, &log, 40);
+    }
+    assert!(world.store.reserve(1, Class::Publish).is_err());
+    world.change(&log, |l| l.drop_offsets(vec![Offset(0)..Offset(8)]));
+    assert!(world.store.reserve(1, Class::Publish).is_ok());
+}
+
+#[test]
+fn layers_of_short_extents_are_merged_so_that_their_number_grows_slower_than_what_is_stored() {
+    let options = StoreOptions {
+        extents_max: 160,
+        merge_count: usize::MAX,
+        merge_len_max: 0,
+        ..StoreOptions::default()
+    };
+    let world = world(1 << 30, options);
+    let logs: Vec<_> = (0..10).map(|_| world.create(Durability::Fsync)).collect();
+    let mut flushed = 0;
+    for _ in 0..100 {
+        fill_in_turn(&world, &logs, 10);
+        flush(&world);
+        flushed = extents(&world);
+    }
+    let written = world.store.stats().unwrap().segments_written;
+    assert!(flushed < 10 * 20, "{flushed} extents of a hundred flushes of ten logs");
+    assert!(written < 160, "{written} segments written");
+    for log in &logs {
+        assert_eq!(world.live(log).len(), 2_000);
+    }
 }
 
 #[test]

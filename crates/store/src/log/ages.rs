@@ -8,7 +8,7 @@ use model::Offset;
 
 use super::{
     core::LogCore,
-    live::{Extent, Index, VolatileBatch},
+    live::{Extent, Index, Volatile},
 };
 
 /// Which time of a record is meant.
@@ -65,7 +65,7 @@ impl LogCore {
     /// The first place at or after `from` where a record of `at_ms` or later may be.
     pub(crate) fn time_point_from(&self, from: Offset, at_ms: i64, of: TimeOf) -> TimePoint {
         let from = from.max(self.start());
-        let readable = |held: &&VolatileBatch| held.batch.end() <= self.durable_end();
+        let readable = |held: &&Volatile| held.end() <= self.durable_end();
         let mut held = self.live.volatile_from(from).take_while(readable).map(stretch_of_volatile);
         let held = held.find(|held| held.time_ms(of) >= at_ms).map(|held| held.offsets.start.max(from));
         let sooner = |base: Offset| held.is_none_or(|held| base < held);
@@ -116,8 +116,8 @@ impl LogCore {
 
     fn latest_append_time_ms(&self) -> Option<i64> {
         let stored = self.live.extents().back().map(|extent| extent.append_time_ms);
-        let readable = |held: &&VolatileBatch| held.batch.end() <= self.durable_end();
-        let held = self.live.volatile().rev().find(readable).map(|held| held.batch.append_time_ms);
+        let readable = |held: &&Volatile| held.end() <= self.durable_end();
+        let held = self.live.volatile().rev().find(readable).map(|held| held.append_time_ms);
         stored.max(held)
     }
 
@@ -184,7 +184,7 @@ impl LogCore {
         let extents = self.live.extents().range(self.live.extent_from(from)..);
         let mut stored =
             extents.flat_map(stretches_of).filter(move |stretch| stretch.offsets.end > from).peekable();
-        let readable = |held: &&VolatileBatch| held.batch.end() <= self.durable_end();
+        let readable = |held: &&Volatile| held.end() <= self.durable_end();
         let mut held = self.live.volatile_from(from).take_while(readable).map(stretch_of_volatile).peekable();
         std::iter::from_fn(move || match (stored.peek(), held.peek()) {
             (Some(extent), Some(batch)) if batch.offsets.start < extent.offsets.start => held.next(),
@@ -218,13 +218,13 @@ fn stretches_of(extent: &Extent) -> Vec<Stretch> {
     }
 }
 
-fn stretch_of_volatile(held: &VolatileBatch) -> Stretch {
+fn stretch_of_volatile(held: &Volatile) -> Stretch {
     Stretch {
-        offsets: held.batch.base..held.batch.end(),
+        offsets: held.base..held.end(),
         live: u64::from(held.live),
         live_len: u64::from(held.len),
-        append_time_ms: held.batch.append_time_ms,
-        event_time_ms: held.batch.max_event_time_ms.unwrap_or(held.batch.append_time_ms),
+        append_time_ms: held.append_time_ms,
+        event_time_ms: held.event_time_ms,
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use model::{Batch, LogId, Offset, OwnerEpoch, Seq, limits};
 use roaring::RoaringBitmap;
 
-use super::live::{Extent, FileId, LiveSet, Staged, StagedKind, UNSENT, VolatileBatch};
+use super::live::{Extent, FileId, LiveSet, Staged, StagedKind, UNSENT, Volatile};
 use crate::{Change, Durability, Entry};
 
 /// The bounds of a log. `start <= stable_end <= durable_end <= end`.
@@ -132,7 +132,7 @@ impl LogCore {
         self.live.totals().bytes
     }
 
-    /// Bytes of its volatile records in memory.
+    /// Bytes of memory for its volatile records.
     pub fn volatile_len(&self) -> u64 {
         self.live.volatile_len()
     }
@@ -194,6 +194,11 @@ impl LogCore {
         }
     }
 
+    /// Volatile batches were written to a spill file.
+    pub(crate) fn spill(&mut self, spilled: Volatile) {
+        self.live.spill(spilled, self.start);
+    }
+
     pub(crate) fn set_stable_limit(&mut self, limit: Option<Offset>) {
         self.stable_limit = limit;
     }
@@ -239,7 +244,7 @@ impl LogCore {
             let seq = pending.unwrap_or(UNSENT);
             self.live.stage(Staged { base, end, live: 0, len: 0, seq, kind: StagedKind::Volatile });
         }
-        self.live.place_volatile(VolatileBatch { live: batch.count, len, batch, spilled: None });
+        self.live.place_volatile(Volatile::new(batch, len));
         self.settle_bounds();
         pending.filter(|seq| *seq != UNSENT)
     }

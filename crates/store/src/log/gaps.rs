@@ -37,6 +37,6 @@ fn first_gap(live: &LiveSet, range: Range<u64>) -> Option<Range<u64>> {
 /// The first item that ends after `at`.
 fn item_from(live: &LiveSet, at: u64) -> Option<Range<u64>> {
     let extent = live.extents().get(live.extent_from(Offset(at))).map(|extent| extent.base.0..extent.end().0);
-    let volatile = live.volatile_from(Offset(at)).next().map(|held| held.batch.base.0..held.batch.end().0);
+    let volatile = live.volatile_from(Offset(at)).next().map(|held| held.base.0..held.end().0);
     extent.into_iter().chain(volatile).min_by_key(|item| item.start)
 }

@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use model::{Batch, Offset, Seq};
+use model::{Batch, Offset, RecordAttributes, Seq};
 use roaring::RoaringTreemap;
 
 use crate::spill::Spilled;
@@ -76,6 +76,10 @@ pub(crate) struct Extent {
     pub damaged: bool,
 }
 
+/// Bytes of memory that an extent takes, with its part of the room that its log keeps for more of them: see
+/// [`LiveSet::place`].
+pub const EXTENT_LEN: usize = size_of::<Extent>() / 4 * 5;
+
 impl Extent {
     /// Bytes that would stay if only live records were kept.
     pub fn live_len(&self) -> u64 {
@@ -83,23 +87,76 @@ impl Extent {
     }
 }
 
-/// A batch that a crash takes back, in memory.
+/// A batch that a crash takes back, or several that follow one another.
 #[derive(Clone, Debug)]
-pub(crate) struct VolatileBatch {
-    /// Its body is empty while it is spilled.
-    pub batch: Batch,
+pub(crate) struct Volatile {
+    pub base: Offset,
+    /// Offsets it covers; each of them was given to a record.
+    pub count: u32,
     pub live: u32,
+    /// What its records count for, bytes.
     pub len: u32,
-    /// Where its body is instead of in memory.
-    pub spilled: Option<Spilled>,
+    /// Latest append time, milliseconds since the Unix epoch.
+    pub append_time_ms: i64,
+    /// Latest event time, milliseconds since the Unix epoch.
+    pub event_time_ms: i64,
+    pub kept: Kept,
 }
 
-impl VolatileBatch {
-    /// Bytes of memory it takes.
-    fn held_len(&self) -> u64 {
-        let spilled = self.spilled.as_ref().map_or(0, |spilled| spilled.len() as u64);
-        u64::from(self.len).saturating_sub(spilled)
+/// Where volatile records are.
+#[derive(Clone, Debug)]
+pub(crate) enum Kept {
+    /// One batch.
+    Memory(Arc<Batch>),
+    /// Batches one after another.
+    Spilled(Spilled),
+}
+
+/// What an allocation takes beside what is asked for, with the counts of what is shared.
+const ALLOCATION_LEN: usize = 32;
+
+impl Volatile {
+    /// `batch` in memory, which counts for `len` bytes.
+    pub fn new(batch: Batch, len: u32) -> Self {
+        Volatile {
+            base: batch.base,
+            count: batch.count,
+            live: batch.count,
+            len,
+            append_time_ms: batch.append_time_ms,
+            event_time_ms: batch.max_event_time_ms.unwrap_or(batch.append_time_ms),
+            kept: Kept::Memory(Arc::new(batch)),
+        }
     }
+
+    /// The offset after its last one.
+    pub fn end(&self) -> Offset {
+        self.base.plus(u64::from(self.count))
+    }
+
+    /// Its batch, if that is in memory.
+    pub fn batch(&self) -> Option<&Arc<Batch>> {
+        match &self.kept {
+            Kept::Memory(batch) => Some(batch),
+            Kept::Spilled(_) => None,
+        }
+    }
+
+    /// Bytes of memory it takes, with the room that its log keeps for as many more.
+    fn held_len(&self) -> u64 {
+        (2 * size_of::<Volatile>() + self.batch().map_or(0, |batch| memory_len(batch))) as u64
+    }
+}
+
+/// Bytes of memory that a batch takes with all that belongs to it.
+fn memory_len(batch: &Batch) -> usize {
+    let key_len = |key: &Option<Bytes>| key.as_ref().map_or(0, |key| key.len() + ALLOCATION_LEN);
+    let row_len = |row: &RecordAttributes| {
+        let keys = [&row.route_key, &row.record_key, &row.ordering_key, &row.external_id];
+        size_of::<RecordAttributes>() + keys.into_iter().map(key_len).sum::<usize>()
+    };
+    let rows_len: usize = batch.attributes.rows().iter().map(row_len).sum();
+    size_of::<Batch>() + 3 * ALLOCATION_LEN + batch.body.len() + rows_len
 }
 
 /// What a staged item stands for.
@@ -155,9 +212,9 @@ impl Extent {
     }
 }
 
-impl Item for VolatileBatch {
+impl Item for Volatile {
     fn range(&self) -> Range<u64> {
-        self.batch.base.0..self.batch.end().0
+        self.base.0..self.end().0
     }
     fn live(&self) -> u32 {
         self.live
@@ -166,7 +223,7 @@ impl Item for VolatileBatch {
         self.live = live;
     }
     fn stored(&self) -> (u32, u32) {
-        (self.len, self.batch.count)
+        (self.len, self.count)
     }
 }
 
@@ -217,14 +274,14 @@ pub(crate) struct LiveSet {
     /// Ascending, not overlapping; every one has a live record.
     extents: VecDeque<Extent>,
     /// Ascending, not overlapping; every one has a live record.
-    volatile: VecDeque<VolatileBatch>,
+    volatile: VecDeque<Volatile>,
     /// Ascending, not overlapping.
     staged: VecDeque<Staged>,
     /// How many of the last staged ones no unit was submitted for yet.
     fresh: usize,
     dropped: RoaringTreemap,
     totals: Totals,
-    /// Bytes of volatile batches in memory.
+    /// Bytes of memory for volatile records.
     volatile_len: u64,
 }
 
@@ -233,13 +290,13 @@ impl LiveSet {
         &self.extents
     }
 
-    pub fn volatile(&self) -> impl DoubleEndedIterator<Item = &VolatileBatch> {
+    pub fn volatile(&self) -> impl DoubleEndedIterator<Item = &Volatile> {
         self.volatile.iter()
     }
 
     /// Volatile batches from the first that ends after `from`.
-    pub fn volatile_from(&self, from: Offset) -> impl Iterator<Item = &VolatileBatch> {
-        self.volatile.range(self.volatile.partition_point(|v| v.batch.end() <= from)..)
+    pub fn volatile_from(&self, from: Offset) -> impl Iterator<Item = &Volatile> {
+        self.volatile.range(self.volatile.partition_point(|v| v.end() <= from)..)
     }
 
     pub fn dropped(&self) -> &RoaringTreemap {
@@ -267,7 +324,7 @@ impl LiveSet {
     /// Whether an item that a reader may have read covers `offset`.
     pub fn holds(&self, offset: Offset) -> bool {
         self.extents.get(self.extent_from(offset)).is_some_and(|e| e.base <= offset)
-            || self.volatile_from(offset).next().is_some_and(|v| v.batch.base <= offset)
+            || self.volatile_from(offset).next().is_some_and(|v| v.base <= offset)
     }
 
     pub fn restore_dropped(&mut self, dropped: RoaringTreemap) {
@@ -323,21 +380,39 @@ impl LiveSet {
         self.extents.insert(at, extent);
     }
 
-    pub fn place_volatile(&mut self, mut batch: VolatileBatch) {
-        batch.live = batch.batch.count;
+    pub fn place_volatile(&mut self, batch: Volatile) {
         self.totals.add(&batch);
         self.volatile_len += batch.held_len();
         self.volatile.push_back(batch);
     }
 
-    /// The body of the volatile batch at `base` was written to a spill file. Nothing when it is gone.
-    pub fn spill(&mut self, base: Offset, spilled: Spilled) {
-        let at = self.volatile.partition_point(|held| held.batch.base < base);
-        let Some(held) = self.volatile.get_mut(at).filter(|held| held.batch.base == base) else { return };
-        self.volatile_len -= held.held_len();
-        held.batch.body = Bytes::new();
-        held.spilled = Some(spilled);
-        self.volatile_len += held.held_len();
+    /// What `spilled` has was written to a spill file: it takes the place of the batches there, as far as those are still
+    /// there.
+    pub fn spill(&mut self, mut spilled: Volatile, start: Offset) {
+        let range = spilled.range();
+        let first = self.volatile.partition_point(|held| held.range().end <= range.start);
+        let last = self.volatile.partition_point(|held| held.range().start < range.end).max(first);
+        let mut sources = Vec::with_capacity(last - first);
+        for held in self.volatile.drain(first..last) {
+            self.totals.remove(&held);
+            self.volatile_len -= held.held_len();
+            sources.push(held.range());
+        }
+        for gap in uncovered(range.clone(), &sources) {
+            self.dropped.insert_range(gap);
+        }
+        spilled.live = self.live_in(range.clone(), start);
+        if spilled.live == 0 {
+            self.dropped.remove_range(range);
+        } else {
+            self.totals.add(&spilled);
+            self.volatile_len += spilled.held_len();
+            self.volatile.insert(first, spilled);
+        }
+        self.forget_below(start);
+        if self.volatile.capacity() > FEW_EXTENTS.max(2 * self.volatile.len()) {
+            self.volatile.shrink_to_fit();
+        }
     }
 
     /// Takes off the extents for which `taken` says so (they were copied elsewhere); their dropped bits stay, for the
@@ -477,7 +552,7 @@ impl LiveSet {
     /// The first live offset at or after `from`, where nothing below `from` is live; `end` when there is none.
     pub fn first_live(&self, from: Offset, end: Offset) -> Offset {
         let extent = self.extents.front().map(|e| e.base);
-        let volatile = self.volatile().next().map(|v| v.batch.base);
+        let volatile = self.volatile().next().map(|v| v.base);
         let staged = self.staged.iter().find(|s| s.live > 0 && s.kind == StagedKind::Data).map(|s| s.base);
         let Some(base) = [extent, volatile, staged].into_iter().flatten().min() else { return end };
         let mut at = base.max(from).0;

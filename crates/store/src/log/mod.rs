@@ -21,6 +21,7 @@ pub(crate) use self::ages::TimePoint;
 pub use self::ages::{Keep, TimeOf};
 pub use self::core::{Bounds, LogCore};
 pub(crate) use self::core::{CoreSnapshot, Gone};
+pub use self::live::EXTENT_LEN;
 use crate::{
     Attached, Change, Durability, Entry, Stamp, StampFacts, Unit,
     store::Inner,
@@ -158,8 +159,8 @@ pub struct Locked<'a, A: Attached> {
 struct Part<'a, A> {
     log: &'a Log<A>,
     state: MutexGuard<'a, LogState<A>>,
-    /// Bounds and volatile bytes when it was locked.
-    before: (Bounds, u64),
+    /// Bounds, volatile bytes and extents when it was locked.
+    before: (Bounds, u64, usize),
     /// Whether entries of it were staged.
     staged: bool,
 }
@@ -171,7 +172,8 @@ impl<'a, A: Attached> Locked<'a, A> {
         logs.dedup_by_key(|log| log.id);
         let lock = |log: &'a Arc<Log<A>>| {
             let state = log.state.lock();
-            let before = (state.core.bounds(), state.core.volatile_len());
+            let live = &state.core.live;
+            let before = (state.core.bounds(), live.volatile_len(), live.extents().len());
             Part { log, state, before, staged: false }
         };
         let parts = logs.into_iter().map(lock).collect();
@@ -228,12 +230,13 @@ impl<'a, A: Attached> Locked<'a, A> {
         let seq =
             if entries.is_empty() { self.wait } else { self.store.wal.submit(permit, Unit { entries }) };
         for part in std::mem::take(&mut self.parts) {
-            let Part { log, mut state, before: (bounds, volatile_len), staged } = part;
+            let Part { log, mut state, before: (bounds, volatile_len, extents), staged } = part;
             match staged {
                 true => state.core.submitted(seq),
                 false => state.core.nothing_submitted(),
             }
             self.store.volatile.moved(volatile_len, state.core.volatile_len());
+            self.store.unflushed.extents_moved(extents, state.core.live.extents().len());
             state.tell(bounds);
             if staged && state.core.is_deleted() {
                 self.store.forget(log.id, seq);
@@ -385,5 +388,5 @@ impl<A: Attached> LockedLog<'_, A> {
 /// What a stored batch takes beside its body, about, until its place is known.
 const BATCH_OVERHEAD_LEN: u32 = 40;
 
-/// What a batch in memory takes beside its body.
+/// What a batch in memory counts for beside its body.
 const VOLATILE_OVERHEAD_LEN: u32 = 160;

@@ -1,6 +1,9 @@
 //! What a read looks at, decided under the log's lock, and what it has gathered.
 
-use std::ops::{ControlFlow, Range};
+use std::{
+    ops::{ControlFlow, Range},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use model::{Batch, LogId, Offset, OwnerEpoch, Result};
@@ -9,7 +12,7 @@ use super::{ReadLimits, Upto};
 use crate::{
     Change, LogCore,
     index::{Stretch, cut},
-    log::live::{Extent, Index},
+    log::live::{Extent, Index, Kept},
     spill::Spilled,
     wal::codec::decode_entry,
 };
@@ -32,8 +35,10 @@ pub(super) struct Plan {
 
 pub(super) enum Piece {
     Stored(Extent),
-    /// In memory, but for its body if that is spilled.
-    Volatile(Batch, Option<Spilled>),
+    /// In memory.
+    Volatile(Arc<Batch>),
+    /// Batches with these offsets, in a spill file.
+    Spilled(Spilled, Range<Offset>),
     /// Set aside as damaged.
     Lost(Range<Offset>),
 }
@@ -60,7 +65,7 @@ impl Plan {
         loop {
             let stored_first = match (extents.peek(), volatile.peek()) {
                 (None, None) => return,
-                (Some(extent), Some(batch)) => extent.base < batch.batch.base,
+                (Some(extent), Some(held)) => extent.base < held.base,
                 (extent, _) => extent.is_some(),
             };
             let (piece, range, piece_len) = if stored_first {
@@ -71,9 +76,13 @@ impl Plan {
                     false => (Piece::Stored(extent.clone()), range, self.len_of(extent, limits)),
                 }
             } else {
-                let Some(batch) = volatile.next() else { return };
-                let range = batch.batch.base..batch.batch.end();
-                (Piece::Volatile(batch.batch.clone(), batch.spilled.clone()), range, batch.len as usize)
+                let Some(held) = volatile.next() else { return };
+                let range = held.base..held.end();
+                let piece = match &held.kept {
+                    Kept::Memory(batch) => Piece::Volatile(batch.clone()),
+                    Kept::Spilled(spilled) => Piece::Spilled(spilled.clone(), range.clone()),
+                };
+                (piece, range, held.len as usize)
             };
             if range.start >= self.upto {
                 return;
@@ -164,13 +173,22 @@ impl Taken {
         stretch: Stretch,
         bytes: Bytes,
     ) -> Result<ControlFlow<()>> {
+        if self.entries(log, &(extent.base..extent.end()), &bytes)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.next = self.next.max(stretch.end.min(self.upto));
+        Ok(if stretch.last { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    }
+
+    /// Takes the batches that `bytes` hold, which are within `offsets`.
+    pub fn entries(&mut self, log: LogId, offsets: &Range<Offset>, bytes: &Bytes) -> Result<ControlFlow<()>> {
         let mut at = 0;
         while at < bytes.len() {
             let decoded = decode_entry(log, OwnerEpoch::default(), &bytes.slice(at..))?;
             at += decoded.len;
             let Change::Data { mut batch, .. } = decoded.entry.change else { continue };
             // The bytes are this log's and unharmed; that they are these offsets' proves that the place is right.
-            if batch.base < extent.base || batch.end() > extent.end() {
+            if batch.base < offsets.start || batch.end() > offsets.end {
                 return Err(model::Error::corrupt(format!(
                     "offset {} of log {log} is out of place",
                     batch.base
@@ -183,7 +201,6 @@ impl Taken {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        self.next = self.next.max(stretch.end.min(self.upto));
-        Ok(if stretch.last { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(ControlFlow::Continue(()))
     }
 }
