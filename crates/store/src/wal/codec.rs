@@ -286,7 +286,7 @@ fn put_offset(out: &mut Vec<u8>, offset: Offset, kind: u8) -> u8 {
 }
 
 fn take_change(kind: u8, reader: &mut Reader<'_>, rest: impl Fn(usize) -> Bytes) -> Result<Change> {
-    Ok(match kind {
+    let change = match kind {
         CREATE => {
             let start = Offset(reader.varint()?);
             let durability = match reader.u8()? {
@@ -301,9 +301,14 @@ fn take_change(kind: u8, reader: &mut Reader<'_>, rest: impl Fn(usize) -> Bytes)
         TRIM => Change::Trim(Offset(reader.varint()?)),
         ADVANCE => Change::Advance(Offset(reader.varint()?)),
         RESERVE => Change::Reserve(Offset(reader.varint()?)),
-        NOTE => Change::Note(rest(reader.at())),
+        NOTE => return Ok(Change::Note(rest(reader.at()))),
         other => return Err(Error::corrupt(format!("entry kind {other} is unknown to this version"))),
-    })
+    };
+    // A data entry whose kind has rotted is not taken for another one, which readers of data would pass over.
+    match reader.left() {
+        0 => Ok(change),
+        left => Err(Error::corrupt(format!("an entry of kind {kind} has {left} bytes too many"))),
+    }
 }
 
 fn take_ranges(reader: &mut Reader<'_>) -> Result<Vec<std::ops::Range<Offset>>> {

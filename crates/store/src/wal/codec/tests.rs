@@ -180,8 +180,8 @@ fn every_flipped_bit_behind_the_order_of_a_data_entry_is_noticed() {
         for bit in 0..8 {
             let mut harmed = bytes.to_vec();
             harmed[at] ^= 1 << bit;
-            let found = decode_batch(LogId(70_000), &harmed.into());
-            assert!(found.is_err() || at == 1 + order_len, "byte {at} bit {bit}");
+            let found = decode_entry(LogId(70_000), OwnerEpoch::default(), &harmed.into());
+            assert!(found.is_err() || at == 1 + order_len, "byte {at} bit {bit}: {found:?}");
         }
     }
 }
