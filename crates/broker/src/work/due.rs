@@ -9,7 +9,7 @@ use std::{
     task::Waker,
 };
 
-use cursor::Deadlines;
+use cursor::{Deadlines, Order};
 use env::{Next, Signal, Worker};
 use model::{LogId, Offset, Result};
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use store::{LogCore, Upto};
 use super::{
     Spans, Work,
     moving::{MOVED_MAX, Why, first_of, split},
-    window::{Need, Window},
+    window::{Heads, Need, Window},
 };
 use crate::{
     broker::{Broker, Inner},
@@ -269,23 +269,26 @@ fn excess(core: &LogCore, uncounted: u64, settings: &crate::StreamSettings) -> u
 }
 
 impl Work {
-    /// Takes away what has expired of the first records from `head` on that nobody has. Whether there were any, and when
-    /// the next of them expires.
+    /// Takes away what has expired of the first records from `head` on that nobody has, up to one that has not. Whether there
+    /// were any, and when the next of them expires.
     fn expire_head(&self, head: Offset, ttl_ms: Option<u64>, now_ms: i64) -> Result<(bool, Option<i64>)> {
         let faults = self.broker.options().faults;
         let judged_ms = if faults.has(Fault::ExpiredEarly) { now_ms + 1_000 } else { now_ms };
         let (mut any, mut more) = (false, None);
-        let (mut from, mut left) = (head, HEAD_READ_LEN);
+        let (mut from, mut left, mut heads) = (head, HEAD_READ_LEN, Heads::default());
         // A read ends where a file does, and what it has may all be gone.
         while left > 0 {
             let window = self.read_blocking(from, left)?;
-            let expired = self.with(|_, work| window.expired(work, ttl_ms, judged_ms))?;
+            let (expired, is_over) = self.with(|_, work| {
+                let expired = window.expired(work, from, &mut heads, (ttl_ms, judged_ms));
+                (expired, heads.are_all_found(work.spec().order == Order::Priority))
+            })?;
             if !expired.is_empty() && !faults.has(Fault::ExpiredStays) {
                 self.carry(&expired, &window, Why::Expired)?;
                 any = true;
             }
             more = more.into_iter().chain(window.next_expiry(ttl_ms, now_ms)).min();
-            if window.next() <= from {
+            if is_over || window.next() <= from {
                 break;
             }
             (from, left) = (window.next(), left.saturating_sub(window.len()));

@@ -10,7 +10,7 @@ use super::{
     Allowance, Delivery, Exhaust, KeySharing, LeaseAsk, Leased, Order, Span, Spans, Work, gone,
     moving::{MOVED_MAX, Why, first_of, split},
     state::{self, WorkState},
-    window::{Need, Window, Windows},
+    window::{Heads, Need, Window, Windows},
 };
 use crate::{
     faults::Fault,
@@ -242,22 +242,21 @@ impl Work {
             work.cursor.set_attempts(limit, Exhaust::WhenOffered);
         }
         let (window, ahead) = (work.window.clone(), work.ahead.clone());
-        if !self.broker.options().faults.has(Fault::ExpiredStays)
-            && let Some(expired) = expired_in([&window, &ahead], work, settings.ttl_ms, now_ms)
-        {
-            return Ok(Step { leased: Leased::default(), wants: Some(expired) });
-        }
         if let Some(ahead) = &ahead {
             tell_ahead(work, ahead, settings.delay_ms, now_ms)?;
         }
         let windows = Windows([window.as_deref(), ahead.as_deref()]);
         let mut changes = state::changes();
-        let (leased, stop) = grant(work, windows, &settings, ask, of, now_ms, &mut changes);
+        let lets_late = self.broker.options().faults.has(Fault::ExpiredStays);
+        let (leased, stop) = grant(work, windows, &settings, (ask, of), (now_ms, lets_late), &mut changes);
         let spent = if limit.is_some() { work.cursor.exhausted(MOVED_MAX) } else { Spans::new() };
         let wants = match stop {
             _ if !spent.is_empty() => Some(Want::Move(spent)),
-            // What the window covers and does not give is held back by a uniform delay.
-            Stop::Unread(offset) if windows.at(offset).is_some() => None,
+            // What the window covers and does not give is held back by a uniform delay, or past its time.
+            Stop::Unread(offset) if windows.at(offset).is_some() => {
+                let mut all = [&window, &ahead].into_iter().flatten().filter(|_| !lets_late);
+                all.find_map(|one| expire(work, one, offset, (settings.ttl_ms, now_ms)))
+            }
             Stop::Unread(offset) => Some(Want::Read(offset)),
             Stop::Index => work.cursor.wants().map(|span| Want::Index(span.start)),
             _ => None,
@@ -267,6 +266,14 @@ impl Work {
             work.tell_next();
         } else if leased.records == 0 && wants.is_none() {
             work.found_nothing();
+        }
+        // What is next in turn now may be past its time, and nobody may ask for it.
+        let next_is_late = leased.records > 0
+            && !lets_late
+            && windows.0.iter().flatten().any(|window| window.has_late(now_ms))
+            && is_late_at(work, windows, core.stable_end(), (settings.ttl_ms, now_ms));
+        if next_is_late {
+            state.came_back(now_ms);
         }
         self.log_grant(log, ask.kind, &leased, changes, now_ms);
         Ok(Step { leased, wants })
@@ -321,7 +328,7 @@ impl Work {
                 work.ahead = Some(window);
                 return Ok(());
             }
-            if work.spec().order == Order::Priority {
+            if has_levels(work) {
                 hold_from(work, &window, window.from(), delay_ms, now_ms);
                 index(work, &window, window.from(), u64::MAX)?;
             }
@@ -356,17 +363,19 @@ fn one_more(ask: LeaseAsk) -> LeaseAsk {
     LeaseAsk { allowance: Allowance { records, ..ask.allowance }, ..ask }
 }
 
-/// What has expired in the windows, of which one has it.
-fn expired_in(
-    windows: [&Option<Arc<Window>>; 2],
-    work: &WorkState,
-    ttl_ms: Option<u64>,
-    now_ms: i64,
-) -> Option<Want> {
-    let due = windows.into_iter().flatten().filter(|window| window.first_expiry_ms <= now_ms);
-    due.map(|window| (window.expired(work, ttl_ms, now_ms), window))
-        .find(|(expired, _)| !expired.is_empty())
-        .map(|(expired, window)| Want::Expire(expired, window.clone()))
+/// What has expired from `offset` on, which is next in turn, if the window has it and it has.
+fn expire(work: &WorkState, window: &Arc<Window>, offset: Offset, times: (Option<u64>, i64)) -> Option<Want> {
+    let level = window.covers(offset).then(|| window.late_level(offset, has_levels(work), times))??;
+    let expired = window.expired(work, offset, &mut Heads::of(level), times);
+    (!expired.is_empty()).then(|| Want::Expire(expired, window.clone()))
+}
+
+/// Whether the first record that nobody has is past its time, as far as it is at hand.
+fn is_late_at(work: &WorkState, windows: Windows<'_>, end: Offset, times: (Option<u64>, i64)) -> bool {
+    let first = first_of(&work.cursor.unleased_below(end, 1));
+    first.is_some_and(|first| {
+        windows.at(first).is_some_and(|window| window.late_level(first, false, times).is_some())
+    })
 }
 
 /// What is left of an ask after so much was leased.
@@ -447,6 +456,10 @@ fn spans_of(leased: &Leased) -> Spans {
     leased.deliveries.iter().flat_map(|delivery| delivery.runs.iter().map(|run| run.span)).collect()
 }
 
+fn has_levels(work: &WorkState) -> bool {
+    work.spec().order == Order::Priority
+}
+
 fn is_fair(work: &WorkState) -> bool {
     work.spec().order == Order::Keyed(KeySharing::Fair)
 }
@@ -511,9 +524,8 @@ fn grant(
     work: &mut WorkState,
     windows: Windows<'_>,
     settings: &StreamSettings,
-    ask: &LeaseAsk,
-    of: StepOf,
-    now_ms: i64,
+    (ask, of): (&LeaseAsk, StepOf),
+    (now_ms, lets_late): (i64, bool),
     changes: &mut Changes,
 ) -> (Leased, Stop) {
     let lease_ms = ask.lease_ms.or(settings.lease_ms);
@@ -532,7 +544,12 @@ fn grant(
     let mut held_until = let_go(work, settings.delay_ms, now_ms);
     let is_by_offset = work.cursor.is_by_offset();
     let delay_ms = if is_by_offset { settings.delay_ms } else { 0 };
+    let ttl_ms = settings.ttl_ms;
+    let is_late = |window: &Window, offset: Offset| {
+        !lets_late && window.has_late(now_ms) && window.late_level(offset, false, (ttl_ms, now_ms)).is_some()
+    };
     let mut look = |offset: Offset| match windows.at(offset) {
+        Some(window) if is_late(window, offset) => Look::Unread,
         Some(window) => window.look_in_time(offset, &wants, delay_ms, now_ms, &mut held_until),
         None => Look::Unread,
     };

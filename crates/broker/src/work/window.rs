@@ -1,6 +1,8 @@
 //! The stretch of a log that a work cursor is working on, in memory, with what the broker decides on made ready.
 
-use cursor::{Look, Span, Spans};
+use std::collections::BTreeSet;
+
+use cursor::{Look, Order, Span, Spans};
 use model::{Attributes, Batch, Offset, RecordAttributes, Result};
 
 use super::state::WorkState;
@@ -15,7 +17,7 @@ pub(crate) struct Window {
     next: Offset,
     parts: Vec<Part>,
     /// The earliest time at which a record of it expires, milliseconds since the Unix epoch; `i64::MAX` = never.
-    pub first_expiry_ms: i64,
+    first_expiry_ms: i64,
     /// The latest time before which a record of it may not be delivered; `i64::MIN` = all may.
     pub last_deliver_at_ms: i64,
 }
@@ -220,19 +222,50 @@ impl Window {
         })
     }
 
-    /// Records whose time to live is over and that nobody has.
-    pub(crate) fn expired(&self, work: &WorkState, ttl_ms: Option<u64>, now_ms: i64) -> Spans {
+    /// Records from `from` on whose time to live is over and that nobody has, up to the first of their level whose is not: a
+    /// record expires when it is its turn. `heads` has the levels of which such a one was found, before and now.
+    pub(crate) fn expired(
+        &self,
+        work: &WorkState,
+        from: Offset,
+        heads: &mut Heads,
+        (ttl_ms, now_ms): (Option<u64>, i64),
+    ) -> Spans {
+        let has_levels = work.spec().order == Order::Priority;
         let mut expired = Spans::new();
-        for (offset, append_time_ms, row) in self.records() {
-            let by_ttl =
-                ttl_ms.is_some_and(|ttl_ms| append_time_ms.saturating_add_unsigned(ttl_ms) <= now_ms);
-            let by_itself = row.and_then(|row| row.expiry_ms).is_some_and(|at| at <= now_ms);
-            if (by_ttl || by_itself) && matches!(work.cursor.state(offset), cursor::RecordState::Ready { .. })
-            {
+        for (offset, append_time_ms, row) in self.records_from(from) {
+            let level = level_of(row, has_levels);
+            if heads.are_all_found(has_levels) {
+                break;
+            }
+            let is_ready = || matches!(work.cursor.state(offset), cursor::RecordState::Ready { .. });
+            if !heads.are_wanted(level) || !is_ready() {
+                continue;
+            }
+            if is_late(append_time_ms, row, ttl_ms, now_ms) {
                 expired.add_one(offset);
+            } else {
+                heads.found.insert(level);
             }
         }
         expired
+    }
+
+    /// The level of the record at `offset`, if it is there and its time to live is over. Without levels there is one, 0.
+    pub(crate) fn late_level(
+        &self,
+        offset: Offset,
+        has_levels: bool,
+        (ttl_ms, now_ms): (Option<u64>, i64),
+    ) -> Option<u8> {
+        let (part, index) = self.part_at(offset).filter(|(part, index)| part.is_live(*index))?;
+        let row = part.row(index);
+        is_late(part.stored.batch.append_time_ms, row, ttl_ms, now_ms).then(|| level_of(row, has_levels))
+    }
+
+    /// Whether some record of it may be past its time.
+    pub(crate) fn has_late(&self, now_ms: i64) -> bool {
+        self.first_expiry_ms <= now_ms
     }
 
     /// When the first record that is not past its time yet will be.
@@ -264,6 +297,39 @@ impl Window {
     pub(crate) fn batch_at(&self, offset: Offset) -> Option<(&Batch, u32, Option<&RecordAttributes>)> {
         let (part, index) = self.part_at(offset)?;
         part.is_live(index).then(|| (&part.stored.batch, index, part.row(index)))
+    }
+}
+
+fn level_of(row: Option<&RecordAttributes>, has_levels: bool) -> u8 {
+    row.and_then(|row| row.priority).filter(|_| has_levels).unwrap_or(0)
+}
+
+fn is_late(append_time_ms: i64, row: Option<&RecordAttributes>, ttl_ms: Option<u64>, now_ms: i64) -> bool {
+    let by_ttl = ttl_ms.is_some_and(|ttl_ms| append_time_ms.saturating_add_unsigned(ttl_ms) <= now_ms);
+    by_ttl || row.and_then(|row| row.expiry_ms).is_some_and(|at| at <= now_ms)
+}
+
+/// The levels of an order whose first record that is not past its time was found.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    found: BTreeSet<u8>,
+    /// The only one that is looked for; `None` = each.
+    only: Option<u8>,
+}
+
+impl Heads {
+    /// The head of one level.
+    pub(crate) fn of(level: u8) -> Self {
+        Heads { found: BTreeSet::new(), only: Some(level) }
+    }
+
+    fn are_wanted(&self, level: u8) -> bool {
+        self.only.is_none_or(|only| only == level) && !self.found.contains(&level)
+    }
+
+    /// Whether nothing is left to be looked for.
+    pub(crate) fn are_all_found(&self, has_levels: bool) -> bool {
+        !self.found.is_empty() && (!has_levels || self.only.is_some())
     }
 }
 
