@@ -15,7 +15,7 @@ use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use wire::Gathered;
 
@@ -112,6 +112,18 @@ where
     end
 }
 
+/// What came of waiting for the client.
+enum Read {
+    /// It sent something.
+    More,
+    /// It is gone, or has not been heard.
+    Over(End),
+    /// It has to be told why it ends.
+    Failed(Box<Failed>),
+    /// The process stops.
+    Stop,
+}
+
 struct Reader<'a, S> {
     reader: ReadHalf<S>,
     server: &'a Arc<Server>,
@@ -137,17 +149,11 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
             self.client.has_room().await;
             let missing = self.session.wanted(&buffer).saturating_sub(buffer.len());
             buffer.reserve(missing.clamp(READ_LEN, GROW_MAX));
-            let patience = self.patience(opened_by);
-            let read = tokio::select! {
-                read = timeout(patience, self.reader.read_buf(&mut buffer)) => Some(read),
-                _ = self.shutdown.wait_for(|stop| *stop) => None,
-                () = self.client.ended() => return End::Gone,
-            };
-            match read {
-                Some(Ok(Ok(1..))) => {}
-                Some(Ok(Ok(0) | Err(_))) => return End::Gone,
-                Some(Err(_)) => return End::Stale,
-                None => {
+            match self.read_on(&mut buffer, opened_by).await {
+                Read::More => {}
+                Read::Over(end) => return end,
+                Read::Failed(failed) => return self.close(&failed, Some(buffer)).await,
+                Read::Stop => {
                     let exception = Exception::new(
                         Code::ConnectionForced,
                         "broker forced connection closure with reason 'shutdown'",
@@ -159,14 +165,40 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
         }
     }
 
-    /// How long the client may be silent: two heartbeats, or until its connection has to be open.
-    fn patience(&self, opened_by: Instant) -> Duration {
+    /// Reads what comes next, and meanwhile does what time brings.
+    async fn read_on(&mut self, buffer: &mut BytesMut, opened_by: Instant) -> Read {
+        let heard = Instant::now();
+        loop {
+            let patience = self.patience(opened_by, heard);
+            let look_in = self.session.look_in();
+            let read = tokio::select! {
+                read = timeout(patience, self.reader.read_buf(buffer)) => match read {
+                    Ok(Ok(1..)) => Some(Read::More),
+                    Ok(_) => Some(Read::Over(End::Gone)),
+                    Err(_) => Some(Read::Over(End::Stale)),
+                },
+                _ = self.shutdown.wait_for(|stop| *stop) => Some(Read::Stop),
+                () = self.client.ended() => Some(Read::Over(End::Gone)),
+                () = sleep(look_in.unwrap_or(IDLE)), if look_in.is_some() => None,
+            };
+            if let Some(read) = read {
+                return read;
+            }
+            if let Some(failed) = self.session.end_overdue().await {
+                return Read::Failed(failed);
+            }
+        }
+    }
+
+    /// How long the client, which was heard last then, may still be silent: two heartbeats, or until its connection has to
+    /// be open.
+    fn patience(&self, opened_by: Instant, heard: Instant) -> Duration {
         if !self.session.is_open() {
             return opened_by.saturating_duration_since(Instant::now());
         }
         match self.client.heartbeat_ms.load(Relaxed) {
             0 => Duration::MAX / 4,
-            ms => Duration::from_millis(ms * 2),
+            ms => Duration::from_millis(ms * 2).saturating_sub(heard.elapsed()),
         }
     }
 

@@ -131,12 +131,12 @@ impl Route<'_> {
         let deaths = self.earlier(old);
         let reason = reason_of(self.reason);
         let own_key = self.queue.arguments.dead_letter_key.as_deref();
-        let further = keys_of(old, "CC");
+        let further = self.further_keys(old, &deaths);
         let mut keys: Vec<&[u8]> = vec![own_key.unwrap_or(self.stored.routing_key)];
         if own_key.is_none() {
             keys.extend(&further);
         }
-        let headers = self.headers(&properties, old, &deaths, reason, own_key.is_some());
+        let headers = self.headers(&properties, old, &deaths, reason);
         let raw_properties = with_headers(&properties, &headers, false);
         let resolved = self.vhost.resolve(self.exchange, &keys, table_of(&headers)).map_err(internal)?;
         let message = Stored {
@@ -152,7 +152,7 @@ impl Route<'_> {
         let due_ms =
             schedule::delay_ms(table_of(&headers)).map(|delay| self.now_ms.saturating_add_unsigned(delay));
         let copy = |queue: &Arc<Queue>| {
-            (queue.partition.clone(), batch_for(queue, &message, &properties, &body, due_ms))
+            (queue.partition.clone(), batch_for(queue, &message, &properties, &body, (due_ms, self.now_ms)))
         };
         if resolved.is_nowhere() && self.queue.arguments.keeps_letters() {
             let kept =
@@ -160,7 +160,10 @@ impl Route<'_> {
             let retry_ms = i64::try_from(schedule::RETRY.as_millis()).unwrap_or(i64::MAX);
             let due_ms = Some(self.now_ms.saturating_add(retry_ms));
             let keep = |queue: Arc<Queue>| {
-                (queue.partition.clone(), batch_for(&queue, &message, &properties, &body, due_ms))
+                (
+                    queue.partition.clone(),
+                    batch_for(&queue, &message, &properties, &body, (due_ms, self.now_ms)),
+                )
             };
             return Ok(kept.into_iter().map(keep).collect());
         }
@@ -195,17 +198,28 @@ impl Route<'_> {
         deaths.iter().take(at + 1).all(|death| death.reason != "rejected")
     }
 
+    /// The further routing keys that count for the message: those of its header, which stays as it was sent, unless a queue
+    /// that it left before put a key of its own in place of all of them.
+    fn further_keys<'t>(&self, headers: Table<'t>, deaths: &[Death<'t>]) -> Vec<&'t [u8]> {
+        let own = |death: &Death<'t>| keys_of(death.fields, "routing-keys").first().copied();
+        match deaths.first().map(own) {
+            Some(first) if first != Some(self.stored.routing_key) => Vec::new(),
+            _ => keys_of(headers, "CC"),
+        }
+    }
+
     fn headers(
         &self,
         properties: &Properties<'_>,
         old: Table<'_>,
         deaths: &[Death<'_>],
         reason: &str,
-        has_own_key: bool,
     ) -> Vec<u8> {
         let is_known = |death: &&Death<'_>| death.queue == *self.queue.name && death.reason == reason;
-        let count = deaths.iter().find(is_known).map_or(1, |death| death.count.saturating_add(1));
-        let newest = self.entry(properties, old, reason, count);
+        let newest = match deaths.iter().find(is_known) {
+            Some(death) => again(death),
+            None => self.entry(properties, &self.further_keys(old, deaths), reason),
+        };
         let mut all = vec![Value::Table(table_of(&newest))];
         all.extend(deaths.iter().filter(|death| !is_known(death)).map(|death| Value::Table(death.fields)));
         let mut headers = TableWriter::default();
@@ -215,7 +229,6 @@ impl Route<'_> {
             let is_replaced = name == DEATHS.as_bytes()
                 || name.starts_with(b"x-last-death-")
                 || (!has_first && name.starts_with(b"x-first-death-"))
-                || (has_own_key && name == b"CC")
                 || name == b"x-delivery-count";
             if !is_replaced {
                 headers.raw(field);
@@ -232,13 +245,12 @@ impl Route<'_> {
         headers.finish()
     }
 
-    /// The newest entry of `x-death`.
-    fn entry(&self, properties: &Properties<'_>, old: Table<'_>, reason: &str, count: i64) -> Vec<u8> {
-        let further = keys_of(old, "CC");
+    /// The entry of `x-death` of a queue that the message leaves for the first time for that reason.
+    fn entry(&self, properties: &Properties<'_>, further: &[&[u8]], reason: &str) -> Vec<u8> {
         let keys = [self.stored.routing_key].into_iter().chain(further.iter().copied()).map(Value::Text);
         let mut entry = TableWriter::default();
         entry
-            .field("count", Value::I64(count))
+            .field("count", Value::I64(1))
             .field("reason", Value::Text(reason.as_bytes()))
             .field("queue", Value::Text(self.queue.name.as_bytes()))
             .field("time", Value::Time(u64::try_from(self.now_ms / 1_000).unwrap_or(0)))
@@ -249,6 +261,16 @@ impl Route<'_> {
         }
         entry.finish()
     }
+}
+
+/// An entry once more: everything but the count stays as it was the first time.
+fn again(death: &Death<'_>) -> Vec<u8> {
+    let mut entry = TableWriter::default();
+    entry.field("count", Value::I64(death.count.saturating_add(1)));
+    for (_, field) in death.fields.raw_fields().filter(|(name, _)| *name != b"count") {
+        entry.raw(field);
+    }
+    entry.finish()
 }
 
 /// What `x-death` says.
@@ -306,11 +328,12 @@ fn batch_for(
     message: &Stored<'_>,
     properties: &Properties<'_>,
     body: &Bytes,
-    due_ms: Option<i64>,
+    (due_ms, now_ms): (Option<i64>, i64),
 ) -> NewBatch {
     let level = queue.arguments.max_priority.map(|max| properties.priority.unwrap_or(0).min(max));
     let row = RecordAttributes {
         priority: level,
+        expiry_ms: queue.expiry_ms(None, now_ms),
         deliver_at_ms: due_ms.filter(|_| queue.is_schedule),
         body_len: Some(u32::try_from(message.body.len()).unwrap_or(u32::MAX)),
         ..RecordAttributes::default()

@@ -10,7 +10,7 @@ use broker::{
     Append, Broker, Durability, NewBatch, Outcome, Partition, PublishUnit, Settlement, routing::Routed,
 };
 use bytes::Bytes;
-use model::{Attributes, LogId, RecordAttributes, Result, Seq};
+use model::{Attributes, LogId, Origin, RecordAttributes, Result, Seq};
 
 use crate::{
     channel::assembly::Whole,
@@ -50,7 +50,9 @@ struct Open {
 #[derive(Clone, Copy, Default)]
 struct Row {
     priority: u8,
-    expiry_ms: Option<i64>,
+    /// For how long it may wait, where it says so, and when it came, where that matters.
+    ttl_ms: Option<u64>,
+    now_ms: i64,
     /// When it is due, where it waits for that.
     due_ms: Option<i64>,
     body_len: u32,
@@ -150,7 +152,8 @@ impl Intake {
             stored.put(open.count, &mut open.body);
             let row = Row {
                 priority: message.properties.priority.unwrap_or(0),
-                expiry_ms: expiration_ms(&message.properties).map(|ms| now_ms.saturating_add_unsigned(ms)),
+                ttl_ms: expiration_ms(&message.properties),
+                now_ms,
                 due_ms: to
                     .has_schedule
                     .then(|| schedule::delay_ms(message.properties.headers.unwrap_or_default()))
@@ -158,7 +161,7 @@ impl Intake {
                     .map(|delay_ms| now_ms.saturating_add_unsigned(delay_ms)),
                 body_len: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
             };
-            open.says_something |= row.priority > 0 || row.expiry_ms.is_some();
+            open.says_something |= row.priority > 0 || row.ttl_ms.is_some() || to.is_impatient;
             open.rows.push(row);
             if !open.to.onward.is_empty() {
                 open.keys.push(Bytes::copy_from_slice(message.routing_key));
@@ -273,7 +276,7 @@ impl Open {
         } else if level_max.is_some() || self.says_something {
             let row = |row: &Row| RecordAttributes {
                 priority: level_max.map(|max| row.priority.min(max)),
-                expiry_ms: row.expiry_ms,
+                expiry_ms: queue.expiry_ms(row.ttl_ms, row.now_ms),
                 body_len: Some(row.body_len),
                 ..RecordAttributes::default()
             };
@@ -313,6 +316,12 @@ impl Open {
 }
 
 impl Batches {
+    /// The same, as copies of a record that was moved here.
+    pub(crate) fn of(mut self, origin: Option<Origin>) -> Self {
+        self.appends.iter_mut().for_each(|(_, batch)| batch.origin = origin);
+        self
+    }
+
     /// Bytes of those of its batches that memory alone keeps.
     pub(crate) fn volatile_len(&self) -> usize {
         let is_volatile = |(queue, batch): &&(Arc<Queue>, NewBatch)| {

@@ -186,7 +186,8 @@ impl Courier {
                 let work = self.queue.work.clone();
                 let claim = Claim::Holder(self.holder);
                 let settlement = Settlement { work, spans: done, claim, verdict: Verdict::Accept };
-                self.store(vhost, &intake.take(), &settlement).await?;
+                // A dead letter that waited is one still: what it says of its deaths is the broker's own.
+                self.store(vhost, &intake.take().of(delivery.batch.origin), &settlement).await?;
             }
             if !unroutable.is_empty() {
                 self.back(unroutable).await?;

@@ -74,6 +74,8 @@ pub struct Options {
     pub blocked_retry: Duration,
     /// How long a message may wait for memory to arrive whole.
     pub memory_wait: Duration,
+    /// `consumer_timeout`: how long a consumer of a quorum queue may have a message, unless it or the queue says otherwise.
+    pub consumer_timeout: Duration,
     /// Virtual hosts that exist beside `/` and those that have queues.
     pub vhosts: Vec<String>,
 }
@@ -88,6 +90,7 @@ impl Default for Options {
             handshake: Duration::from_secs(10),
             blocked_retry: Duration::from_millis(500),
             memory_wait: Duration::from_secs(30),
+            consumer_timeout: Duration::from_secs(1_800),
             vhosts: Vec::new(),
         }
     }

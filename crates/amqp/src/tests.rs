@@ -28,15 +28,20 @@ use crate::{
 };
 
 mod alarms;
+mod alternates;
 mod backlog;
 mod channels;
 mod connections;
 mod dead_letters;
+mod deaths;
 mod durability;
 mod exchanges;
+mod expiring;
 mod failing;
 mod memory;
 mod queues;
+mod rows;
+mod timeouts;
 mod waiting;
 mod words;
 mod working;

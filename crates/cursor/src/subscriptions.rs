@@ -128,6 +128,14 @@ impl Subscriptions {
         self.active.get(&group).copied()
     }
 
+    /// Whether a consumer does it all although there is one of a higher priority, which came later.
+    pub fn is_outranked(&self, holder: HolderId) -> bool {
+        let Some(own) = self.by_holder.get(&holder).map(|member| member.subscription) else { return false };
+        let mut others = self.by_holder.values().map(|member| member.subscription);
+        self.active(own.group) == Some(holder)
+            && others.any(|other| other.group == own.group && other.priority > own.priority)
+    }
+
     /// Whether a consumer is one of them.
     pub fn contains(&self, holder: HolderId) -> bool {
         self.by_holder.contains_key(&holder)
@@ -217,6 +225,10 @@ mod tests {
         assert_eq!(all.leave(HolderId(2)), None);
         assert_eq!(all.leave(HolderId(1)), Some(HolderId(3)));
         assert_eq!(turns(&mut all, 1), [3]);
+        assert!(!all.is_outranked(HolderId(3)) && !all.is_outranked(HolderId(4)));
+        all.join(subscription(5, 6));
+        assert!(all.is_outranked(HolderId(3)) && !all.is_outranked(HolderId(4)));
+        assert_eq!(all.leave(HolderId(5)), None);
         assert_eq!(all.leave(HolderId(3)), Some(HolderId(4)));
         assert_eq!(all.leave(HolderId(4)), None);
         assert!(all.is_empty());

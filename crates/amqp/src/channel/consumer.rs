@@ -81,20 +81,35 @@ impl Consumer {
     }
 
     async fn deliver_all(&self, broker: &Broker, deliveries: &Deliveries) -> model::Result<()> {
-        let work = &self.lessee.queue.work;
+        let (work, has_ranks) = (&self.lessee.queue.work, self.lessee.queue.has_ranks());
         let watch = Watch::new();
         let mut reading = Reading::default();
         let mut is_told = false;
         loop {
             let woken = self.lessee.wake.notified();
+            let outranked = self.lessee.queue.rivals.notified();
             let Some(room) = self.room(deliveries) else { return Ok(()) };
+            if has_ranks && work.is_outranked(self.lessee.holder)? {
+                // It gets nothing more, and makes way once what it has is settled.
+                if self.lessee.out.load(Relaxed) == 0 {
+                    is_told = false;
+                    work.leave(self.lessee.holder)?;
+                    self.subscribe()?;
+                } else {
+                    woken.await;
+                }
+                continue;
+            }
             if room == 0 {
                 if std::mem::take(&mut is_told) && !self.lessee.queue.arguments.single_active_consumer {
                     // It was its turn, and it cannot take: somebody else's, then. A single active one stays that.
                     work.leave(self.lessee.holder)?;
                     self.subscribe()?;
                 }
-                woken.await;
+                tokio::select! {
+                    () = woken => {}
+                    () = outranked, if has_ranks => {}
+                }
                 continue;
             }
             if !is_told {
@@ -102,6 +117,7 @@ impl Consumer {
                 tokio::select! {
                     () = watch.changed() => is_told = true,
                     () = woken => {}
+                    () = outranked, if has_ranks => {}
                 }
                 continue;
             }

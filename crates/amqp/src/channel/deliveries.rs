@@ -27,6 +27,13 @@ use crate::{
 /// Messages that may be out on one channel without a limit of its own: bounds what the server keeps for it.
 pub(crate) const OUT_MAX: u64 = 1_000_000;
 
+/// Headers of messages that were delivered before, in quorum queues.
+pub(crate) const DELIVERY_COUNT: &str = "x-delivery-count";
+pub(crate) const ACQUIRED_COUNT: &str = "x-acquired-count";
+
+/// How often it is looked at most whether deliveries were settled in time, nanoseconds.
+pub(crate) const LOOK_MIN_NS: u64 = 100_000_000;
+
 /// Bytes that may wait for a client before replies to it are dropped.
 const REPLIES_LEN: usize = 16 << 20;
 
@@ -36,17 +43,20 @@ pub(crate) struct Lessee {
     pub holder: HolderId,
     /// Messages that are out.
     pub out: AtomicU64,
+    /// How long it may have a message, nanoseconds; `None` = for ever.
+    pub timeout_ns: Option<u64>,
     /// Told when it may have more, or has to end.
     pub wake: Notify,
     pub is_stopped: AtomicBool,
 }
 
 impl Lessee {
-    pub(crate) fn new(queue: Arc<Queue>, holder: HolderId) -> Self {
+    pub(crate) fn new(queue: Arc<Queue>, holder: HolderId, timeout_ns: Option<u64>) -> Self {
         Lessee {
             queue,
             holder,
             out: AtomicU64::new(0),
+            timeout_ns,
             wake: Notify::new(),
             is_stopped: AtomicBool::new(false),
         }
@@ -62,6 +72,24 @@ pub(crate) struct Unacked {
     pub lessee: Arc<Lessee>,
     /// Whether it uses credit up.
     pub counts: bool,
+    /// By when it has to be settled, by the monotonic clock, nanoseconds; `u64::MAX` = at any time. 0 once that is over: it
+    /// went back, and the client's word on it does not count any more.
+    due_ns: u64,
+}
+
+impl Unacked {
+    fn is_over(&self) -> bool {
+        self.due_ns == 0
+    }
+}
+
+/// What was not settled in time.
+#[derive(Default)]
+pub(crate) struct Overdue {
+    /// Such deliveries, of which the client may still say something.
+    pub late: Vec<Unacked>,
+    /// When the next one may be, nanoseconds.
+    pub next_ns: Option<u64>,
 }
 
 /// Where a consumer is in the batch that it reads.
@@ -170,7 +198,26 @@ impl Deliveries {
     pub(crate) fn close(&self) -> Vec<Unacked> {
         let mut state = self.lock();
         state.is_closed = true;
-        state.unacked.drain(..).collect()
+        state.unacked.drain(..).filter(|unacked| !unacked.is_over()).collect()
+    }
+
+    /// What was to be settled by now: it is the client's no longer, although its word on it is taken.
+    pub(crate) fn overdue(&self, now_ns: u64) -> Overdue {
+        let mut state = self.lock();
+        let mut found = Overdue::default();
+        // What goes out from now on is due when its consumer's time is over, at the soonest.
+        let times = state.consumers.iter().filter_map(Weak::upgrade).filter_map(|lessee| lessee.timeout_ns);
+        let mut next_ns = times.min().map(|timeout_ns| now_ns.saturating_add(timeout_ns.max(LOOK_MIN_NS)));
+        for unacked in state.unacked.iter_mut().filter(|unacked| !unacked.is_over()) {
+            if unacked.due_ns <= now_ns {
+                unacked.due_ns = 0;
+                found.late.push(Unacked { lessee: unacked.lessee.clone(), ..*unacked });
+            } else if unacked.due_ns < u64::MAX {
+                next_ns = next_ns.into_iter().chain([unacked.due_ns]).min();
+            }
+        }
+        found.next_ns = next_ns;
+        found
     }
 
     /// Has a consumer end. Whether it had not been told before.
@@ -183,7 +230,7 @@ impl Deliveries {
     /// Takes deliveries out: that of the tag, or all up to it (0 = all there are). `None` when there is no such one.
     pub(crate) fn take(&self, tag: u64, multiple: bool) -> Option<Vec<Unacked>> {
         let mut state = self.lock();
-        let taken: Vec<Unacked> = if multiple && tag == 0 {
+        let mut taken: Vec<Unacked> = if multiple && tag == 0 {
             state.unacked.drain(..).collect()
         } else {
             let at = state.unacked.binary_search_by_key(&tag, |unacked| unacked.tag).ok()?;
@@ -193,6 +240,7 @@ impl Deliveries {
                 state.unacked.remove(at).into_iter().collect()
             }
         };
+        taken.retain(|unacked| !unacked.is_over());
         Some(taken)
     }
 
@@ -278,6 +326,10 @@ impl Deliveries {
             return Ok(false);
         }
         let counts = matches!(form, Form::Pushed(_));
+        let due_ns = match lessee.timeout_ns {
+            Some(timeout_ns) => broker.env().clock.mono_ns().saturating_add(timeout_ns).max(1),
+            None => u64::MAX,
+        };
         let mut frames = Vec::with_capacity(256);
         let mut out_count = 0;
         for delivery in deliveries {
@@ -286,7 +338,7 @@ impl Deliveries {
                 let tag = state.last_tag;
                 if !no_ack {
                     let (offset, attempt) = (laid.offset, laid.attempt);
-                    let unacked = Unacked { tag, offset, attempt, lessee: lessee.clone(), counts };
+                    let unacked = Unacked { tag, offset, attempt, lessee: lessee.clone(), counts, due_ns };
                     state.unacked.push_back(unacked);
                     out_count += u64::from(counts);
                 }
@@ -322,8 +374,9 @@ impl Deliveries {
             }
         };
         put_method(frames, self.channel, method);
-        if lessee.queue.arguments.is_quorum && laid.attempt > 1 {
-            let counted = with_count(laid.properties, laid.attempt - 1);
+        if lessee.queue.arguments.is_quorum && (laid.attempt > 1 || laid.is_redelivered) {
+            let failed = laid.attempt.saturating_sub(1);
+            let counted = with_counts(laid.properties, failed, lessee.queue.uncounted(laid.offset));
             put_content(frames, self.channel, &counted, laid.range.len());
         } else {
             put_content(frames, self.channel, laid.properties, laid.range.len());
@@ -333,16 +386,21 @@ impl Deliveries {
     }
 }
 
-/// How often a message was given back, as the original tells it from the second delivery on.
-fn with_count(properties: &[u8], count: u32) -> Vec<u8> {
+/// How often a message was delivered before, and how often that failed, as the original tells it from the second delivery
+/// on. What a start took the count of was delivered once at least.
+fn with_counts(properties: &[u8], failed: u32, uncounted: u32) -> Vec<u8> {
     let read = crate::codec::Properties::read(properties).unwrap_or_default();
     let mut headers = TableWriter::default();
     for (name, field) in read.headers.unwrap_or_default().raw_fields() {
-        if name != b"x-delivery-count" {
+        if name != DELIVERY_COUNT.as_bytes() && name != ACQUIRED_COUNT.as_bytes() {
             headers.raw(field);
         }
     }
-    headers.field("x-delivery-count", Value::I64(count.into()));
+    let acquired = failed.saturating_add(uncounted).max(1);
+    headers.field(ACQUIRED_COUNT, Value::I64(acquired.into()));
+    if failed > 0 {
+        headers.field(DELIVERY_COUNT, Value::I64(failed.into()));
+    }
     with_headers(&read, &headers.finish(), true)
 }
 

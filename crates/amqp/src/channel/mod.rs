@@ -105,7 +105,7 @@ impl Channel {
     /// Bytes of messages that are not whole or not committed.
     pub(crate) fn held_len(&self) -> usize {
         let transaction = match &self.publishing {
-            Publishing::Transaction(transaction) => transaction.intake.len(),
+            Publishing::Transaction(transaction) => transaction.len(),
             _ => 0,
         };
         self.assembly.held_len() + transaction

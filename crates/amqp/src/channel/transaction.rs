@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use broker::Verdict;
+use wire::Gathered;
 
 use super::deliveries::{Deliveries, Unacked};
 use crate::{channel::settling::Settling, intake::Intake};
@@ -17,13 +18,20 @@ pub(crate) const TRANSACTION_SETTLED: usize = 1_000_000;
 #[derive(Default)]
 pub(crate) struct Transaction {
     pub intake: Intake,
+    /// Messages that go nowhere and must not, on their way back.
+    pub returned: Gathered,
     settled: Vec<(Unacked, Verdict)>,
 }
 
 impl Transaction {
     /// Whether it has become longer than a transaction may be.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.intake.len() > TRANSACTION_LEN || self.settled.len() > TRANSACTION_SETTLED
+        self.len() > TRANSACTION_LEN || self.settled.len() > TRANSACTION_SETTLED
+    }
+
+    /// Bytes that it keeps.
+    pub(crate) fn len(&self) -> usize {
+        self.intake.len() + self.returned.len()
     }
 
     /// A delivery is settled when it is committed.

@@ -51,21 +51,23 @@ impl Session {
         }
         let vhost = self.vhost()?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        let name = channel.queue_name(asked.queue)?.to_owned();
         channel.consumers.retain(|_, running| !running.has_ended());
         let tag = if asked.tag.is_empty() { vhost.generated("amq.ctag-") } else { asked.tag.to_owned() };
         if channel.consumers.contains_key(&tag) {
             return Err(Exception::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
         }
+        let name = channel.queue_name(asked.queue)?.to_owned();
         if channel.consumers.len() >= CONSUMERS_MAX {
             return Err(Exception::not_allowed(format!("a channel has at most {CONSUMERS_MAX} consumers")));
         }
         let (deliveries, prefetch) = (channel.deliveries.clone(), channel.prefetch);
         self.check_may(Action::Read, "queue", &name)?;
         let queue = vhost.queue(&name, self.client.id)?;
-        let priority = priority_of(asked.arguments, &vhost.what(&name), &queue)?;
+        let (priority, timeout_ms) = asked_of(asked.arguments, &vhost.what(&name), &queue)?;
         self.enter(&queue, asked.exclusive)?;
-        let lessee = Arc::new(Lessee::new(queue, self.server.broker.new_holder_id()));
+        let timeout_ns = self.timeout_of(&queue, timeout_ms).filter(|_| !asked.no_ack);
+        self.watch_time(timeout_ns);
+        let lessee = Arc::new(Lessee::new(queue, self.server.broker.new_holder_id(), timeout_ns));
         deliveries.join(&lessee);
         let consumer = Arc::new(Consumer {
             tag: tag.clone(),
@@ -79,6 +81,7 @@ impl Session {
             self.left(&consumer);
             return Err(error.into());
         }
+        consumer.lessee.queue.rivals.notify_waiters();
         if !asked.nowait {
             put_method(&mut self.out, number, Method::BasicConsumeOk { consumer_tag: &tag });
         }
@@ -137,8 +140,11 @@ impl Session {
             ));
         }
         vhost.touch(&queue);
+        let timeout_ns = self.timeout_of(&queue, None);
+        self.watch_time(timeout_ns.filter(|_| !no_ack));
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        let fresh = || Arc::new(Lessee::new(queue.clone(), self.server.broker.new_holder_id()));
+        let holder = self.server.broker.new_holder_id();
+        let fresh = || Arc::new(Lessee::new(queue.clone(), holder, timeout_ns));
         let getter = channel.getter.entry(queue.name.clone()).or_insert_with(fresh);
         if !Arc::ptr_eq(&getter.queue, &queue) {
             *getter = fresh();
@@ -164,12 +170,12 @@ impl Session {
     }
 }
 
-/// Arguments of consumers of queues of other types.
-const OF_OTHER_TYPES: [&str; 4] =
-    ["x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+/// Arguments of consumers of queues of other types, beside the one that only those of quorum queues have.
+const OF_OTHER_TYPES: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
 
-/// The priority that a consumer asks for. Arguments that consumers of the queue's type have not are refused.
-fn priority_of(arguments: Table<'_>, what: &str, queue: &Queue) -> Result<i32, Exception> {
+/// The priority that a consumer asks for, and how long it may have a message, milliseconds. Arguments that consumers of the
+/// queue's type have not are refused.
+fn asked_of(arguments: Table<'_>, what: &str, queue: &Queue) -> Result<(i32, Option<u64>), Exception> {
     const NAME: &str = "x-priority";
     let priority = match arguments.get(NAME) {
         None => 0,
@@ -181,9 +187,13 @@ fn priority_of(arguments: Table<'_>, what: &str, queue: &Queue) -> Result<i32, E
         }
     };
     for (name, _) in arguments.fields() {
-        if let Some(name) = OF_OTHER_TYPES.iter().find(|other| other.as_bytes() == name) {
+        let timeout = Some(&arguments::CONSUMER_TIMEOUT).filter(|_| !queue.arguments.is_quorum);
+        if let Some(name) = OF_OTHER_TYPES.iter().chain(timeout).find(|other| other.as_bytes() == name) {
             return Err(arguments::of_other_type(name, what, queue.arguments.is_quorum));
         }
     }
-    Ok(priority)
+    let timeout = arguments.get(arguments::CONSUMER_TIMEOUT);
+    let timeout_ms =
+        timeout.map(|value| arguments::count_of(arguments::CONSUMER_TIMEOUT, what, value)).transpose()?;
+    Ok((priority, timeout_ms))
 }

@@ -324,7 +324,12 @@ impl Session {
         let name = if asked.is_empty() && !passive { vhost.name_for(spec)? } else { asked };
         let (queue, seq) = if passive {
             self.check_any("queue", &name)?;
-            (vhost.queue(&name, self.client.id)?, Seq(0))
+            let queue = vhost.queue(&name, self.client.id)?;
+            // Who asks uses it as well.
+            if !queue.arguments.is_quorum {
+                vhost.touch(&queue);
+            }
+            (queue, Seq(0))
         } else {
             if !queue.is_empty() {
                 Vhost::check_queue_name(&name)?;

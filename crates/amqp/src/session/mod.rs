@@ -4,12 +4,15 @@
 //! - [`manage`] has the methods that exchanges, queues and channels are managed with;
 //! - [`consume`] has those that deliver: consume, cancel, get, qos, recover;
 //! - [`publish`] takes messages in, [`reply`] those that go through no queue; [`settle`] takes the client's word on
-//!   deliveries; [`transact`] has confirms and transactions; [`room`] is what a client waits for that publishes more than
-//!   there is room for.
+//!   deliveries, and [`overdue`] ends those on which it takes too long; [`transact`] has confirms and transactions;
+//!   [`room`] is what a client waits for that publishes more than there is room for; [`failed`] words what is wrong beside
+//!   what a method asks for.
 
 mod consume;
+mod failed;
 mod handshake;
 mod manage;
+mod overdue;
 mod publish;
 mod reply;
 mod room;
@@ -26,12 +29,13 @@ use model::Seq;
 use tokio::sync::mpsc;
 use wire::Gathered;
 
+use self::failed::{internal, of_frame, unread};
 use crate::{
     channel::{Channel, Failed, Publishing, assembly::Assembly, deliveries::Deliveries, settling::Settling},
     client::Client,
     codec::{
-        ContentHeader, Fault, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header,
-        put_method, snippet, wanted,
+        ContentHeader, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header, put_method,
+        snippet, wanted,
     },
     error::{Code, Exception, Scope},
     held::Held,
@@ -63,9 +67,6 @@ enum Phase {
     Open,
     Running,
 }
-
-/// Octets of arguments that do not read which an error text shows: more than the text has room for.
-const SHOWN_LEN: usize = 128;
 
 /// Remembered answers of routing, per connection.
 const KEPT_ROUTES: usize = 4_096;
@@ -109,6 +110,8 @@ pub(crate) struct Session {
     unfinished: Option<Failed>,
     wants_blocked: bool,
     wants_auth_close: bool,
+    /// When it is looked next whether a delivery was not settled in time, by the monotonic clock, nanoseconds.
+    look_ns: Option<u64>,
     /// Bytes of messages that are not whole or not committed, over all channels, and what is charged for them.
     held_len: usize,
     held: Held,
@@ -145,6 +148,7 @@ impl Session {
             unfinished: None,
             wants_blocked: false,
             wants_auth_close: false,
+            look_ns: None,
         }
     }
 
@@ -568,33 +572,4 @@ impl Session {
         put_method(&mut self.out, 0, method);
         self.flush();
     }
-}
-
-/// A method that does not read.
-fn unread(fault: &Fault, payload: &[u8]) -> Failed {
-    let number =
-        |at: usize| payload.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |two| u16::from_be_bytes(*two));
-    let exception = match fault {
-        Fault::Unknown(class, method) => {
-            Exception::new(Code::CommandInvalid, format!("unknown method {{{class},{method}}}"))
-        }
-        Fault::Malformed(wire::Error::Utf8) => {
-            Exception::new(Code::FrameError, "Malformed UTF-8 in shortstr")
-        }
-        Fault::Malformed(_) => {
-            let arguments = payload.get(4..).unwrap_or_default();
-            let shown: Vec<_> = arguments.iter().take(SHOWN_LEN).map(u8::to_string).collect();
-            Exception::new(Code::FrameError, format!("cannot decode <<{}>>", shown.join(",")))
-        }
-    };
-    Failed { exception, class: number(0), method: number(2) }
-}
-
-/// What is wrong with a frame, not with what a method asks for.
-fn of_frame(exception: Exception) -> Failed {
-    Failed { exception: exception.of_connection(), class: 0, method: 0 }
-}
-
-fn internal(error: model::Error) -> Failed {
-    Failed { exception: Exception::from(error).of_connection(), class: 0, method: 0 }
 }

@@ -91,7 +91,7 @@ impl Session {
         }
         let now_ms = match properties.expiration {
             Some(_) => self.server.broker.env().clock.wall_ms(),
-            None if to.has_schedule => self.server.broker.env().clock.wall_ms(),
+            None if to.has_schedule || to.is_impatient => self.server.broker.env().clock.wall_ms(),
             None => 0,
         };
         let to = match without_bcc {
@@ -181,21 +181,31 @@ impl Session {
         check().err().unwrap_or(wrong)
     }
 
-    /// A message that goes nowhere and must not goes back to its publisher.
+    /// A message that goes nowhere and must not goes back to its publisher: with the commit, where it waits for that.
     fn give_back_unrouted(&mut self, number: u16, message: &Whole<'_>, raw_properties: &[u8]) {
+        self.flush();
         let method = Method::BasicReturn {
             code: 312,
             text: "NO_ROUTE",
             exchange: message.exchange,
             routing_key: Key(message.routing_key),
         };
-        put_method(&mut self.out, number, method);
-        put_content(&mut self.out, number, raw_properties, message.body.len());
-        self.flush();
-        let mut body = wire::Gathered::default();
+        let mut frames = Vec::new();
+        put_method(&mut frames, number, method);
+        put_content(&mut frames, number, raw_properties, message.body.len());
         let bytes = bytes::Bytes::copy_from_slice(message.body);
-        put_body(&mut body, number, &bytes, self.client.frame_max());
-        self.client.push(&mut body);
+        let mut own = wire::Gathered::default();
+        let transaction = match self.channels.get_mut(&number).map(|channel| &mut channel.publishing) {
+            Some(Publishing::Transaction(transaction)) => Some(transaction),
+            _ => None,
+        };
+        let is_now = transaction.is_none();
+        let returned = transaction.map_or(&mut own, |transaction| &mut transaction.returned);
+        returned.slice(&frames);
+        put_body(returned, number, &bytes, self.client.frame_max());
+        if is_now {
+            self.client.push(&mut own);
+        }
     }
 }
 

@@ -20,6 +20,9 @@ const BACK: Verdict = Verdict::Release { delay_ms: 0, count: Count::Add };
 
 /// How a message of a quorum queue goes back: what was only given back does not count (since 4.3), what failed does.
 fn back_counted(unacked: &Unacked, has_failed: bool) -> Verdict {
+    if !has_failed {
+        unacked.lessee.queue.note_uncounted(unacked.offset);
+    }
     let failed = if has_failed { unacked.attempt } else { unacked.attempt.saturating_sub(1) };
     let retry = unacked.lessee.queue.arguments.retry;
     let delay_ms = retry.map_or(0, |retry| retry.delay_ms(has_failed, failed));
@@ -27,8 +30,16 @@ fn back_counted(unacked: &Unacked, has_failed: bool) -> Verdict {
 }
 
 /// How a message goes back.
-fn back(unacked: &Unacked, has_failed: bool) -> Verdict {
+pub(super) fn back(unacked: &Unacked, has_failed: bool) -> Verdict {
     if unacked.lessee.queue.arguments.is_quorum { back_counted(unacked, has_failed) } else { BACK }
+}
+
+/// A message does not come back.
+fn done(unacked: &Unacked, verdict: Verdict) -> Verdict {
+    if unacked.lessee.queue.arguments.is_quorum {
+        unacked.lessee.queue.forget_uncounted(unacked.offset);
+    }
+    verdict
 }
 
 impl Session {
@@ -49,7 +60,10 @@ impl Session {
         let taken = taken.ok_or_else(|| Exception::precondition(format!("unknown delivery tag {tag}")))?;
         let deliveries = &channel.deliveries;
         for unacked in taken {
-            let verdict = if verdict == BACK { back(&unacked, has_failed) } else { verdict };
+            let verdict = match verdict {
+                BACK => back(&unacked, has_failed),
+                verdict => done(&unacked, verdict),
+            };
             match &mut channel.publishing {
                 Publishing::Transaction(transaction) => transaction.settle(unacked, verdict),
                 _ => self.settling.add(deliveries, &unacked, verdict),

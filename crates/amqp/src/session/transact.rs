@@ -76,6 +76,8 @@ impl Session {
         }
         self.staged = self.staged.max(kept.answer.wait);
         self.durable(self.staged).await?;
+        self.flush();
+        self.client.push(&mut transaction.returned);
         match kept.is_partial {
             true => Err(Exception::precondition("partial tx completion")),
             false => Ok(()),

@@ -322,3 +322,34 @@ async fn what_is_given_back_to_a_queue_with_delayed_retry_waits() {
         assert!(began.elapsed() >= Duration::from_millis(least_ms - 2), "{:?}", began.elapsed());
     }
 }
+
+#[tokio::test]
+async fn of_a_quorum_queue_a_higher_priority_takes_over_once_what_is_out_is_settled() {
+    let single = ("x-single-active-consumer", Value::Bool(true));
+    for (kind, takes_over) in [(&b"quorum"[..], true), (b"classic", false)] {
+        let rig = Rig::new();
+        let mut peer = rig.connect().await;
+        peer.declare_with("q", Flags::default(), &[single, ("x-queue-type", Value::Text(kind))]).await;
+        peer.consume("q", "low", false).await;
+        peer.publish(("", "q"), "a").await;
+        let first = peer.message().await;
+        peer.consume_on(1, "q", "high", false, false, &[("x-priority", Value::I32(5))]).await;
+        peer.expect("BasicConsumeOk").await;
+        if takes_over {
+            peer.publish(("", "q"), "b").await;
+            peer.expect_nothing().await;
+            peer.ack(first.tag).await;
+        } else {
+            peer.ack(first.tag).await;
+            peer.publish(("", "q"), "b").await;
+        }
+        let second = peer.message().await;
+        let expected = if takes_over { "\"high\"" } else { "\"low\"" };
+        assert!(second.text() == "b" && second.method.contains(expected), "{}", second.method);
+        peer.send(1, Method::BasicCancel { consumer_tag: "high", nowait: false }).await;
+        peer.expect("BasicCancelOk").await;
+        peer.ack(second.tag).await;
+        peer.publish(("", "q"), "c").await;
+        assert!(peer.message().await.method.contains("\"low\""));
+    }
+}

@@ -46,6 +46,8 @@ pub(crate) struct Arguments {
     pub single_active_consumer: bool,
     pub delivery_limit: Option<u32>,
     pub retry: Option<Retry>,
+    /// How long a consumer may have a message, milliseconds, unless it says so itself. Of quorum queues.
+    pub consumer_timeout_ms: Option<u64>,
 }
 
 /// When a message that a consumer of a quorum queue gives back is offered again, where that takes a while.
@@ -84,7 +86,7 @@ const OF_CLASSIC: [&str; 14] = [
     "x-queue-master-locator",
     "x-queue-leader-locator",
 ];
-const OF_QUORUM: [&str; 19] = [
+const OF_QUORUM: [&str; 20] = [
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
@@ -101,18 +103,16 @@ const OF_QUORUM: [&str; 19] = [
     "x-message-ttl",
     "x-queue-leader-locator",
     "x-consumer-disconnected-timeout",
+    CONSUMER_TIMEOUT,
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
 ];
-const OF_NEITHER: [&str; 5] = [
-    "x-max-age",
-    "x-stream-max-segment-size-bytes",
-    "x-stream-filter-size-bytes",
-    "x-initial-cluster-size",
-    // Of quorum queues, and not built: nothing limits how long a consumer may have a message.
-    "x-consumer-timeout",
-];
+const OF_NEITHER: [&str; 4] =
+    ["x-max-age", "x-stream-max-segment-size-bytes", "x-stream-filter-size-bytes", "x-initial-cluster-size"];
+
+/// How long a consumer may have a message: an argument of quorum queues, and of their consumers.
+pub(crate) const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 
 fn names_of(is_quorum: bool) -> &'static [&'static str] {
     if is_quorum { &OF_QUORUM } else { &OF_CLASSIC }
@@ -142,6 +142,12 @@ fn unacceptable(name: &str, what: &str, found: Value<'_>) -> Exception {
 /// An argument that is to be an integer and is none.
 pub(crate) fn mistyped(name: &str, what: &str, found: Value<'_>) -> Exception {
     invalid(name, what, format!("\"expected integer, got {}\"", found.type_name()))
+}
+
+/// An argument that is a count: an integer that is not negative.
+pub(crate) fn count_of(name: &str, what: &str, value: Value<'_>) -> Result<u64> {
+    let number = value.integer().ok_or_else(|| mistyped(name, what, value))?;
+    u64::try_from(number).map_err(|_| invalid(name, what, format!("{{value_negative,{number}}}")))
 }
 
 /// An argument that queues, or their consumers, of other types have.
@@ -174,12 +180,7 @@ impl<'a> Look<'a> {
 
     /// An integer that is not negative.
     fn count(&self, name: &str) -> Result<Option<u64>> {
-        let Some(value) = self.own(name) else { return Ok(None) };
-        let number = value.integer().ok_or_else(|| mistyped(name, self.what, value))?;
-        match u64::try_from(number) {
-            Ok(count) => Ok(Some(count)),
-            Err(_) => Err(self.invalid(name, format!("{{value_negative,{number}}}"))),
-        }
+        self.own(name).map(|value| count_of(name, self.what, value)).transpose()
     }
 
     /// A time in milliseconds.
@@ -251,6 +252,7 @@ impl Arguments {
         }
         let single_active_consumer = look.flag("x-single-active-consumer")?;
         look.count("x-consumer-disconnected-timeout")?;
+        let consumer_timeout_ms = look.count(CONSUMER_TIMEOUT)?;
         if look.count("x-quorum-initial-group-size")? == Some(0) {
             return Err(look.invalid("x-quorum-initial-group-size", "{value_zero,0}"));
         }
@@ -272,6 +274,7 @@ impl Arguments {
             single_active_consumer,
             delivery_limit,
             retry: retry_of(&look),
+            consumer_timeout_ms,
         })
     }
 

@@ -10,9 +10,9 @@ use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use broker::{
     Facets, Mode, Order, Overflow, Partition, Sharing, Stream, StreamSettings, StreamSpec, Work, WorkSpec,
 };
-use model::{ErrorKind, PartitionIndex, Seq, StreamKey};
+use model::{ErrorKind, Offset, PartitionIndex, Seq, StreamKey};
 use parking_lot::Mutex;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 
 use super::{
     Vhost,
@@ -54,6 +54,8 @@ pub(crate) struct Queue {
     /// It holds messages until their time: no client uses it.
     pub is_schedule: bool,
     pub users: Mutex<Users>,
+    /// Told when one more consumer comes, of those of which one does it all.
+    pub rivals: Arc<Notify>,
     /// Held for writing while a client deletes it, until that client is answered: consumers are told afterwards.
     pub deletion: Arc<RwLock<()>>,
 }
@@ -66,7 +68,16 @@ pub(crate) struct Users {
     pub is_taken: bool,
     /// When it was used last, by the monotonic clock, nanoseconds.
     pub used_ns: u64,
+    /// How often consumers of a quorum queue gave messages back in a way that does not count, since the start.
+    uncounted: HashMap<Offset, u32>,
 }
+
+/// How long it may take until a consumer has a message that is to be delivered at once, milliseconds: a sync, for all that is
+/// known of the disk.
+const AT_ONCE_MS: u64 = 1_000;
+
+/// Messages of which a queue knows how often they came back without counting.
+const UNCOUNTED_MAX: usize = 100_000;
 
 /// What a declaration asks for.
 #[derive(Clone, Debug)]
@@ -92,9 +103,46 @@ impl Queue {
         u32::try_from(ready).unwrap_or(u32::MAX)
     }
 
+    /// Whether one consumer does it all until one of a higher priority comes: as quorum queues have it. In classic ones it
+    /// stays until it leaves.
+    pub(crate) fn has_ranks(&self) -> bool {
+        self.arguments.is_quorum && self.arguments.single_active_consumer
+    }
+
     /// Consumers that it has.
     pub(crate) fn consumers(&self) -> u32 {
         self.users.lock().consumers
+    }
+
+    /// When a message expires that comes at `now_ms` and may wait for `ttl_ms`, where it says so, milliseconds since the Unix
+    /// epoch. One that is to be delivered at once or not at all is given the time that takes, where somebody may take it.
+    /// What the queue says of itself counts beside this.
+    pub(crate) fn expiry_ms(&self, ttl_ms: Option<u64>, now_ms: i64) -> Option<i64> {
+        let at_once = ttl_ms == Some(0) || self.arguments.message_ttl_ms == Some(0);
+        let ttl_ms = match at_once {
+            true if self.consumers() > 0 => Some(AT_ONCE_MS),
+            true => Some(0),
+            false => ttl_ms,
+        };
+        ttl_ms.map(|ttl_ms| now_ms.saturating_add_unsigned(ttl_ms))
+    }
+
+    /// How often a message came back in a way that does not count.
+    pub(crate) fn uncounted(&self, offset: Offset) -> u32 {
+        self.users.lock().uncounted.get(&offset).copied().unwrap_or(0)
+    }
+
+    /// A consumer gave a message back in such a way.
+    pub(crate) fn note_uncounted(&self, offset: Offset) {
+        let uncounted = &mut self.users.lock().uncounted;
+        if uncounted.len() < UNCOUNTED_MAX || uncounted.contains_key(&offset) {
+            *uncounted.entry(offset).or_default() += 1;
+        }
+    }
+
+    /// A message leaves it.
+    pub(crate) fn forget_uncounted(&self, offset: Offset) {
+        self.users.lock().uncounted.remove(&offset);
     }
 
     fn is_durable(&self) -> bool {
@@ -166,7 +214,7 @@ impl Vhost {
             // Its settings changed: who consumes stays.
             let users = std::mem::take(&mut *known.users.lock());
             let owner = known.owner;
-            let deletion = known.deletion.clone();
+            let (deletion, rivals) = (known.deletion.clone(), known.rivals.clone());
             let queue = Queue {
                 name,
                 stream,
@@ -177,6 +225,7 @@ impl Vhost {
                 owner,
                 is_schedule,
                 users: Mutex::new(users),
+                rivals,
                 deletion,
             };
             let queue = Arc::new(queue);
@@ -184,7 +233,7 @@ impl Vhost {
             return Ok(queue);
         }
         let users = Mutex::new(Users { used_ns: self.now_ns(), ..Users::default() });
-        let deletion = Arc::default();
+        let (deletion, rivals) = Default::default();
         let queue = Queue {
             name,
             stream,
@@ -195,6 +244,7 @@ impl Vhost {
             owner,
             is_schedule,
             users,
+            rivals,
             deletion,
         };
         let queue = Arc::new(queue);
@@ -477,7 +527,8 @@ fn stream_spec(name: &str, spec: &QueueSpec, arguments: &Arguments) -> StreamSpe
                 OverflowPolicy::RejectPublish | OverflowPolicy::RejectPublishDlx => Overflow::Refuse,
             },
             limits_ready: arguments.max_length.is_some() || arguments.max_length_bytes.is_some(),
-            ttl_ms: arguments.message_ttl_ms,
+            // What comes is given its time one by one where it is to be delivered at once.
+            ttl_ms: arguments.message_ttl_ms.map(|ttl_ms| if ttl_ms == 0 { AT_ONCE_MS } else { ttl_ms }),
             delivery_limit: arguments.delivery_limit,
             extras,
             ..StreamSettings::default()

@@ -20,6 +20,8 @@ pub(crate) struct Resolved {
     pub onward: Box<[Routed]>,
     /// Whether one of them holds messages until their time.
     pub has_schedule: bool,
+    /// Whether one of them wants messages delivered at once or not at all.
+    pub is_impatient: bool,
     /// Messages of one batch: where a queue refuses what is too much, each stands for itself.
     pub batch_count_max: u32,
     /// Whether it depends on exchange and key alone.
@@ -34,10 +36,11 @@ impl Resolved {
 
     pub(crate) fn of(queues: Vec<Arc<Queue>>, onward: Box<[Routed]>, is_by_key: bool) -> Self {
         let has_schedule = queues.iter().any(|queue| queue.is_schedule);
+        let is_impatient = queues.iter().any(|queue| queue.arguments.message_ttl_ms == Some(0));
         let refuses = |queue: &Arc<Queue>| queue.stream.settings().overflow == broker::Overflow::Refuse;
         let is_one_by_one = queues.iter().any(refuses) || onward.iter().any(Routed::may_refuse);
         let batch_count_max = if is_one_by_one { 1 } else { BATCH_COUNT };
-        Resolved { queues: queues.into(), onward, has_schedule, batch_count_max, is_by_key }
+        Resolved { queues: queues.into(), onward, has_schedule, is_impatient, batch_count_max, is_by_key }
     }
 
     /// Those that hold messages until their time, and the others.

@@ -514,6 +514,11 @@ impl Work {
         self.with(|_, work| work.leave(holder))
     }
 
+    /// Whether `holder` does it all although a consumer of a higher priority has come.
+    pub fn is_outranked(&self, holder: HolderId) -> Result<bool> {
+        self.with(|_, work| work.subscriptions.is_outranked(holder))
+    }
+
     /// Arms `watch` for `holder`, who can take records now: it is told once when it is its turn and there may be
     /// something for it, at once when that is so already, and when stream or cursor are deleted. A holder that has not
     /// joined joins.

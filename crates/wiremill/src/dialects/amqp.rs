@@ -1,6 +1,6 @@
 //! AMQP 0-9-1 on its listener.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ pub(super) fn dialect(shared: &Shared<'_>) -> Arc<dyn Dialect> {
     let options = amqp::Options {
         message_len_max: shared.settings.amqp_max_message_len,
         vhosts: shared.settings.amqp_vhosts.clone(),
+        consumer_timeout: Duration::from_millis(shared.settings.amqp_consumer_timeout_ms),
         ..amqp::Options::default()
     };
     let login_from = shared.settings.amqp_login_from;

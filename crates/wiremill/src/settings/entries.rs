@@ -296,6 +296,12 @@ pub const ENTRIES: &[Entry] = &[
         "AMQP virtual hosts that exist beside `/` and those that have queues.",
     ),
     entry(
+        "amqp_consumer_timeout_ms",
+        Form::Number { min: 1, max: 365 * DAY_MS, unit: "ms" },
+        "1800000",
+        "How long a consumer of a quorum queue may have a message, as `consumer_timeout`, unless its own or the queue's `x-consumer-timeout` says otherwise.",
+    ),
+    entry(
         "amqp_login_from",
         Form::Choice(&["common_name", "dns", "email", "uri"]),
         "common_name",

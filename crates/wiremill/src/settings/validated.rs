@@ -159,6 +159,8 @@ pub struct Settings {
     pub amqp_max_message_len: usize,
     /// Virtual hosts beside the default one.
     pub amqp_vhosts: Vec<String>,
+    /// How long a consumer of a quorum queue may have a message, milliseconds.
+    pub amqp_consumer_timeout_ms: u64,
     /// Which name of a client's certificate counts.
     pub amqp_login_from: NameOf,
     /// Bytes of the longest NATS message.
@@ -214,6 +216,7 @@ impl Settings {
             kafka_offsets_retention_min: read.number("kafka_offsets_retention_min")?,
             amqp_max_message_len: read.number("amqp_max_message_len")?,
             amqp_vhosts: parse::words(&read.text("amqp_vhosts")?),
+            amqp_consumer_timeout_ms: read.number("amqp_consumer_timeout_ms")?,
             amqp_login_from: match read.text("amqp_login_from")?.as_str() {
                 "dns" => NameOf::Dns,
                 "email" => NameOf::Email,
