@@ -82,7 +82,7 @@ impl Consumer {
 
     async fn deliver_all(&self, broker: &Broker, deliveries: &Deliveries) -> model::Result<()> {
         let (work, has_ranks) = (&self.lessee.queue.work, self.lessee.queue.has_ranks());
-        let watch = Watch::new();
+        let mut watch = Watch::new();
         let mut reading = Reading::default();
         let mut is_told = false;
         loop {
@@ -92,7 +92,8 @@ impl Consumer {
             if has_ranks && work.is_outranked(self.lessee.holder)? {
                 // It gets nothing more, and makes way once what it has is settled.
                 if self.lessee.out.load(Relaxed) == 0 {
-                    is_told = false;
+                    // It may have been told meanwhile that it is its turn: it is not any more.
+                    (is_told, watch) = (false, Watch::new());
                     work.leave(self.lessee.holder)?;
                     self.subscribe()?;
                 } else {

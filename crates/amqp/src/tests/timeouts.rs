@@ -90,7 +90,6 @@ async fn a_consumers_own_time_counts_before_the_queues_and_that_before_the_serve
     for queue in ["short", "long", "classic"] {
         peer.publish(("", queue), queue).await;
     }
-    let mut tags = Vec::new();
     for (queue, tag, arguments) in [
         ("long", "by the queue", &[][..]),
         ("classic", "of a classic queue", &[]),
@@ -98,19 +97,20 @@ async fn a_consumers_own_time_counts_before_the_queues_and_that_before_the_serve
     ] {
         peer.consume_on(1, queue, tag, false, false, arguments).await;
         peer.expect("BasicConsumeOk").await;
-        tags.push(peer.message().await.tag);
+        peer.message().await;
     }
     tokio::time::sleep(Duration::from_millis(700)).await;
     peer.expect_nothing().await;
-    peer.publish(("", "long"), "more").await;
-    peer.consume_on(1, "long", "at once", false, false, &[timeout_of(0)]).await;
-    peer.expect("BasicConsumeOk").await;
-    peer.message().await;
-    let mut other = rig.connect().await;
-    other.publish(("", "short"), "more").await;
-    other.consume("short", "by the server", false).await;
-    other.message().await;
-    assert!(other.method().await.contains("by the server"));
+    for (queue, tag, arguments) in
+        [("plain", "by the server", &[][..]), ("none", "at once", &[timeout_of(0)])]
+    {
+        peer.declare_with(queue, Flags::default(), &[QUORUM]).await;
+        peer.publish(("", queue), queue).await;
+        peer.consume_on(1, queue, tag, false, false, arguments).await;
+        peer.expect("BasicConsumeOk").await;
+        assert_eq!(peer.message().await.text(), queue);
+        assert!(peer.method().await.contains(tag));
+    }
 }
 
 #[tokio::test]
