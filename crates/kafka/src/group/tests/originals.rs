@@ -28,7 +28,7 @@ fn an_offer_that_nobody_takes_up_does_not_fill_the_group() {
 #[test]
 fn no_more_ids_are_offered_at_a_time_than_are_kept() {
     let mut w = World::new();
-    let mut ask = |w: &mut World, n: usize| {
+    let ask = |w: &mut World, n: usize| {
         let mut join = w.request(&n.to_string());
         join.must_know_its_id = true;
         let ticket = w.join(join);
