@@ -13,7 +13,16 @@ pub trait Blobs: Send + Sync + 'static {
     /// all. [`model::ErrorKind::Exists`] when the name is taken, [`model::ErrorKind::Invalid`] for a name that is not
     /// 1..=200 letters, digits, `-`, `_` and `.`, or that begins with a full stop. An error of `parts` is passed on and
     /// leaves nothing. Blocks on the disk.
-    fn put(&self, name: &str, parts: &mut dyn Iterator<Item = Result<Bytes>>) -> Result<u64>;
+    fn put(&self, name: &str, parts: &mut dyn Iterator<Item = Result<Bytes>>) -> Result<u64> {
+        let mut blob = self.create(name)?;
+        for part in parts {
+            blob.add(&part?)?;
+        }
+        blob.finish()
+    }
+
+    /// Begins a blob, for whoever has it part by part; errors as [`Blobs::put`].
+    fn create(&self, name: &str) -> Result<Box<dyn NewBlob>>;
 
     /// Reads `[at, at + len)`. [`model::ErrorKind::NotFound`] without the blob; [`model::ErrorKind::Invalid`] past its end.
     /// Reading goes on working for a blob removed meanwhile only through a handle taken before; see [`Blobs::open`].
@@ -27,6 +36,15 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Removes a blob; one that is not there is fine.
     fn remove(&self, name: &str) -> Result<()>;
+}
+
+/// A blob that is being written. Nobody sees it before it is finished; given up, or after a crash, nothing of it is there.
+pub trait NewBlob: Send {
+    /// Writes what comes next. Nothing can be done with it after an error. Blocks on the disk.
+    fn add(&mut self, part: &[u8]) -> Result<()>;
+    /// Makes it durable under its name, and says how long it is. [`model::ErrorKind::Exists`] when the name was taken
+    /// meanwhile. Blocks on the disk.
+    fn finish(self: Box<Self>) -> Result<u64>;
 }
 
 /// One pinned blob.

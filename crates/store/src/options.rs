@@ -27,6 +27,8 @@ pub struct StoreOptions {
     /// A run this long stays where the WAL wrote it. Shorter, more of a load is written twice; longer, there are more
     /// extents to keep in mind, and reading them is cheap as long as their neighbours are read too.
     pub run_kept_len: u32,
+    /// Bytes that are copied to a segment at a time: between two such parts the disk is left to the log while that is slow.
+    pub copied_part_len: usize,
     /// A shared segment is about this long at most.
     pub segment_len: u64,
     /// A log with more than this to copy gets segments of its own.
@@ -52,6 +54,7 @@ impl Default for StoreOptions {
             long_read_len_min: 32 << 10,
             index_len_max: 8 << 20,
             run_kept_len: 32 << 10,
+            copied_part_len: 1 << 20,
             segment_len: 64 << 20,
             own_segment_len: 16 << 20,
             merge_len_max: 16 << 20,

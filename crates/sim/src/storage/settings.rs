@@ -108,6 +108,7 @@ impl Knobs {
             read_ahead_total_len: rng.pick(&[0, 100_000, 1 << 20]),
             long_read_len_min: rng.pick(&[0, 5_000, 64 << 10]),
             run_kept_len: rng.pick(&[2_000, 10_000, 64 << 10]),
+            copied_part_len: rng.pick(&[1, 20_000, 1 << 20]),
             segment_len: rng.pick(&[50_000, 300_000]),
             own_segment_len: rng.pick(&[30_000, 100_000]),
             merge_len_max: rng.pick(&[20_000, 100_000]),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use env::{DIRECT_ALIGN_LEN, Env, File, Open, direct_begin};
 use model::{Error, Result};
 
-use super::{Blob, Blobs};
+use super::{Blob, Blobs, NewBlob};
 use crate::fsio::{create_dir, io_error, read_at};
 
 /// Bytes are written past the machine's cache in blocks of this length, each synced, so that no single sync holds the disk
@@ -55,33 +55,6 @@ impl FileBlobs {
         Ok(self.dir.join(name))
     }
 
-    /// Writes and syncs everything; the name is not durable yet.
-    fn write(&self, path: &Path, parts: &mut dyn Iterator<Item = Result<Bytes>>) -> Result<u64> {
-        let failed = |e| io_error(path, e);
-        let file = self.env.files.open(path, Open::Create).map_err(failed)?;
-        let (mut len, mut block) = (0u64, Block::default());
-        for part in parts {
-            let part = part?;
-            let mut rest = part.as_ref();
-            while !rest.is_empty() {
-                rest = block.fill(rest);
-                if block.is_full() {
-                    len += block.write(&*file, len).map_err(failed)?;
-                    file.sync().map_err(failed)?;
-                }
-            }
-        }
-        len += block.write(&*file, len).map_err(failed)?;
-        file.sync().map_err(failed)?;
-        Ok(len)
-    }
-
-    fn finish(&self, unfinished: &Path, path: &Path) -> Result<()> {
-        let renamed =
-            self.env.files.rename(unfinished, path).and_then(|()| self.env.files.sync_dir(&self.dir));
-        renamed.map_err(|e| io_error(path, e))
-    }
-
     fn exists(&self, path: &Path) -> Result<bool> {
         match self.env.files.open(path, Open::Read) {
             Ok(_) => Ok(true),
@@ -89,11 +62,62 @@ impl FileBlobs {
             Err(e) => Err(io_error(path, e)),
         }
     }
+}
 
-    fn remove_file(&self, path: &Path) -> Result<()> {
-        match self.env.files.remove(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(path, e)),
-            _ => Ok(()),
+fn remove_file(env: &Env, path: &Path) -> Result<()> {
+    match env.files.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error(path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// A file that has another name until it is whole.
+struct NewFile {
+    env: Env,
+    dir: PathBuf,
+    path: PathBuf,
+    unfinished: PathBuf,
+    file: Arc<dyn File>,
+    len: u64,
+    block: Block,
+    is_finished: bool,
+}
+
+impl NewBlob for NewFile {
+    fn add(&mut self, part: &[u8]) -> Result<()> {
+        let mut rest = part;
+        while !rest.is_empty() {
+            rest = self.block.fill(rest);
+            if self.block.is_full() {
+                self.write_block()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<u64> {
+        self.write_block()?;
+        let renamed = self.env.files.rename(&self.unfinished, &self.path);
+        renamed.and_then(|()| self.env.files.sync_dir(&self.dir)).map_err(|e| io_error(&self.path, e))?;
+        self.is_finished = true;
+        Ok(self.len)
+    }
+}
+
+impl NewFile {
+    fn write_block(&mut self) -> Result<()> {
+        let written = self.block.write(&*self.file, self.len).and_then(|len| self.file.sync().map(|()| len));
+        self.len += written.map_err(|e| io_error(&self.unfinished, e))?;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_finished
+            && let Err(e) = remove_file(&self.env, &self.unfinished)
+        {
+            tracing::warn!(error = %e, "an unfinished blob stays until the next start");
         }
     }
 }
@@ -142,23 +166,24 @@ impl Block {
 }
 
 impl Blobs for FileBlobs {
-    fn put(&self, name: &str, parts: &mut dyn Iterator<Item = Result<Bytes>>) -> Result<u64> {
+    fn create(&self, name: &str) -> Result<Box<dyn NewBlob>> {
         let path = self.path(name)?;
         if self.exists(&path)? {
             return Err(Error::exists(format!("blob {name} is there already")));
         }
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.dir.join(format!("{name}.{attempt}{UNFINISHED}"));
-        let written = self.write(&unfinished, parts).and_then(|len| {
-            self.finish(&unfinished, &path)?;
-            Ok(len)
-        });
-        if written.is_err()
-            && let Err(e) = self.remove_file(&unfinished)
-        {
-            tracing::warn!(error = %e, "an unfinished blob stays until the next start");
-        }
-        written
+        let file = self.env.files.open(&unfinished, Open::Create).map_err(|e| io_error(&unfinished, e))?;
+        Ok(Box::new(NewFile {
+            env: self.env.clone(),
+            dir: self.dir.clone(),
+            path,
+            unfinished,
+            file,
+            len: 0,
+            block: Block::default(),
+            is_finished: false,
+        }))
     }
 
     fn read(&self, name: &str, at: u64, len: u32) -> Result<Bytes> {
@@ -184,7 +209,7 @@ impl Blobs for FileBlobs {
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        self.remove_file(&self.path(name)?)
+        remove_file(&self.env, &self.path(name)?)
     }
 }
 

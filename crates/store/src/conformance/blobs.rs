@@ -20,6 +20,7 @@ pub fn blobs_suite(rig: &dyn BlobsRig) {
     a_blob_is_read_in_parts_also_after_a_restart(rig);
     a_taken_name_is_refused_and_the_blob_stays_what_it_is(rig);
     a_put_whose_parts_fail_leaves_nothing(rig);
+    a_blob_is_seen_once_it_is_finished_and_never_when_it_is_given_up(rig);
     names_are_listed_sorted_by_prefix_with_their_lengths(rig);
     a_removed_blob_stays_readable_through_its_handle(rig);
     reads_past_the_end_and_of_nothing_are_refused(rig);
@@ -63,6 +64,23 @@ fn a_put_whose_parts_fail_leaves_nothing(rig: &dyn BlobsRig) {
     let blobs = rig.again();
     assert_eq!(blobs.list("").unwrap(), vec![]);
     put(&*blobs, "a", &[b"whole"]).unwrap();
+}
+
+fn a_blob_is_seen_once_it_is_finished_and_never_when_it_is_given_up(rig: &dyn BlobsRig) {
+    let blobs = rig.fresh();
+    let mut given_up = blobs.create("a").unwrap();
+    let mut finished = blobs.create("b").unwrap();
+    given_up.add(b"half").unwrap();
+    finished.add(b"who").unwrap();
+    finished.add(b"le").unwrap();
+    assert_eq!(blobs.list("").unwrap(), vec![]);
+    assert_eq!(blobs.open("b").err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+    drop(given_up);
+    assert_eq!(finished.finish().unwrap(), 5);
+    assert_eq!(blobs.create("b").err().map(|e| e.kind()), Some(ErrorKind::Exists));
+    let blobs = rig.again();
+    assert_eq!(blobs.list("").unwrap(), vec![("b".to_owned(), 5)]);
+    assert_eq!(blobs.read("b", 0, 5).unwrap(), "whole");
 }
 
 fn names_are_listed_sorted_by_prefix_with_their_lengths(rig: &dyn BlobsRig) {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Attached, Change, Log,
+    blobs::NewBlob,
     files::segment_name,
     index::INDEX_STEP_LEN,
     log::{
@@ -29,37 +30,17 @@ const GAP_MAX: u64 = 4096;
 /// An extent is at most this long, so that one without its index can be read whole.
 const EXTENT_LEN_MAX: u32 = 16 << 20;
 
-/// Bytes that are handed to the file system at a time.
-const PART_LEN: usize = 1 << 20;
-
-/// Writes segment `number` out of what `choice` takes of `parts` and lets their logs use it.
-pub(super) fn copy_segment<A: Attached>(
-    store: &Inner<A>,
+/// A segment that is being written, part by part: between two of them the disk can be left to the log.
+pub(super) struct NewSegment {
     number: u64,
-    parts: Vec<Part>,
-    choice: &Choice,
-    stretches: &mut Stretches,
-) -> Result<()> {
-    let mut copier = Copier {
-        store,
-        number,
-        left: Items::new(parts),
-        items: Vec::new().into_iter(),
-        choice,
-        stretches,
-        at: 0,
-        growing: None,
-        copied: Vec::new(),
-        footer: Some(FooterWriter::default()),
-    };
-    // Nothing live is left when it comes to it: no file for nothing.
-    let Some(first) = copier.next() else { return Ok(()) };
-    if copier.copied.is_empty() && copier.growing.is_none() {
-        return Ok(());
-    }
-    store.files.blobs.put(&segment_name(number), &mut std::iter::once(first).chain(&mut copier))?;
-    copier.copied.into_iter().for_each(|copied| swap(store, choice, copied));
-    Ok(())
+    left: Items,
+    items: std::vec::IntoIter<Item>,
+    /// None before there is something to write: no file for nothing.
+    blob: Option<Box<dyn NewBlob>>,
+    at: u64,
+    growing: Option<Growing>,
+    copied: Vec<Copied>,
+    footer: FooterWriter,
 }
 
 /// What of one log the new segment has, and between which offsets it replaces what was chosen.
@@ -75,57 +56,81 @@ struct Growing {
     points: Vec<Point>,
 }
 
-/// Streams the segment's bytes; knows what it wrote afterwards.
-struct Copier<'s, A: Attached> {
-    store: &'s Inner<A>,
-    number: u64,
-    left: Items,
-    items: std::vec::IntoIter<Item>,
-    choice: &'s Choice,
-    stretches: &'s mut Stretches,
-    at: u64,
-    growing: Option<Growing>,
-    copied: Vec<Copied>,
-    footer: Option<FooterWriter>,
-}
-
-impl<A: Attached> Iterator for Copier<'_, A> {
-    type Item = Result<Bytes>;
-
-    fn next(&mut self) -> Option<Result<Bytes>> {
-        let mut part = Vec::new();
-        while part.len() < PART_LEN {
-            let Some(item) = self.next_item() else {
-                self.close();
-                let footer = self.footer.take();
-                part.extend(footer.map(FooterWriter::finish).unwrap_or_default());
-                return (!part.is_empty()).then(|| Ok(part.into()));
-            };
-            if let Err(error) = self.item(&item, &mut part) {
-                return Some(Err(error));
-            }
+impl NewSegment {
+    /// Segment `number` with what is live of what is chosen of `parts`.
+    pub fn new(number: u64, parts: Vec<Part>) -> Self {
+        NewSegment {
+            number,
+            left: Items::new(parts),
+            items: Vec::new().into_iter(),
+            blob: None,
+            at: 0,
+            growing: None,
+            copied: Vec::new(),
+            footer: FooterWriter::default(),
         }
-        Some(Ok(part.into()))
     }
-}
 
-impl<A: Attached> Copier<'_, A> {
-    fn next_item(&mut self) -> Option<Item> {
-        if self.items.as_slice().is_empty() {
-            self.items = self.left.next(self.store, self.choice).into_iter();
-            self.stretches.begin();
+    /// Copies the next part. Whether there is nothing left: then the segment is durable, and its logs use it.
+    pub fn step<A: Attached>(
+        &mut self,
+        store: &Inner<A>,
+        choice: &Choice,
+        stretches: &mut Stretches,
+    ) -> Result<bool> {
+        let mut part = Vec::new();
+        while part.len() < store.options.copied_part_len {
+            let Some(item) = self.next_item(store, choice, stretches) else {
+                self.finish(store, choice, part)?;
+                return Ok(true);
+            };
+            self.item(store, &item, &mut part)?;
         }
-        self.stretches.ask(&self.store.files, self.items.as_slice());
+        self.write(store, &part)?;
+        Ok(false)
+    }
+
+    fn next_item<A: Attached>(
+        &mut self,
+        store: &Inner<A>,
+        choice: &Choice,
+        stretches: &mut Stretches,
+    ) -> Option<Item> {
+        if self.items.as_slice().is_empty() {
+            self.items = self.left.next(store, choice).into_iter();
+            stretches.begin();
+        }
+        stretches.ask(&store.files, self.items.as_slice());
         self.items.next()
     }
 
-    fn item(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<()> {
+    fn finish<A: Attached>(&mut self, store: &Inner<A>, choice: &Choice, mut part: Vec<u8>) -> Result<()> {
+        self.close();
+        if self.copied.is_empty() {
+            return Ok(());
+        }
+        part.extend(std::mem::take(&mut self.footer).finish());
+        self.write(store, &part)?;
+        self.blob.take().map(NewBlob::finish).transpose()?;
+        std::mem::take(&mut self.copied).into_iter().for_each(|copied| swap(store, choice, copied));
+        Ok(())
+    }
+
+    fn write<A: Attached>(&mut self, store: &Inner<A>, part: &[u8]) -> Result<()> {
+        let blob = match self.blob.take() {
+            Some(blob) => blob,
+            None => store.files.blobs.create(&segment_name(self.number))?,
+        };
+        self.blob.insert(blob).add(part)
+    }
+
+    fn item<A: Attached>(&mut self, store: &Inner<A>, item: &Item, out: &mut Vec<u8>) -> Result<()> {
         // Also when nothing of this item is left to copy: those after it do not follow on what is before it.
         if !item.follows || self.growing.as_ref().is_some_and(|growing| growing.log != item.log) {
             self.close();
         }
-        let Some(log) = self.store.logs.read().get(&item.log).cloned() else { return Ok(()) };
-        let batches = match read_batches(self.store, item) {
+        let Some(log) = store.logs.read().get(&item.log).cloned() else { return Ok(()) };
+        let batches = match read_batches(store, item) {
             Ok(batches) => batches,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
                 set_aside(&log, item, &error);
@@ -195,9 +200,7 @@ impl<A: Attached> Copier<'_, A> {
         if points.len() > 1 {
             extent.index = Index::Points(points.into());
         }
-        if let Some(footer) = &mut self.footer {
-            footer.extent(log, &extent);
-        }
+        self.footer.extent(log, &extent);
         if matches!(extent.index, Index::Points(_)) {
             extent.index = Index::Footer;
         }

@@ -1,7 +1,7 @@
 //! Background work on what is stored: flushing WAL files to segments, merging segments, checkpoints, and giving files
 //! back. One state machine, stepped by a worker; every step locks one log at a time, and shortly.
 //!
-//! A pass: plan (which files stay, what is copied) · copy, a segment per step · checkpoint · release. Nothing is removed
+//! A pass: plan (which files stay, what is copied) · copy, a part of a segment per step · checkpoint · release. Nothing is removed
 //! before a checkpoint that does not need it, and the one before, are in place. So whatever a crash interrupts is done
 //! again from files that are still there.
 //!
@@ -31,7 +31,7 @@ use std::{
 use env::{Next, Signal, Worker};
 use model::{LogId, Result, Seq};
 
-use self::{copy::copy_segment, plan::Plan};
+use self::{copy::NewSegment, plan::Plan};
 use crate::{
     Attached,
     checkpoint::{self, Finished, Head, Writer},
@@ -179,30 +179,7 @@ impl Flusher {
                 }
                 self.begin(store, true);
             }
-            Phase::Copying(mut plan) => {
-                if let Some(until_ns) = self.pause(store) {
-                    self.phase = Phase::Copying(plan);
-                    return Ok(Next::ParkUntil(until_ns));
-                }
-                if !plan.is_done() && self.has_to_cover(store) {
-                    self.rest = Some(plan);
-                    self.phase = self.note(store);
-                    return Ok(Next::Again);
-                }
-                if let Some(file) = plan.keep.pop() {
-                    plan::keep(store, file)?;
-                    self.segments.insert(file);
-                } else if let Some(parts) = plan.copies.pop_front() {
-                    let number = self.next_segment;
-                    self.next_segment += 1;
-                    copy_segment(store, number, parts, &plan.choice, &mut plan.stretches)?;
-                    self.figures.segments_written.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    self.phase = self.note(store);
-                    return Ok(Next::Again);
-                }
-                self.phase = Phase::Copying(plan);
-            }
+            Phase::Copying(plan) => return self.copy(store, plan),
             Phase::Gathering(mut writer, mut logs) => {
                 for _ in 0..LOGS_PER_STEP {
                     let Some(id) = logs.front() else { break };
@@ -240,6 +217,40 @@ impl Flusher {
             }
         }
         Ok(Next::Again)
+    }
+
+    /// Does one step of the copying: a file that stays, or a part of a segment.
+    fn copy<A: Attached>(&mut self, store: &Arc<Inner<A>>, mut plan: Plan) -> Result<Next> {
+        if let Some(until_ns) = self.pause(store) {
+            self.phase = Phase::Copying(plan);
+            return Ok(Next::ParkUntil(until_ns));
+        }
+        if !plan.is_done() && self.has_to_cover(store) {
+            self.rest = Some(plan);
+            self.phase = self.note(store);
+            return Ok(Next::Again);
+        }
+        if let Some(file) = plan.keep.pop() {
+            plan::keep(store, file)?;
+            self.segments.insert(file);
+        } else if let Some(mut segment) = plan.segment.take().or_else(|| self.begin_segment(&mut plan)) {
+            match segment.step(store, &plan.choice, &mut plan.stretches)? {
+                true => drop(self.figures.segments_written.fetch_add(1, Ordering::Relaxed)),
+                false => plan.segment = Some(segment),
+            }
+        } else {
+            self.phase = self.note(store);
+            return Ok(Next::Again);
+        }
+        self.phase = Phase::Copying(plan);
+        Ok(Next::Again)
+    }
+
+    /// The next segment; `None` when there is nothing left to copy.
+    fn begin_segment(&mut self, plan: &mut Plan) -> Option<NewSegment> {
+        let parts = plan.copies.pop_front()?;
+        self.next_segment += 1;
+        Some(NewSegment::new(self.next_segment - 1, parts))
     }
 
     /// Whether publishers come so close to the bound that the log has to be covered before the copying goes on. Not while

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use model::{ErrorKind, LogId, Offset, Result};
 
 use super::{
+    copy::NewSegment,
     parts::{Division, Part},
     stretches::Stretches,
 };
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub copies: VecDeque<Vec<Part>>,
     /// Which extents of that.
     pub choice: Choice,
+    /// The one that is being written.
+    pub segment: Option<NewSegment>,
     /// What of the files is worth reading at a time.
     pub stretches: Stretches,
     /// There was more than one pass should do.
@@ -112,12 +115,12 @@ impl Plan {
         let keep = keep.collect();
         let choice = Choice { fates, run_kept_len };
         let (copies, stretches) = divide(store, &choice);
-        Plan { keep, copies, choice, stretches, is_cut }
+        Plan { keep, copies, choice, segment: None, stretches, is_cut }
     }
 
     /// Whether nothing is left to do.
     pub fn is_done(&self) -> bool {
-        self.keep.is_empty() && self.copies.is_empty()
+        self.keep.is_empty() && self.copies.is_empty() && self.segment.is_none()
     }
 }
 

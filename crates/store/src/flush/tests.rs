@@ -381,6 +381,36 @@ fn layers_of_short_extents_are_merged_so_that_their_number_grows_slower_than_wha
 }
 
 #[test]
+fn a_segment_is_copied_in_parts_and_is_there_once_it_is_whole() {
+    let options = StoreOptions { copied_part_len: 500, ..StoreOptions::default() };
+    let world = world(2_000, options);
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 40, 100);
+    let step = || world.store.0.flusher.lock().step(&world.store.0);
+    let given_up = || {
+        world.store.0.flusher.lock().force(&world.store.0, true);
+        (0..4).for_each(|_| assert_eq!(step(), env::Next::Again));
+        assert_eq!((segments(&world), world.live(&log).len()), (0, 80), "it is still where it was");
+        world.store.0.flusher.lock().reset();
+    };
+    given_up();
+    world.store.0.flusher.lock().force(&world.store.0, true);
+    (0..4).for_each(|_| assert_eq!(step(), env::Next::Again));
+    world.change(&log, |l| l.drop_offsets(vec![Offset(0)..Offset(3), Offset(50)..Offset(60)]));
+    fill(&world, &log, 1, 100);
+    let expected = world.live(&log);
+    assert_eq!(expected.len(), 82 - 13);
+    while !world.store.0.flusher.lock().is_idle() {
+        step();
+    }
+    assert_eq!(segments(&world), 1);
+    assert_eq!(world.live(&log), expected, "what was dropped meanwhile stays dropped");
+    let id = log.id();
+    let world = world.crash();
+    assert_eq!(world.live(&world.log(id)), expected);
+}
+
+#[test]
 fn what_is_copied_in_short_pieces_is_asked_of_the_machine_in_long_stretches_once_each() {
     let world = world(4_000_000, StoreOptions::default());
     let logs: Vec<_> = (0..8).map(|_| world.create(Durability::Fsync)).collect();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use model::{Error, Result};
 use parking_lot::Mutex;
 
-use crate::blobs::{Blob, Blobs};
+use crate::blobs::{Blob, Blobs, NewBlob};
 
 /// Blobs in memory. Clones share them.
 #[derive(Clone, Default)]
@@ -25,18 +25,39 @@ impl MemBlobs {
     }
 }
 
-impl Blobs for MemBlobs {
-    fn put(&self, name: &str, parts: &mut dyn Iterator<Item = Result<Bytes>>) -> Result<u64> {
-        if self.blobs.lock().contains_key(name) {
-            return Err(Error::exists(format!("blob {name} is there already")));
+fn taken(name: &str) -> Error {
+    Error::exists(format!("blob {name} is there already"))
+}
+
+struct NewMemBlob {
+    blobs: MemBlobs,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl NewBlob for NewMemBlob {
+    fn add(&mut self, part: &[u8]) -> Result<()> {
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<u64> {
+        let mut blobs = self.blobs.blobs.lock();
+        if blobs.contains_key(&self.name) {
+            return Err(taken(&self.name));
         }
-        let mut bytes = Vec::new();
-        for part in parts {
-            bytes.extend_from_slice(&part?);
-        }
-        let len = bytes.len() as u64;
-        self.blobs.lock().insert(name.to_owned(), bytes.into());
+        let len = self.bytes.len() as u64;
+        blobs.insert(self.name.clone(), self.bytes.into());
         Ok(len)
+    }
+}
+
+impl Blobs for MemBlobs {
+    fn create(&self, name: &str) -> Result<Box<dyn NewBlob>> {
+        if self.blobs.lock().contains_key(name) {
+            return Err(taken(name));
+        }
+        Ok(Box::new(NewMemBlob { blobs: self.clone(), name: name.to_owned(), bytes: Vec::new() }))
     }
 
     fn read(&self, name: &str, at: u64, len: u32) -> Result<Bytes> {
