@@ -34,11 +34,13 @@ pub struct BrokerOptions {
 /// Shares of the memory budget, in percent. The rest is for what cursors and producers keep, and for bytes on their
 /// way to and from clients.
 const QUEUE_SHARE: usize = 15;
-const TAIL_SHARE: usize = 23;
-const VOLATILE_SHARE: usize = 20;
+const TAIL_SHARE: usize = 21;
+const VOLATILE_SHARE: usize = 18;
 /// Where nothing goes to the disk, queue and tail are little used, and everything stored is in memory.
 const EPHEMERAL_VOLATILE_SHARE: usize = 60;
-const READ_AHEAD_SHARE: usize = 4;
+/// Twice what one reader of many partitions is answered at a time, and some: an answer on its way, and what it is asked
+/// for next.
+const READ_AHEAD_SHARE: usize = 8;
 const DECODED_SHARE: usize = 5;
 const INDEX_SHARE: usize = 2;
 const DEDUP_SHARE: usize = 13;

@@ -16,6 +16,9 @@ use crate::log::live::FileId;
 /// What nobody read for so long makes room, nanoseconds.
 const STALE_NS: u64 = 1_000_000_000;
 
+/// What nobody read for so long goes although there is room, nanoseconds: its readers have gone.
+const IDLE_NS: u64 = 10_000_000_000;
+
 /// Ranges that lie this close to each other are read together, bytes: what a frame's padding and headers take.
 pub(crate) const GAP_LEN_MAX: u64 = 4 << 10;
 
@@ -192,6 +195,18 @@ impl ReadAhead {
             }
         }
         (ripe, next_ns)
+    }
+
+    /// Forgets what is here and nobody had a part of in [`IDLE_NS`]. When to look again, if anything is left.
+    pub fn give_up_idle(&self, now_ns: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        let is_idle = |range: &Range| {
+            matches!(range.state, Held::Here(_)) && now_ns.saturating_sub(range.came_ns) >= IDLE_NS
+        };
+        let idle: Vec<_> =
+            state.ranges.iter().filter(|(_, range)| is_idle(range)).map(|(key, _)| *key).collect();
+        idle.into_iter().for_each(|key| state.remove(key));
+        (!state.ranges.is_empty()).then(|| now_ns.saturating_add(IDLE_NS))
     }
 
     /// The range that holds the byte at `at`, if it is still nobody's; it is the caller's then, who says how it ended.
@@ -371,6 +386,22 @@ mod tests {
         assert!(!ahead.queue(FILE, 400, 100, STALE_NS));
         assert!(ahead.queue(FILE, 400, 100, STALE_NS + 1), "nobody came for the first");
         assert_eq!([0, 200].map(|at| here(&ahead, at)), [None, Some(100)]);
+    }
+
+    #[test]
+    fn what_nobody_comes_for_any_more_goes_although_there_is_room() {
+        let ahead = ReadAhead::new(1_000);
+        ahead.keep(FILE, 0, bytes(100), 0);
+        ahead.keep(FILE, 100, bytes(100), 0);
+        assert!(ahead.queue(FILE, 200, 100, 0));
+        ahead.passed(FILE, 0, 10, 5);
+        assert_eq!(ahead.give_up_idle(IDLE_NS - 1), Some(2 * IDLE_NS - 1));
+        assert_eq!(ahead.give_up_idle(IDLE_NS), Some(2 * IDLE_NS));
+        assert_eq!([0, 100].map(|at| here(&ahead, at)), [Some(100), None], "a part of the first was had");
+        assert!(ahead.begin(FILE, 200).is_some(), "what is queued is its job's");
+        ahead.end(FILE, 200, None);
+        assert_eq!(ahead.give_up_idle(IDLE_NS + 5), None);
+        assert_eq!(ahead.window(usize::MAX), 250);
     }
 
     #[test]

@@ -9,25 +9,34 @@ use parking_lot::Mutex;
 
 use crate::blobs::Blob;
 
-/// Bytes of buffers that wait to be used again, at most.
-const IDLE_LEN_MAX: usize = 4 << 20;
+/// Longer buffers are not kept: hardly anything is read in such pieces.
+const KEPT_LEN_MAX: usize = 4 << 20;
 /// Buffers have whole multiples of this as their length, so that one of a similar read fits.
 const STEP_LEN: usize = 128 << 10;
 
 /// The buffers that nobody uses.
-#[derive(Default)]
 pub(super) struct Buffers {
     idle: Mutex<Idle>,
 }
 
-#[derive(Default)]
 struct Idle {
     /// The one that came last, at the end.
     buffers: Vec<Vec<u8>>,
     len: usize,
+    len_max: usize,
 }
 
 impl Buffers {
+    /// Keeps up to `idle_len_max` bytes of buffers to be used again.
+    pub fn new(idle_len_max: usize) -> Self {
+        Buffers { idle: Mutex::new(Idle { buffers: Vec::new(), len: 0, len_max: idle_len_max }) }
+    }
+
+    /// Gives the memory of all that wait back.
+    pub fn give_up(&self) {
+        self.idle.lock().drop_oldest(0);
+    }
+
     /// Reads `[at, at + len)` of `blob` past the machine's cache. Whoever holds the answer holds a buffer; it comes back by
     /// itself. [`model::ErrorKind::Invalid`] behind the blob's end.
     pub fn read(self: &Arc<Self>, blob: &dyn Blob, at: u64, len: u32) -> Result<Bytes> {
@@ -66,9 +75,16 @@ impl Idle {
     }
 
     fn put(&mut self, buffer: Vec<u8>) {
-        self.len += buffer.len();
-        self.buffers.push(buffer);
-        while self.len > IDLE_LEN_MAX && !self.buffers.is_empty() {
+        if buffer.len() <= KEPT_LEN_MAX {
+            self.len += buffer.len();
+            self.buffers.push(buffer);
+            self.drop_oldest(self.len_max);
+        }
+    }
+
+    /// Until they come to `len_max` bytes.
+    fn drop_oldest(&mut self, len_max: usize) {
+        while self.len > len_max && !self.buffers.is_empty() {
             self.len -= self.buffers.remove(0).len();
         }
     }
@@ -120,7 +136,7 @@ mod tests {
     #[test]
     fn any_range_of_a_file_is_read_and_none_behind_its_end() {
         let blob = Counting((0..20_000u32).map(|i| (i % 251) as u8).collect());
-        let buffers = Arc::new(Buffers::default());
+        let buffers = Arc::new(Buffers::new(4 << 20));
         for (at, len) in
             [(0, 1), (0, 20_000), (4_095, 2), (4_096, 4_096), (12_345, 7_655), (19_999, 1), (20_000, 0)]
         {
@@ -135,7 +151,7 @@ mod tests {
     #[test]
     fn a_buffer_is_used_again_once_nobody_holds_a_piece_of_it() {
         let blob = Counting(vec![7; 300_000]);
-        let buffers = Arc::new(Buffers::default());
+        let buffers = Arc::new(Buffers::new(4 << 20));
         let first = buffers.read(&blob, 0, 100_000).unwrap();
         let place = first.as_ptr();
         let piece = first.slice(5..6);
@@ -149,11 +165,18 @@ mod tests {
     #[test]
     fn what_waits_to_be_used_again_is_bounded() {
         let blob = Counting(vec![7; 1 << 20]);
-        let buffers = Arc::new(Buffers::default());
+        let buffers = Arc::new(Buffers::new(4 << 20));
         let many: Vec<Bytes> = (0..40).map(|_| buffers.read(&blob, 0, 1 << 20).unwrap()).collect();
         drop(many);
-        let idle = buffers.idle.lock();
-        assert!(idle.len <= IDLE_LEN_MAX && idle.len > IDLE_LEN_MAX / 2, "{}", idle.len);
-        assert_eq!(idle.len, idle.buffers.iter().map(Vec::len).sum::<usize>());
+        let lens = || {
+            let idle = buffers.idle.lock();
+            (idle.len, idle.buffers.iter().map(Vec::len).sum::<usize>())
+        };
+        let (len, sum) = lens();
+        assert!(len == sum && len <= 4 << 20 && len > 2 << 20, "{len} of {sum}");
+        drop(buffers.read(&blob, 0, 1 << 20).unwrap());
+        assert_eq!(lens(), (len, len), "one of them was used again");
+        buffers.give_up();
+        assert_eq!(lens(), (0, 0));
     }
 }

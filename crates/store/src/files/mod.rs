@@ -67,7 +67,8 @@ impl DataFiles {
             handles: Mutex::default(),
             ahead: ReadAhead::new(options.read_ahead_total_len),
             queued: Signal::new(),
-            buffers: Arc::default(),
+            // Answers under way hold as much again.
+            buffers: Arc::new(Buffers::new(options.read_ahead_total_len / 2)),
             pages: Mutex::new(PageCache::new(options.index_len_max)),
             turns: Turns::default(),
             clock,
@@ -171,6 +172,17 @@ impl DataFiles {
         if let Some((at, len)) = self.ahead.begin(file, at) {
             self.ahead.end(file, at, self.read_file(file, at, len).ok());
         }
+    }
+
+    /// Gives up what was read ahead and nobody came for in a long time, and its memory. When to look again, if there is
+    /// anything left.
+    pub fn give_up_idle(&self) -> Option<u64> {
+        let now_ns = self.clock.mono_ns();
+        let next_ns = self.ahead.give_up_idle(now_ns);
+        if next_ns.is_none() {
+            self.buffers.give_up();
+        }
+        next_ns
     }
 
     /// Whether a read of `len` bytes goes past the machine's cache, which then knows nothing of it.

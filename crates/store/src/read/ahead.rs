@@ -94,7 +94,8 @@ impl<A: Attached> ColdRead<A> {
     }
 }
 
-/// Sends a job for each range whose turn it is. Ends with its store.
+/// Sends a job for each range whose turn it is, and sees to it that what nobody comes for does not stay for ever. Ends with
+/// its store.
 pub(crate) struct AheadTask<A: Attached>(Weak<Inner<A>>);
 
 impl<A: Attached> AheadTask<A> {
@@ -119,6 +120,7 @@ impl<A: Attached> Worker for AheadTask<A> {
                 }
             }));
         }
+        let next_ns = next_ns.or_else(|| store.files.give_up_idle());
         next_ns.map_or(Next::Park, Next::ParkUntil)
     }
 }

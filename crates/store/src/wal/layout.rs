@@ -1,6 +1,7 @@
 //! From staged units to the bytes of one frame: grouped by log, stamped, checksummed.
 
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
 use env::direct_begin;
 use model::{Error, LogId, OwnerEpoch, Result, Seq};
 
@@ -70,14 +71,14 @@ impl Layout {
         let units: Vec<&Unit> = units.collect();
         let begins_at = direct_begin(&bytes);
         bytes.resize(begins_at + FRAME_HEADER_LEN, 0);
-        let mut runs: Vec<Run> = Vec::new();
+        let mut sealed = Sealed::default();
         let mut open: Option<OpenRun> = None;
         for slot in &self.slots {
             let entry = &units[slot.unit as usize].entries[slot.index as usize];
             let run = match open.take() {
                 Some(run) if (run.log, run.epoch) == (entry.log, entry.epoch) => run,
                 before => {
-                    before.map(|run| run.end(&mut bytes, &mut runs)).transpose()?;
+                    before.map(|run| run.end(&mut bytes, &mut sealed)).transpose()?;
                     OpenRun::begin(&mut bytes, entry.log, entry.epoch)
                 }
             };
@@ -97,11 +98,11 @@ impl Layout {
                 });
             }
         }
-        open.map(|run| run.end(&mut bytes, &mut runs)).transpose()?;
+        open.map(|run| run.end(&mut bytes, &mut sealed)).transpose()?;
+        let Sealed { mut runs, crc } = sealed;
         runs.iter_mut().for_each(|run| run.place.at -= begins_at as u64);
-        let body = &bytes[begins_at + FRAME_HEADER_LEN..];
-        let body_len = u32::try_from(body.len()).map_err(too_many)?;
-        let body_crc = crc_fast::crc32_iscsi(body);
+        let body_len = u32::try_from(bytes.len() - begins_at - FRAME_HEADER_LEN).map_err(too_many)?;
+        let body_crc = crc.finalize() as u32;
         let frame_len = (bytes.len() - begins_at).next_multiple_of(PAGE_LEN as usize);
         bytes.resize(begins_at + frame_len, 0);
         Ok(Laid { buffer: bytes, begins_at, runs, units: unit_count, body_len, body_crc })
@@ -155,6 +156,19 @@ impl Laid {
     }
 }
 
+/// The runs that have ended, and the checksum over them: taken run by run, while a run's bytes are still in the
+/// processor's cache.
+struct Sealed {
+    runs: Vec<Run>,
+    crc: Digest,
+}
+
+impl Default for Sealed {
+    fn default() -> Self {
+        Sealed { runs: Vec::new(), crc: Digest::new(CrcAlgorithm::Crc32Iscsi) }
+    }
+}
+
 /// A run whose end is not known yet.
 struct OpenRun {
     log: LogId,
@@ -172,12 +186,13 @@ impl OpenRun {
         OpenRun { log, epoch, begins_at, entries_at, unit: 0, batches: Vec::new() }
     }
 
-    fn end(self, bytes: &mut [u8], runs: &mut Vec<Run>) -> Result<()> {
+    fn end(self, bytes: &mut [u8], sealed: &mut Sealed) -> Result<()> {
         codec::end_run(bytes, self.entries_at)?;
+        sealed.crc.update(bytes.get(self.begins_at..).unwrap_or_default());
         let len = u32::try_from(bytes.len() - self.begins_at)
             .map_err(|_| Error::limit("a run is longer than 4 GiB"))?;
         let place = Place { file: 0, at: self.begins_at as u64 };
-        runs.push(Run { log: self.log, place, len, batches: self.batches });
+        sealed.runs.push(Run { log: self.log, place, len, batches: self.batches });
         Ok(())
     }
 }
