@@ -243,3 +243,18 @@ pub(crate) fn start(
     running.ready_after = begin.elapsed();
     Ok(running)
 }
+
+/// Drops what the machine has cached of the files in `dir` and the folders below, once it is written.
+pub(crate) fn forget_cached(dir: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            forget_cached(&path)?;
+        } else if let Ok(file) = fs::File::open(&path) {
+            // A file that went meanwhile has nothing to forget.
+            file.sync_data()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,7 +1,6 @@
 //! A reader that catches up from the disk while producers go on: how fast it is, and what it costs them.
 
 use std::{
-    fs,
     path::Path,
     sync::{
         Arc,
@@ -13,7 +12,7 @@ use std::{
 use clap::Args as ClapArgs;
 
 use super::{
-    broker::{self, Running},
+    broker::{self, Running, forget_cached},
     footprint, target,
 };
 use crate::{
@@ -69,20 +68,6 @@ fn read_again_and_again(stop: &AtomicBool, history: Target, dir: &Path) -> Resul
         forget_cached(dir)?;
         let args = fetch::Args { target: history.clone(), records: u64::MAX, max_len: 8 << 20 };
         println!("reader from the disk: {}", fetch::run(&args)?);
-    }
-    Ok(())
-}
-
-/// Drops what the machine has cached of the files in `dir` and the folders below.
-fn forget_cached(dir: &Path) -> Result<(), Failure> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            forget_cached(&path)?;
-        } else if let Ok(file) = fs::File::open(&path) {
-            // A file that went meanwhile has nothing to forget.
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-        }
     }
     Ok(())
 }

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Records that the original's tools send.
     #[arg(long, default_value_t = 1_000_000)]
     tool_records: u64,
+    /// Drop what the machine has cached of either's files before they are read.
+    #[arg(long)]
+    cold: bool,
     /// Parts to run: throughput, along, latency, deadlines, tools; all without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -242,7 +245,7 @@ fn own_tools(args: &Args) -> Result<(), Failure> {
         for running in brokers(args)? {
             let running = running?;
             warm_up(args, &target(&running, 16))?;
-            let (produced, consumed) = tools::produce_and_consume(&running, args.tool_records)?;
+            let (produced, consumed) = tools::produce_and_consume(&running, args.tool_records, args.cold)?;
             let [p50, p99, p999] = produced.latencies_ms.unwrap_or_default().map(|ms| ms as f64);
             let figures = [
                 produced.records_per_s,
@@ -295,6 +298,9 @@ fn round(args: &Args, shape: &Shape, running: &Running) -> Result<(produce::Repo
     produce::run(&produce::Args { seconds: args.warm_up_seconds.div_ceil(2), ..load.clone() })?;
     let produced = produce::run(&load)?;
     thread::sleep(Duration::from_millis(500));
+    if args.cold {
+        broker::forget_cached(running.dir())?;
+    }
     let fetched = fetch::run(&fetch::Args { target, records: 3_000_000, max_len: 8 << 20 })?;
     Ok((produced, fetched))
 }

@@ -18,8 +18,12 @@ pub(crate) struct ToolRun {
     pub latencies_ms: Option<[u64; 3]>,
 }
 
-/// `kafka-producer-perf-test`, acks=all, then `kafka-consumer-perf-test` over what it wrote.
-pub(crate) fn produce_and_consume(running: &Running, records: u64) -> Result<(ToolRun, ToolRun), Failure> {
+/// `kafka-producer-perf-test`, acks=all, then `kafka-consumer-perf-test` over what it wrote, from the disk if `cold`.
+pub(crate) fn produce_and_consume(
+    running: &Running,
+    records: u64,
+    cold: bool,
+) -> Result<(ToolRun, ToolRun), Failure> {
     let topic = "tools";
     let mut stream = super::target(running, 1).connect()?;
     call(&mut stream, &encode::create_topic(topic, 16))?;
@@ -53,6 +57,9 @@ pub(crate) fn produce_and_consume(running: &Running, records: u64) -> Result<(To
             [" ms 50th", " ms 99th", " ms 99.9th"].map(|unit| before(last, unit).unwrap_or(0.0) as u64),
         ),
     };
+    if cold {
+        broker::forget_cached(running.dir())?;
+    }
     let (text, consumed_cpu_s) = measured(
         running,
         &[
