@@ -1,9 +1,11 @@
 //! What the caller keeps behind the engine's logs: state per log, and the catalog.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::{Offset, Result, Seq};
 
-use crate::{Entry, LogCore};
+use crate::{Annex, Entry, LogCore};
 
 /// The caller's state on one log (producers, dedup keys, cursors, waiters), under the log's lock.
 pub trait Attached: Default + Send + 'static {
@@ -16,11 +18,13 @@ pub trait Attached: Default + Send + 'static {
         true
     }
 
-    /// Appends the whole state to `out`, for a checkpoint.
-    fn snapshot(&mut self, out: &mut Vec<u8>);
+    /// Appends the whole state to `out`, for a checkpoint. What is long and does not change any more is not for `out`:
+    /// `annex` gives the number by which the checkpoint names it.
+    fn snapshot(&mut self, out: &mut Vec<u8>, annex: &mut dyn FnMut(&Arc<Annex>) -> u64);
 
-    /// Takes over a state that [`Attached::snapshot`] wrote.
-    fn restore(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Takes over a state that [`Attached::snapshot`] wrote. `annex` reads what has a number of its own:
+    /// [`model::ErrorKind::NotFound`] or [`model::ErrorKind::Corrupt`] when that is gone or damaged.
+    fn restore(&mut self, bytes: &[u8], annex: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()>;
 
     /// Readable bounds moved, or the log was deleted: wake whoever waits. To be short.
     fn moved(&mut self, core: &LogCore);
@@ -36,8 +40,8 @@ impl Attached for () {
     fn replay(&mut self, _: &LogCore, _: &Entry) -> Result<()> {
         Ok(())
     }
-    fn snapshot(&mut self, _: &mut Vec<u8>) {}
-    fn restore(&mut self, _: &[u8]) -> Result<()> {
+    fn snapshot(&mut self, _: &mut Vec<u8>, _: &mut dyn FnMut(&Arc<Annex>) -> u64) {}
+    fn restore(&mut self, _: &[u8], _: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()> {
         Ok(())
     }
     fn moved(&mut self, _: &LogCore) {}

@@ -19,14 +19,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use model::{Error, ErrorKind, LogId, Offset, OwnerEpoch, Result, Seq};
 use roaring::RoaringTreemap;
 
 use crate::{
-    Attached, Catalog, Durability, LogCore,
+    Annex, Attached, Catalog, Durability, LogCore,
     blobs::{Blob, Blobs},
     log::{
         CoreSnapshot, LogState,
@@ -83,7 +86,17 @@ pub(crate) struct Writer {
     /// Every unit up to here has to be durable before the checkpoint may be put in place: some are in it.
     pub needs: Seq,
     /// Files with live extents.
+    files: BTreeSet<FileId>,
+    annexes: BTreeMap<u64, Arc<Annex>>,
+}
+
+/// What a checkpoint is no use without.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needed {
+    /// Files with extents that it names.
     pub files: BTreeSet<FileId>,
+    /// Numbers of annexes that it names.
+    pub annexes: BTreeSet<u64>,
 }
 
 impl Writer {
@@ -96,6 +109,7 @@ impl Writer {
             logs: 0,
             needs: head.position,
             files: BTreeSet::new(),
+            annexes: BTreeMap::new(),
         };
         writer.page.extend_from_slice(MAGIC);
         writer.page.extend_from_slice(&VERSION.to_le_bytes());
@@ -106,8 +120,9 @@ impl Writer {
         writer
     }
 
-    /// Adds a log as it is now. Under its lock; [`Writer::log_added`] is called without it.
-    pub fn log<A: Attached>(&mut self, state: &mut LogState<A>) {
+    /// Adds a log as it is now. Under its lock; [`Writer::log_added`] is called without it. An annex that has no number yet
+    /// is given `next`.
+    pub fn log<A: Attached>(&mut self, state: &mut LogState<A>, next: &mut u64) {
         let core = state.core.snapshot();
         self.logs += 1;
         self.needs = self.needs.max(core.applied);
@@ -127,7 +142,12 @@ impl Writer {
         }
         put_slice(&mut self.page, &self.attached);
         self.attached.clear();
-        state.attached.snapshot(&mut self.attached);
+        let annexes = &mut self.annexes;
+        state.attached.snapshot(&mut self.attached, &mut |annex| {
+            let number = annex.number(next);
+            annexes.insert(number, annex.clone());
+            number
+        });
     }
 
     /// Does the rest for the log that was added last.
@@ -152,7 +172,8 @@ impl Writer {
         put_varint(&mut self.page, self.pages.len() as u64);
         put_varint(&mut self.page, self.logs);
         self.close_page(END);
-        Finished { head: self.head, needs: self.needs.max(seq), files: self.files, pages: self.pages }
+        let Writer { head, needs, files, annexes, pages, .. } = self;
+        Finished { head, needs: needs.max(seq), files, annexes, pages }
     }
 
     fn close_page(&mut self, kind: u8) {
@@ -170,13 +191,20 @@ impl Writer {
 pub(crate) struct Finished {
     pub head: Head,
     pub needs: Seq,
-    pub files: BTreeSet<FileId>,
+    files: BTreeSet<FileId>,
+    annexes: BTreeMap<u64, Arc<Annex>>,
     pages: Vec<Bytes>,
 }
 
 impl Finished {
+    /// Writes what it names and is not there yet, then itself.
     pub fn put(&self, blobs: &dyn Blobs) -> Result<u64> {
+        self.annexes.values().try_for_each(|annex| annex.put(blobs))?;
         blobs.put(&name(self.head.id), &mut self.pages.iter().map(|page| Ok(page.clone())))
+    }
+
+    pub fn needed(&self) -> Needed {
+        Needed { files: self.files.clone(), annexes: self.annexes.keys().copied().collect() }
     }
 }
 

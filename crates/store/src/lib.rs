@@ -8,8 +8,8 @@
 //! attached by the caller, see [`Attached`]) and [`Unit`].
 //!
 //! Reading order: `entry` (what is written) · `log` (the live set and its bounds) · `store`, `apply` (how a commit goes)
-//! · `read`, `seek` · `wal` (frames and files) · `flush`, `segment` (where data goes later) · `checkpoint`, `recover` (how it
-//! comes back) · `spill` (volatile records beyond their memory) · `meta` (the catalog's commands).
+//! · `read`, `seek` · `wal` (frames and files) · `flush`, `segment` (where data goes later) · `checkpoint`, `annex`,
+//! `recover` (how it comes back) · `spill` (volatile records beyond their memory) · `meta` (the catalog's commands).
 //!
 //! *Invariants.* Nothing above sees a path or a file position. Liveness of a record follows from its log's entries
 //! alone; no cursor is ever asked. Nothing is deleted because its metadata cannot be read, and no file before two
@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod annex;
 mod apply;
 mod attached;
 pub mod blobs;
@@ -54,6 +55,7 @@ mod volatile;
 pub mod wal;
 
 pub use admin::StoreStats;
+pub use annex::Annex;
 pub use attached::{Attached, Catalog};
 pub use entry::{CATALOG, Change, Durability, Entry, Stamp, StampFacts, Unit};
 pub use log::{Appended, Bounds, EXTENT_LEN, Keep, Locked, LockedLog, Log, LogCore, NewBatch, TimeOf};

@@ -10,10 +10,10 @@ use env::Signal;
 use model::{Batch, Error, ErrorKind, LogId, Offset, OwnerEpoch, Result, Seq};
 
 use crate::{
-    Attached, CATALOG, Catalog, Change, Durability, Entry, Log, LogCore, Store,
+    Annex, Attached, CATALOG, Catalog, Change, Durability, Entry, Log, LogCore, Store, annex,
     apply::ApplierTask,
     blobs::Blobs,
-    checkpoint::{self, Head},
+    checkpoint::{self, Head, Needed},
     dir::Held,
     faults::Fault,
     files::{SEGMENT_PREFIX, segment_number},
@@ -86,9 +86,14 @@ pub(crate) fn open<A: Attached>(
         FileId::Segment(number) => Some(number + 1),
         FileId::Wal(_) => None,
     });
-    let next_segment = next_segment.max().unwrap_or(1).max(head.map_or(1, |head| head.next_segment));
+    let annexes: BTreeSet<u64> = annex::list(&*parts.blobs)?.collect();
+    let next_segment = next_segment.chain(annexes.last().map(|number| number + 1)).max().unwrap_or(1);
+    let next_segment = next_segment.max(head.map_or(1, |head| head.next_segment));
     let segments = kept_files(&logs);
-    let protected = if recovery.damaged_checkpoints.is_empty() { BTreeSet::new() } else { existing };
+    let protected = match recovery.damaged_checkpoints.is_empty() {
+        true => Needed::default(),
+        false => Needed { files: existing, annexes },
+    };
     let figures = Arc::new(Figures::default());
     let flusher = Flusher::new(kept, next_checkpoint, next_segment, segments, protected, figures.clone());
     let next_log = next_log.max(head.map_or(1, |head| head.next_log));
@@ -120,13 +125,13 @@ fn base<A: Attached>(parts: &Parts) -> Result<Base<A>> {
     let next_checkpoint = ids.last().map_or(1, |last| last + 1);
     let mut damaged = Vec::new();
     for (nth, id) in ids.iter().enumerate().rev() {
-        let mut sink = Restorer::new(parts.catalog.clone());
+        let mut sink = Restorer::new(parts);
         match checkpoint::read(&*parts.blobs, *id, &mut sink) {
             Ok(head) => {
                 sink.restore_catalog()?;
                 // What the one before it needs is not known: nothing is released until both are of this run.
-                let older = nth.checked_sub(1).map(|at| Kept { id: ids[at], position: Seq(0), files: None });
-                let this = Kept { id: *id, position: head.position, files: None };
+                let older = nth.checked_sub(1).map(|at| Kept { id: ids[at], position: Seq(0), needed: None });
+                let this = Kept { id: *id, position: head.position, needed: None };
                 let kept = older.into_iter().chain([this]).collect();
                 return Ok(Base { sink, head: Some(head), kept, next_checkpoint, damaged });
             }
@@ -137,7 +142,7 @@ fn base<A: Attached>(parts: &Parts) -> Result<Base<A>> {
             Err(error) => return Err(error),
         }
     }
-    let sink = Restorer::new(parts.catalog.clone());
+    let sink = Restorer::new(parts);
     Ok(Base { sink, head: None, kept: Vec::new(), next_checkpoint, damaged })
 }
 
@@ -218,6 +223,7 @@ struct Growing {
 
 pub(crate) struct Restorer<A: Attached> {
     logs: HashMap<LogId, Replaying<A>>,
+    blobs: Arc<dyn Blobs>,
     catalog: Arc<dyn Catalog>,
     catalog_covered: Seq,
     /// From a checkpoint, until the whole of it has proved to be good.
@@ -235,10 +241,11 @@ pub(crate) struct Restored<A: Attached> {
 }
 
 impl<A: Attached> Restorer<A> {
-    pub fn new(catalog: Arc<dyn Catalog>) -> Self {
+    pub fn new(parts: &Parts) -> Self {
         Restorer {
             logs: HashMap::new(),
-            catalog,
+            blobs: parts.blobs.clone(),
+            catalog: parts.catalog.clone(),
             catalog_covered: Seq(0),
             catalog_state: None,
             unknown: BTreeSet::new(),
@@ -327,7 +334,7 @@ impl<A: Attached> Restorer<A> {
 impl<A: Attached> checkpoint::Sink for Restorer<A> {
     fn log(&mut self, core: LogCore, placed_end: Offset, state: &[u8]) -> Result<()> {
         let mut attached = A::default();
-        attached.restore(state)?;
+        attached.restore(state, &|number| Annex::read(&*self.blobs, number))?;
         let covered = core.applied();
         self.next_log = self.next_log.max(core.id().0.saturating_add(1));
         self.logs.insert(core.id(), Replaying { core, attached, covered, placed_end, growing: None });

@@ -7,8 +7,8 @@ use model::{FormatTag, LogId, Offset, Result, Seq};
 use parking_lot::Mutex;
 
 use crate::{
-    Attached, Catalog, Chunk, Class, Durability, Log, LogCore, NewBatch, Parts, ReadLimits, Recovery, Store,
-    StoreOptions, Upto,
+    Annex, Attached, Catalog, Chunk, Class, Durability, Log, LogCore, NewBatch, Parts, ReadLimits, Recovery,
+    Store, StoreOptions, Upto,
     conformance::Hands,
     entry::Entry,
     mem::{MemBlobs, MemWalOptions, MemWalProvider},
@@ -47,6 +47,8 @@ impl Catalog for Commands {
 #[derive(Default)]
 pub(crate) struct Notes {
     pub notes: Vec<Bytes>,
+    /// State that checkpoints name.
+    pub sealed: Vec<Arc<Annex>>,
     pub moved: u32,
     pub limit: Option<Offset>,
 }
@@ -58,13 +60,18 @@ impl Attached for Notes {
         }
         Ok(())
     }
-    fn snapshot(&mut self, out: &mut Vec<u8>) {
+    fn snapshot(&mut self, out: &mut Vec<u8>, annex: &mut dyn FnMut(&Arc<Annex>) -> u64) {
+        crate::wal::varint::put_varint(out, self.sealed.len() as u64);
+        self.sealed.iter().for_each(|sealed| crate::wal::varint::put_varint(out, annex(sealed)));
         for note in &self.notes {
             crate::wal::varint::put_slice(out, note);
         }
     }
-    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+    fn restore(&mut self, bytes: &[u8], annex: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()> {
         let mut reader = crate::wal::varint::Reader::new(bytes);
+        for _ in 0..reader.varint()? {
+            self.sealed.push(annex(reader.varint()?)?);
+        }
         while reader.left() > 0 {
             self.notes.push(Bytes::copy_from_slice(reader.slice()?));
         }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 
 use cursor::{Span, Spans};
 use model::{Attributes, Error, Offset, OwnerEpoch, Result};
-use store::{Change, Entry, LogCore};
+use store::{Annex, Change, Entry, LogCore};
 
 use self::{
     dedup::{Dedup, DedupRoom},
@@ -392,7 +392,7 @@ impl store::Attached for LogState {
     /// many bytes: producers | positions | works | dedup keys | route keys;
     /// from version 2 on | history, and from version 3 on | expiries
     /// ```
-    fn snapshot(&mut self, out: &mut Vec<u8>) {
+    fn snapshot(&mut self, out: &mut Vec<u8>, annex: &mut dyn FnMut(&Arc<Annex>) -> u64) {
         if self.is_idle() {
             return;
         }
@@ -419,7 +419,7 @@ impl store::Attached for LogState {
         if let Some(works) = self.works.as_deref_mut() {
             works.forget_prepared();
         }
-        put_part(out, self.dedup.as_deref(), Dedup::encode);
+        put_part(out, self.dedup.as_deref(), |dedup, part| dedup.encode(part, annex));
         put_part(out, self.route_keys.as_deref(), RouteKeys::encode);
         if version >= SNAPSHOT_VERSION_WITH_HISTORY {
             put_part(out, self.history.as_deref(), History::encode);
@@ -429,7 +429,7 @@ impl store::Attached for LogState {
         }
     }
 
-    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+    fn restore(&mut self, bytes: &[u8], annex: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -446,7 +446,7 @@ impl store::Attached for LogState {
         self.producers = part(reader.slice()?, Producers::decode)?;
         self.positions = part(reader.slice()?, Positions::decode)?;
         self.works = part(reader.slice()?, state::decode)?;
-        self.dedup = part(reader.slice()?, Dedup::decode)?;
+        self.dedup = part(reader.slice()?, |part| Dedup::decode(part, annex))?;
         self.route_keys = part(reader.slice()?, RouteKeys::decode)?;
         self.expires = version >= SNAPSHOT_VERSION_THAT_EXPIRES;
         if version >= SNAPSHOT_VERSION_WITH_HISTORY {

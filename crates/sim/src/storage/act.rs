@@ -145,7 +145,7 @@ impl Run {
             if self.rng.permille(300) {
                 let written = self.new_id();
                 log.note(note(written));
-                log.attached().told.tell(kind::NOTE, written);
+                log.attached().tell(kind::NOTE, written);
                 ops.push((*id, Op::Note(written)));
             }
             if self.rng.permille(80) {
@@ -203,7 +203,7 @@ impl Run {
             self.broken(format!("log {id}: append time went back"));
         }
         if !volatile {
-            log.attached().told.tell(kind::DATA, appended.base.0);
+            log.attached().tell(kind::DATA, appended.base.0);
         }
         ModelBatch {
             base: appended.base.0,

@@ -1,39 +1,86 @@
 //! What the workload keeps behind the engine's logs and catalog: enough to notice an entry told twice, out of order or
 //! not at all.
 
+use std::{collections::VecDeque, sync::Arc};
+
 use bytes::Bytes;
 use model::{Error, Result, Seq};
 use parking_lot::Mutex;
-use store::{Attached, Catalog, Change, Entry, LogCore};
+use store::{Annex, Attached, Catalog, Change, Entry, LogCore};
 
 use super::model::{Told, kind};
+
+/// What was heard is put by, for checkpoints to name, after so many entries each.
+const PUT_BY_EVERY: u64 = 8;
+/// So many of those are kept.
+const PUT_BY_MAX: usize = 4;
 
 /// Behind each log: what it was told.
 #[derive(Debug, Default)]
 pub struct Heard {
     /// Staged state while the engine runs.
     pub told: Told,
+    /// What it had been told at some points before, the oldest first.
+    put_by: VecDeque<Arc<Annex>>,
     /// How often the engine said that readable bounds moved.
     pub moves: u64,
+}
+
+impl Heard {
+    /// One more entry.
+    pub fn tell(&mut self, kind: u64, value: u64) {
+        self.told.tell(kind, value);
+        if self.told.count.is_multiple_of(PUT_BY_EVERY) {
+            self.put_by.push_back(Annex::new(encode(self.told).to_vec()));
+            if self.put_by.len() > PUT_BY_MAX {
+                self.put_by.pop_front();
+            }
+        }
+    }
+
+    /// Whether what was put by is what must have been by now.
+    fn is_whole(&self) -> Result<bool> {
+        let newest = self.told.count / PUT_BY_EVERY;
+        let expected = newest.saturating_sub(PUT_BY_MAX as u64)..newest;
+        if self.put_by.len() as u64 != newest - expected.start {
+            return Ok(false);
+        }
+        for (nth, annex) in expected.zip(&self.put_by) {
+            let then = decode(annex.bytes())?;
+            let is_now = then.count == self.told.count;
+            if then.count != (nth + 1) * PUT_BY_EVERY || is_now && then != self.told {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl Attached for Heard {
     fn replay(&mut self, _core: &LogCore, entry: &Entry) -> Result<()> {
         match &entry.change {
-            Change::Data { batch, .. } => self.told.tell(kind::DATA, batch.base.0),
-            Change::Note(note) => self.told.tell(kind::NOTE, number(note)?),
+            Change::Data { batch, .. } => self.tell(kind::DATA, batch.base.0),
+            Change::Note(note) => self.tell(kind::NOTE, number(note)?),
             _ => {}
         }
         Ok(())
     }
 
-    fn snapshot(&mut self, out: &mut Vec<u8>) {
+    fn snapshot(&mut self, out: &mut Vec<u8>, annex: &mut dyn FnMut(&Arc<Annex>) -> u64) {
         out.extend_from_slice(&encode(self.told));
+        self.put_by.iter().for_each(|put_by| out.extend_from_slice(&annex(put_by).to_le_bytes()));
     }
 
-    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        self.told = decode(bytes)?;
-        Ok(())
+    fn restore(&mut self, bytes: &[u8], annex: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()> {
+        let (told, numbers) = bytes.split_at_checked(16).ok_or_else(short)?;
+        self.told = decode(told)?;
+        for number in numbers.chunks(8) {
+            self.put_by.push_back(annex(word(number)?)?);
+        }
+        match self.is_whole()? {
+            true => Ok(()),
+            false => Err(Error::corrupt("what was put by is not what was told")),
+        }
     }
 
     fn moved(&mut self, _core: &LogCore) {

@@ -33,8 +33,8 @@ use model::{LogId, Result, Seq};
 
 use self::{copy::NewSegment, plan::Plan};
 use crate::{
-    Attached,
-    checkpoint::{self, Finished, Head, Writer},
+    Attached, annex,
+    checkpoint::{self, Finished, Head, Needed, Writer},
     faults::Fault,
     files::{SEGMENT_PREFIX, segment_name, segment_number},
     log::live::FileId,
@@ -46,8 +46,8 @@ use crate::{
 pub(crate) struct Kept {
     pub id: u64,
     pub position: Seq,
-    /// Files with extents that it names. `None` when that is not known: all there are.
-    pub files: Option<BTreeSet<FileId>>,
+    /// What it needs. `None` when that is not known: all there is.
+    pub needed: Option<Needed>,
 }
 
 /// What the worker is at.
@@ -74,11 +74,12 @@ pub(crate) struct Flusher {
     /// The last two checkpoints, oldest first.
     kept: VecDeque<Kept>,
     next_checkpoint: u64,
+    /// Number of the next segment or annex.
     pub next_segment: u64,
     /// WAL files that are segments now.
     pub segments: BTreeSet<u64>,
-    /// Files that stay whatever no checkpoint says of them: they were there when one could not be read.
-    protected: BTreeSet<FileId>,
+    /// What stays although no checkpoint names it: it was there when one could not be read.
+    protected: Needed,
     /// Bytes and entries applied when the checkpoint in the making noted its position.
     applied_noted: (u64, u64),
     /// Nanoseconds of the monotonic clock before which it leaves the disk to the WAL.
@@ -108,7 +109,7 @@ impl Flusher {
         next_checkpoint: u64,
         next_segment: u64,
         segments: BTreeSet<u64>,
-        protected: BTreeSet<FileId>,
+        protected: Needed,
         figures: Arc<Figures>,
     ) -> Self {
         Flusher {
@@ -183,7 +184,7 @@ impl Flusher {
             Phase::Gathering(mut writer, mut logs) => {
                 for _ in 0..LOGS_PER_STEP {
                     let Some(id) = logs.front() else { break };
-                    if !gather(store, *id, &mut writer) {
+                    if !gather(store, *id, &mut writer, &mut self.next_segment) {
                         break;
                     }
                     logs.pop_front();
@@ -298,11 +299,7 @@ impl Flusher {
         finished.put(&*store.files.blobs)?;
         let head = finished.head;
         self.figures.checkpoints.fetch_add(1, Ordering::Relaxed);
-        self.kept.push_back(Kept {
-            id: head.id,
-            position: head.position,
-            files: Some(finished.files.clone()),
-        });
+        self.kept.push_back(Kept { id: head.id, position: head.position, needed: Some(finished.needed()) });
         while self.kept.len() > 2 {
             if let Some(old) = self.kept.pop_front() {
                 store.files.blobs.remove(&checkpoint::name(old.id))?;
@@ -315,11 +312,12 @@ impl Flusher {
         Ok(())
     }
 
-    /// Gives back the files that neither of the two checkpoints needs.
+    /// Gives back what neither of the two checkpoints needs.
     fn release<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Result<()> {
         let [older, newer] = self.kept.make_contiguous() else { return Ok(()) };
-        let (Some(a), Some(b)) = (&older.files, &newer.files) else { return Ok(()) };
-        let needed = |file: &FileId| a.contains(file) || b.contains(file) || self.protected.contains(file);
+        let (Some(a), Some(b)) = (&older.needed, &newer.needed) else { return Ok(()) };
+        let all = [a, b, &self.protected];
+        let needed = |file: &FileId| all.iter().any(|needed| needed.files.contains(file));
         for info in store.wal.files() {
             let file = FileId::Wal(info.file);
             if info.sealed.is_some_and(|last| last <= older.position) && !needed(&file) {
@@ -338,12 +336,17 @@ impl Flusher {
                 store.files.blobs.remove(&segment_name(number))?;
             }
         }
+        for number in annex::list(&*store.files.blobs)? {
+            if !all.iter().any(|needed| needed.annexes.contains(&number)) {
+                store.files.blobs.remove(&annex::name(number))?;
+            }
+        }
         Ok(())
     }
 }
 
 /// Adds a log to a checkpoint. `false` while its owner still prepares for that.
-fn gather<A: Attached>(store: &Inner<A>, id: LogId, writer: &mut Writer) -> bool {
+fn gather<A: Attached>(store: &Inner<A>, id: LogId, writer: &mut Writer, next: &mut u64) -> bool {
     let Some(log) = store.logs.read().get(&id).cloned() else { return true };
     let mut state = log.lock();
     if state.core.is_deleted() {
@@ -352,7 +355,7 @@ fn gather<A: Attached>(store: &Inner<A>, id: LogId, writer: &mut Writer) -> bool
     if !state.attached.prepare() {
         return false;
     }
-    writer.log(&mut state);
+    writer.log(&mut state, next);
     drop(state);
     writer.log_added();
     true

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use model::{Error, ErrorKind, Offset};
 
 use crate::{
-    Class, Durability, Log, Read, ReadLimits, StoreOptions, Upto,
+    Annex, Class, Durability, Log, Read, ReadLimits, StoreOptions, Upto, annex,
     conformance::wal::Woken,
     mem::MemWalOptions,
     testing::{Notes, World},
@@ -498,4 +498,49 @@ fn what_an_unfinished_flush_left_is_removed_and_what_an_unreadable_checkpoint_na
     let after = world.store.stats().unwrap().segments;
     assert!(files.0.iter().all(|(name, _)| after.iter().any(|(kept, _)| kept == name)));
     assert!(files.1.iter().all(|file| wal_files(&world).contains(file)));
+}
+
+#[test]
+fn an_annex_is_written_once_and_stays_as_long_as_one_of_two_checkpoints_names_it() {
+    let world = world(1_000, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    let annexes = |world: &World| annex::list(&world.blobs).unwrap().collect::<Vec<_>>();
+    let (first, second) = (Annex::new("first"), Annex::new("second"));
+    fill(&world, &log, 1, 100);
+    log.with(|_, notes| notes.sealed = vec![first.clone()]);
+    flush(&world);
+    let [of_first] = annexes(&world)[..] else { panic!("{:?}", annexes(&world)) };
+    log.with(|_, notes| notes.sealed.push(second.clone()));
+    flush(&world);
+    let [_, of_second] = annexes(&world)[..] else { panic!("{:?}", annexes(&world)) };
+    let id = log.id();
+
+    let world = world.crash();
+    assert_eq!(world.log(id).with(|_, notes| notes.sealed.clone()), [first, second]);
+    world.log(id).with(|_, notes| drop(notes.sealed.remove(0)));
+    for expected in [vec![of_first, of_second], vec![of_second], vec![of_second]] {
+        fill(&world, &world.log(id), 1, 100);
+        assert!(world.store.checkpoint(true).unwrap());
+        assert_eq!(annexes(&world), expected);
+    }
+}
+
+#[test]
+fn what_an_unreadable_checkpoint_names_stays() {
+    let world = world(1_000, StoreOptions::default());
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 1, 100);
+    flush(&world);
+    log.with(|_, notes| notes.sealed = vec![Annex::new("sealed")]);
+    assert!(world.store.checkpoint(true).unwrap());
+    let sealed: Vec<u64> = annex::list(&world.blobs).unwrap().collect();
+    world.blobs.damage(&annex::name(sealed[0]), 15);
+    let id = log.id();
+    let world = world.crash();
+    assert_eq!(world.recovery.damaged_checkpoints.len(), 1, "this caller cannot do without what is damaged");
+    assert!(world.log(id).with(|_, notes| notes.sealed.is_empty()));
+    for _ in 0..3 {
+        flush(&world);
+    }
+    assert_eq!(annex::list(&world.blobs).unwrap().collect::<Vec<_>>(), sealed);
 }

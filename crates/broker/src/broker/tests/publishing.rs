@@ -254,6 +254,30 @@ fn of_two_publishes_under_one_dedup_key_the_second_is_answered_with_the_first() 
     assert!(matches!(publish(&rig), Outcome::Appended { base: Offset(1), .. }));
 }
 
+#[test]
+fn a_dedup_key_is_known_after_restarts_whatever_number_was_published_since() {
+    let mut rig = Rig::new();
+    rig.log_with("orders", 1, StreamSettings { dedup_window_ms: 60_000, ..StreamSettings::default() });
+    let append = |rig: &Rig, id: u32| {
+        let dedup_key = Some(id.to_be_bytes().to_vec().into());
+        let conditions = Conditions { dedup_key, ..Conditions::default() };
+        Append { conditions, ..Append::new(&rig.partition("orders", 0), batch(&["x"])) }
+    };
+    for id in 0..70_000 {
+        let published = rig.broker.publish(PublishUnit::of(vec![append(&rig, id)])).unwrap();
+        if id % 1_000 == 999 {
+            wait(rig.broker.durable(published.wait)).unwrap();
+        }
+    }
+    for _ in 0..3 {
+        rig.reopen();
+        for id in [0, 32_768, 69_999] {
+            let expected = Outcome::Duplicate { base: Offset(u64::from(id)), append_time_ms: START_MS };
+            assert_eq!(rig.publish(append(&rig, id)), expected);
+        }
+    }
+}
+
 fn queue_of(rig: &Rig, name: &str, settings: StreamSettings) -> std::sync::Arc<crate::Partition> {
     let settings = StreamSettings { mode: Mode::Queue, ..settings };
     rig.log_with(name, 1, settings).partitions()[0].clone()
