@@ -55,7 +55,7 @@ pub(crate) struct Kept {
 enum Phase {
     #[default]
     Idle,
-    Copying(Plan),
+    Copying(Box<Plan>),
     /// Logs that are still to be copied into the checkpoint, by id.
     Gathering(Box<Writer>, VecDeque<LogId>),
     /// Waiting for what the checkpoint holds to be durable.
@@ -66,7 +66,7 @@ enum Phase {
 pub(crate) struct Flusher {
     phase: Phase,
     /// What is still to be copied once the checkpoint in the making is in place.
-    rest: Option<Plan>,
+    rest: Option<Box<Plan>>,
     /// The pass left files to another one, which begins once it is over.
     again: bool,
     /// What the pass has to tell of its begin once it is over, if it copies at all.
@@ -169,7 +169,7 @@ impl Flusher {
             false => Plan::default(),
         };
         self.again = plan.is_cut;
-        self.phase = Phase::Copying(plan);
+        self.phase = Phase::Copying(Box::new(plan));
     }
 
     fn try_step<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Result<Next> {
@@ -221,7 +221,7 @@ impl Flusher {
     }
 
     /// Does one step of the copying: a file that stays, or a part of a segment.
-    fn copy<A: Attached>(&mut self, store: &Arc<Inner<A>>, mut plan: Plan) -> Result<Next> {
+    fn copy<A: Attached>(&mut self, store: &Arc<Inner<A>>, mut plan: Box<Plan>) -> Result<Next> {
         if let Some(until_ns) = self.pause(store) {
             self.phase = Phase::Copying(plan);
             return Ok(Next::ParkUntil(until_ns));

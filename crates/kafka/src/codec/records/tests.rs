@@ -381,10 +381,10 @@ pub(crate) fn fuzz_batch(bytes: &[u8]) {
     }
     let with_a_checksum_that_fits = (bytes.len() > 21).then(|| changed(bytes, |_| true));
     for bytes in [Some(bytes.to_vec()), with_a_checksum_that_fits].into_iter().flatten() {
-        if let Ok(batch) = RecordBatch::from_producer(&bytes, 13) {
-            if let Ok(summary) = batch.check_records(&RecordRules::default(), LEN_MAX) {
-                assert!(summary.unpacked_len <= LEN_MAX);
-            }
+        if let Ok(batch) = RecordBatch::from_producer(&bytes, 13)
+            && let Ok(summary) = batch.check_records(&RecordRules::default(), LEN_MAX)
+        {
+            assert!(summary.unpacked_len <= LEN_MAX);
         }
     }
 }
