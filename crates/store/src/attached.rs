@@ -23,7 +23,8 @@ pub trait Attached: Default + Send + 'static {
     fn snapshot(&mut self, out: &mut Vec<u8>, annex: &mut dyn FnMut(&Arc<Annex>) -> u64);
 
     /// Takes over a state that [`Attached::snapshot`] wrote. `annex` reads what has a number of its own:
-    /// [`model::ErrorKind::NotFound`] or [`model::ErrorKind::Corrupt`] when that is gone or damaged.
+    /// [`model::ErrorKind::NotFound`] or [`model::ErrorKind::Corrupt`] when that is gone or damaged. It is better done
+    /// without then: an error condemns the whole checkpoint, and the one before may name the same annex.
     fn restore(&mut self, bytes: &[u8], annex: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()>;
 
     /// Readable bounds moved, or the log was deleted: wake whoever waits. To be short.

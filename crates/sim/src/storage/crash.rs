@@ -172,7 +172,10 @@ impl Run {
                 self.report.count("start: went on above reserved offsets");
             }
             self.model.restarted_at(id, bounds.end.0);
-            let told = log.with(|_, heard| heard.told);
+            let (told, unread) = log.with(|_, heard| (heard.told, heard.unread));
+            if unread > 0 && !self.rotten {
+                return self.broken(format!("log {id} has state that does not read on a disk without rot"));
+            }
             if told != state.told {
                 return self.broken(format!("log {id} was told {told:?} instead of {:?}", state.told));
             }

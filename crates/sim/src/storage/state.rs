@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use model::{Error, Result, Seq};
+use model::{Error, ErrorKind, Result, Seq};
 use parking_lot::Mutex;
 use store::{Annex, Attached, Catalog, Change, Entry, LogCore};
 
@@ -22,6 +22,10 @@ pub struct Heard {
     pub told: Told,
     /// What it had been told at some points before, the oldest first.
     put_by: VecDeque<Arc<Annex>>,
+    /// Whether some of that was damaged once.
+    lost_some: bool,
+    /// How much of it did not read at the last start.
+    pub unread: u64,
     /// How often the engine said that readable bounds moved.
     pub moves: u64,
 }
@@ -40,6 +44,9 @@ impl Heard {
 
     /// Whether what was put by is what must have been by now.
     fn is_whole(&self) -> Result<bool> {
+        if self.lost_some {
+            return Ok(true);
+        }
         let newest = self.told.count / PUT_BY_EVERY;
         let expected = newest.saturating_sub(PUT_BY_MAX as u64)..newest;
         if self.put_by.len() as u64 != newest - expected.start {
@@ -68,15 +75,24 @@ impl Attached for Heard {
 
     fn snapshot(&mut self, out: &mut Vec<u8>, annex: &mut dyn FnMut(&Arc<Annex>) -> u64) {
         out.extend_from_slice(&encode(self.told));
+        out.push(u8::from(self.lost_some));
         self.put_by.iter().for_each(|put_by| out.extend_from_slice(&annex(put_by).to_le_bytes()));
     }
 
     fn restore(&mut self, bytes: &[u8], annex: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()> {
-        let (told, numbers) = bytes.split_at_checked(16).ok_or_else(short)?;
+        let (told, rest) = bytes.split_at_checked(16).ok_or_else(short)?;
+        let (lost_some, numbers) = rest.split_first().ok_or_else(short)?;
         self.told = decode(told)?;
         for number in numbers.chunks(8) {
-            self.put_by.push_back(annex(word(number)?)?);
+            match annex(word(number)?) {
+                Ok(put_by) => self.put_by.push_back(put_by),
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    self.unread += 1
+                }
+                Err(error) => return Err(error),
+            }
         }
+        self.lost_some = *lost_some != 0 || self.unread > 0;
         match self.is_whole()? {
             true => Ok(()),
             false => Err(Error::corrupt("what was put by is not what was told")),
