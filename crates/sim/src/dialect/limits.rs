@@ -106,10 +106,10 @@ impl Run {
         }
     }
 
-    /// What was rejected of the stream went there too.
+    /// What was rejected of the stream went there too. A dead letter lasts, also one of a record in memory.
     pub fn take_spilled(&mut self, offset: u64, seq: u64) {
         if let Some(rec) = self.model.now.records[NARROW].get(&offset).copied() {
-            self.take_deflected(&[rec], seq);
+            self.take_deflected(&[Rec { volatile: false, ..rec }], seq);
         }
     }
 
