@@ -453,6 +453,17 @@ impl Peer {
         Some(self.message().await)
     }
 
+    /// The first message of a queue, once there is one.
+    async fn first(&mut self, queue: &str) -> Seen {
+        for _ in 0..400 {
+            if let Some(message) = self.get(queue).await {
+                return message;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nothing came to {queue}")
+    }
+
     async fn ack(&mut self, delivery_tag: u64) {
         self.send(1, Method::BasicAck { delivery_tag, multiple: false }).await;
     }

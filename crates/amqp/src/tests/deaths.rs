@@ -9,17 +9,6 @@ fn to(exchange: &'static [u8], key: Option<&'static [u8]>) -> Vec<(&'static str,
     all
 }
 
-/// The first message of a queue, once there is one.
-async fn first(peer: &mut Peer, queue: &str) -> Seen {
-    for _ in 0..400 {
-        if let Some(message) = peer.get(queue).await {
-            return message;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("nothing came to {queue}")
-}
-
 /// An entry of `x-death`, as text: what, where, why, how often.
 #[derive(Debug, PartialEq, Eq)]
 struct Death {
@@ -73,12 +62,12 @@ async fn a_second_death_for_the_same_reason_bumps_the_count_and_keeps_the_rest()
     peer.declare_with("wait", Flags::default(), &wait).await;
     peer.bind("work", "events", "order.#", &[]).await;
     peer.publish(("events", "order.created"), "x").await;
-    let message = first(&mut peer, "work").await;
+    let message = peer.first("work").await;
     peer.nack(message.tag, false).await;
-    let message = first(&mut peer, "work").await;
+    let message = peer.first("work").await;
     let before = deaths(&message);
     peer.nack(message.tag, false).await;
-    let message = first(&mut peer, "wait").await;
+    let message = peer.first("wait").await;
     let (all, own) = (deaths(&message), before.iter().find(|death| death.queue == "work").unwrap());
     let [work, waited] = &all[..] else { panic!("{all:?}") };
     assert_eq!((work.count, own.count), (2, 1));
@@ -97,7 +86,7 @@ async fn a_rejection_breaks_a_circle_and_time_alone_does_not() {
     peer.publish_on(1, ("", "round"), Properties { expiration: Some(b"60000"), ..persistent() }, b"x").await;
     peer.sync().await;
     for count in 0..3 {
-        let message = first(&mut peer, "round").await;
+        let message = peer.first("round").await;
         let all = deaths(&message);
         assert_eq!(all.iter().map(|death| death.count).sum::<i64>(), count);
         assert_eq!(Properties::read(&message.properties).unwrap().expiration.is_some(), count == 0);
@@ -109,7 +98,7 @@ async fn a_rejection_breaks_a_circle_and_time_alone_does_not() {
     peer.declare_with("a", Flags::default(), &short(b"b")).await;
     peer.declare_with("b", Flags::default(), &short(b"a")).await;
     peer.publish(("", "start"), "y").await;
-    let message = first(&mut peer, "start").await;
+    let message = peer.first("start").await;
     peer.nack(message.tag, false).await;
     peer.sync().await;
     tokio::time::sleep(Duration::from_millis(400)).await;
@@ -138,11 +127,11 @@ async fn further_keys_go_with_a_dead_letter_unless_its_queue_has_a_key() {
     peer.publish_on(1, ("", "plain"), with_table(table_of(&headers)), b"x").await;
     peer.publish_on(1, ("", "owned"), with_table(table_of(&headers)), b"y").await;
     for queue in ["plain", "owned"] {
-        let message = first(&mut peer, queue).await;
+        let message = peer.first(queue).await;
         peer.nack(message.tag, false).await;
     }
     for (queue, body) in [("by key", "x"), ("by cc", "x"), ("by own", "y")] {
-        let letter = first(&mut peer, queue).await;
+        let letter = peer.first(queue).await;
         assert_eq!(letter.text(), body, "{queue}");
         assert!(letter.header("CC").is_some() && letter.header("BCC").is_none(), "{queue}");
         let own = if body == "x" { "plain" } else { "owned" };
@@ -170,10 +159,10 @@ async fn a_key_that_a_queue_gave_takes_the_place_of_all_others_for_good() {
     let headers = headers.finish();
     peer.publish_on(1, ("", "work"), with_table(table_of(&headers)), b"x").await;
     for queue in ["work", "between"] {
-        let message = first(&mut peer, queue).await;
+        let message = peer.first(queue).await;
         peer.nack(message.tag, false).await;
     }
-    let letter = first(&mut peer, "right").await;
+    let letter = peer.first("right").await;
     assert_eq!(
         deaths(&letter).iter().map(|death| death.keys.clone()).collect::<Vec<_>>(),
         [vec!["own".to_owned()], vec!["work".to_owned(), "copied".to_owned()]]
@@ -199,9 +188,9 @@ async fn what_a_client_says_of_deaths_does_not_count() {
         .field("x-first-death-queue", Value::Text(b"elsewhere"));
     let headers = headers.finish();
     peer.publish_on(1, ("", "work"), with_table(table_of(&headers)), b"x").await;
-    let message = first(&mut peer, "work").await;
+    let message = peer.first("work").await;
     peer.nack(message.tag, false).await;
-    let letter = first(&mut peer, "dead").await;
+    let letter = peer.first("dead").await;
     assert_eq!(deaths(&letter).iter().map(|death| death.count).collect::<Vec<_>>(), [1]);
     assert_eq!(place(&letter, "first"), ["rejected", "work", ""]);
 }
@@ -219,7 +208,7 @@ async fn a_message_that_failed_too_often_says_so_where_it_goes() {
         let message = peer.message().await;
         peer.send(1, Method::BasicReject { delivery_tag: message.tag, requeue: true }).await;
     }
-    let letter = first(&mut peer, "dead").await;
+    let letter = peer.first("dead").await;
     assert_eq!(place(&letter, "first"), ["delivery_limit", "work", ""]);
     assert_eq!((deaths(&letter)[0].reason.as_str(), deaths(&letter)[0].count), ("delivery_limit", 1));
     assert_eq!(letter.header("x-delivery-count"), None);
@@ -237,7 +226,7 @@ async fn what_is_too_long_in_bytes_leaves_at_the_head_and_a_refusal_leaves_nothi
     for n in 0..4 {
         peer.publish(("", "head"), &format!("{n}{body}")).await;
     }
-    let letters = [first(&mut peer, "dead").await, first(&mut peer, "dead").await];
+    let letters = [peer.first("dead").await, peer.first("dead").await];
     assert!(letters[0].text().starts_with('0') && letters[1].text().starts_with('1'));
     assert_eq!(deaths(&letters[0])[0].reason, "maxlen");
     assert_eq!(peer.counts("head").await.0, 2);
@@ -276,7 +265,7 @@ async fn the_dead_letters_of_priorities_keep_theirs() {
     peer.send(1, Method::BasicNack { delivery_tag: 0, multiple: true, requeue: false }).await;
     peer.sync().await;
     for (priority, body) in [(7, "high"), (1, "low")] {
-        let letter = first(&mut peer, "dead").await;
+        let letter = peer.first("dead").await;
         let own = Properties::read(&letter.properties).unwrap().priority;
         assert_eq!((letter.text(), own), (body, Some(priority)));
     }
@@ -288,7 +277,7 @@ async fn a_dead_letter_for_which_nobody_is_there_is_gone_and_an_alternate_exchan
     let mut peer = rig.connect().await;
     peer.declare_with("work", Flags::default(), &to(b"dlx", None)).await;
     peer.publish(("", "work"), "lost").await;
-    let message = first(&mut peer, "work").await;
+    let message = peer.first("work").await;
     peer.nack(message.tag, false).await;
     peer.sync().await;
     assert_eq!(peer.counts("work").await.0, 0);
@@ -297,9 +286,9 @@ async fn a_dead_letter_for_which_nobody_is_there_is_gone_and_an_alternate_exchan
     peer.declare("kept").await;
     peer.bind("kept", "rest", "", &[]).await;
     peer.publish(("", "work"), "kept").await;
-    let message = first(&mut peer, "work").await;
+    let message = peer.first("work").await;
     peer.nack(message.tag, false).await;
-    let letter = first(&mut peer, "kept").await;
+    let letter = peer.first("kept").await;
     assert_eq!((letter.text(), letter.exchange.as_str()), ("kept", "dlx"));
 }
 
@@ -317,9 +306,9 @@ async fn letters_that_have_to_arrive_go_where_a_queue_is_bound_and_no_others_wai
     ];
     peer.declare_with("work", Flags::default(), &[&own[..], &to(b"dlx", None)].concat()).await;
     peer.publish(("", "work"), "x").await;
-    let message = first(&mut peer, "work").await;
+    let message = peer.first("work").await;
     peer.nack(message.tag, false).await;
-    let letter = first(&mut peer, "dead").await;
+    let letter = peer.first("dead").await;
     assert_eq!((letter.text(), &deaths(&letter)[0].reason[..]), ("x", "rejected"));
     // A quorum queue takes the policy that only classic ones have, and obeys it.
     let both = [own[0], ("x-overflow", Value::Text(b"reject-publish-dlx"))];
