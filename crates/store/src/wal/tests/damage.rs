@@ -212,6 +212,17 @@ fn a_stale_frame_in_place_of_a_proven_one_is_damage() {
 }
 
 #[test]
+fn a_frame_in_place_of_the_one_before_it_is_damage_also_where_a_replay_begins() {
+    let bench = Bench::new(false);
+    (2..=4).for_each(|file| bench.remove(file));
+    let (file, at) = place(1);
+    let astray = bench.read(file, at, PAGE_LEN as usize);
+    bench.write(file, at - PAGE_LEN, &astray);
+    bench.write(file, at, &[0; PAGE_LEN as usize]);
+    assert_eq!(bench.verdict(), Verdict::Corrupt(file, at), "unit 2 is there, out of its place");
+}
+
+#[test]
 fn the_empty_frame_of_an_idle_log_proves_the_last_unit() {
     let bench = Bench::new(false);
     let wal = open(&*bench.rig.again(), Seq(0));
