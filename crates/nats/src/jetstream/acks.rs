@@ -95,12 +95,16 @@ pub(super) async fn publish_again(
         }
         out.flush(server.options.pending_len_max);
         again.clear();
+        let mut wait = Seq(0);
         for work in intake.take() {
             let Work::Publish(runs) = work else { continue };
             let stored = intake::publish(&server.broker, runs).await;
-            if !stored.again.is_empty() && server.broker.durable(stored.wait).await.is_ok() {
-                again.extend(stored.again);
-            }
+            wait = wait.max(stored.wait);
+            again.extend(stored.again);
+        }
+        // Also where nothing goes on from here: a stream shows what is durable.
+        if server.broker.durable(wait).await.is_err() {
+            return;
         }
         if again.is_empty() {
             return;

@@ -58,6 +58,24 @@ async fn no_answer_that_promises_storage_comes_before_the_sync() {
 }
 
 #[tokio::test]
+async fn who_has_an_answer_finds_in_another_stream_what_was_published_again() {
+    let mut rig = Rig::new();
+    rig.reopen(SYNC_MS);
+    let mut asker = Asker::new(&rig).await;
+    asker
+        .create(
+            json!({"name": "S", "subjects": ["a.*"], "republish": {"src": "a.*", "dest": "r.{{wildcard(1)}}"}}),
+        )
+        .await;
+    asker.create(json!({"name": "T", "subjects": ["r.*"]})).await;
+    for name in ["x", "y"] {
+        asker.put(&format!("a.{name}")).await;
+        let found = asker.api("STREAM.MSG.GET.T", json!({"last_by_subj": format!("r.{name}")})).await;
+        assert_eq!(found["message"]["subject"], format!("r.{name}"), "{found}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_promised_once_the_disk_has_failed() {
     let mut rig = Rig::new();
     let mut asker = Asker::new(&rig).await;
