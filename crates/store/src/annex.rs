@@ -13,13 +13,13 @@ use bytes::Bytes;
 use crc_fast::crc32_iscsi;
 use model::{Error, Result};
 
-use crate::blobs::Blobs;
+use crate::blobs::{self, Blobs};
 
 const MAGIC: &[u8; 8] = b"wm-annex";
 const HEADER_LEN: usize = 12;
 
 /// What the names of all annexes begin with.
-pub(crate) const PREFIX: &str = "annex-";
+const PREFIX: &str = "annex-";
 
 /// Part of a log's state that does not change any more, and that a checkpoint had better name than hold. It is written
 /// with the first checkpoint that names it, and removed when neither of the two that are kept does.
@@ -100,10 +100,9 @@ pub(crate) fn name(number: u64) -> String {
     format!("{PREFIX}{number:016}")
 }
 
-/// The numbers of all annexes that there are.
-pub(crate) fn list(blobs: &dyn Blobs) -> Result<impl Iterator<Item = u64>> {
-    let named = blobs.list(PREFIX)?;
-    Ok(named.into_iter().filter_map(|(name, _)| name.strip_prefix(PREFIX)?.parse().ok()))
+/// The numbers of all annexes that there are, ascending.
+pub(crate) fn list(blobs: &dyn Blobs) -> Result<Vec<u64>> {
+    blobs::numbers(blobs, PREFIX)
 }
 
 #[cfg(test)]
@@ -120,7 +119,7 @@ mod tests {
         assert_eq!((annex.number(&mut next), annex.number(&mut next), next), (7, 7, 8));
         annex.put(&blobs).unwrap();
         annex.put(&blobs).unwrap();
-        assert_eq!(list(&blobs).unwrap().collect::<Vec<_>>(), [7]);
+        assert_eq!(list(&blobs).unwrap(), [7]);
         let read = Annex::read(&blobs, 7).unwrap();
         assert_eq!((&read, read.number(&mut next)), (&annex, 7));
     }

@@ -38,6 +38,15 @@ pub trait Blobs: Send + Sync + 'static {
     fn remove(&self, name: &str) -> Result<()>;
 }
 
+/// The numbers of all blobs whose names are `prefix` and a number, ascending.
+pub(crate) fn numbers(blobs: &dyn Blobs, prefix: &str) -> Result<Vec<u64>> {
+    let named = blobs.list(prefix)?;
+    let mut numbers: Vec<u64> =
+        named.iter().filter_map(|(name, _)| name.strip_prefix(prefix)?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// A blob that is being written. Nobody sees it before it is finished; given up, or after a crash, nothing of it is there.
 pub trait NewBlob: Send {
     /// Writes what comes next. Nothing can be done with it after an error. Blocks on the disk.

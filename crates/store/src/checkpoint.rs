@@ -30,7 +30,7 @@ use roaring::RoaringTreemap;
 
 use crate::{
     Annex, Attached, Catalog, Durability, LogCore,
-    blobs::{Blob, Blobs},
+    blobs::{self, Blob, Blobs},
     log::{
         CoreSnapshot, LogState,
         live::{Extent, FileId, Index, Point},
@@ -69,11 +69,7 @@ pub(crate) fn name(id: u64) -> String {
 
 /// The ids of all checkpoints that exist, ascending.
 pub(crate) fn list(blobs: &dyn Blobs) -> Result<Vec<u64>> {
-    let named = blobs.list(PREFIX)?;
-    let mut ids: Vec<u64> =
-        named.iter().filter_map(|(name, _)| name.strip_prefix(PREFIX)?.parse().ok()).collect();
-    ids.sort_unstable();
-    Ok(ids)
+    blobs::numbers(blobs, PREFIX)
 }
 
 /// A checkpoint that is being gathered.

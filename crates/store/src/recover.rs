@@ -16,7 +16,7 @@ use crate::{
     checkpoint::{self, Head, Needed},
     dir::Held,
     faults::Fault,
-    files::{SEGMENT_PREFIX, segment_number},
+    files,
     flush::{Figures, FlushWorker, Flusher, Kept},
     index::INDEX_STEP_LEN,
     log::live::{Extent, FileId, Index, Point},
@@ -86,7 +86,7 @@ pub(crate) fn open<A: Attached>(
         FileId::Segment(number) => Some(number + 1),
         FileId::Wal(_) => None,
     });
-    let annexes: BTreeSet<u64> = annex::list(&*parts.blobs)?.collect();
+    let annexes: BTreeSet<u64> = annex::list(&*parts.blobs)?.into_iter().collect();
     let next_segment = next_segment.chain(annexes.last().map(|number| number + 1)).max().unwrap_or(1);
     let next_segment = next_segment.max(head.map_or(1, |head| head.next_segment));
     let segments = kept_files(&logs);
@@ -149,9 +149,7 @@ fn base<A: Attached>(parts: &Parts) -> Result<Base<A>> {
 /// Every file that could hold entries.
 fn existing(wal: &dyn Wal, blobs: &dyn Blobs) -> Result<BTreeSet<FileId>> {
     let mut files: BTreeSet<FileId> = wal.files().iter().map(|info| FileId::Wal(info.file)).collect();
-    files.extend(
-        blobs.list(SEGMENT_PREFIX)?.iter().filter_map(|(name, _)| segment_number(name)).map(FileId::Segment),
-    );
+    files.extend(files::segments(blobs)?.into_iter().map(FileId::Segment));
     Ok(files)
 }
 

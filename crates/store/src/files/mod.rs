@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{
     StoreOptions, TimeOf,
-    blobs::{Blob, Blobs},
+    blobs::{self, Blob, Blobs},
     index::{Stretch, cut},
     log::live::{Extent, FileId, Index},
     segment::{Child, Footer, Lookup, Miss, Page, Pages},
@@ -358,7 +358,7 @@ pub(crate) fn segment_name(number: u64) -> String {
     format!("{SEGMENT_PREFIX}{number:016}")
 }
 
-/// The segment's number in the name of its blob.
-pub(crate) fn segment_number(name: &str) -> Option<u64> {
-    name.strip_prefix(SEGMENT_PREFIX)?.parse().ok()
+/// The numbers of all segments that there are, ascending.
+pub(crate) fn segments(blobs: &dyn Blobs) -> Result<Vec<u64>> {
+    blobs::numbers(blobs, SEGMENT_PREFIX)
 }

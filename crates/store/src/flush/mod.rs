@@ -36,7 +36,7 @@ use crate::{
     Attached, annex,
     checkpoint::{self, Finished, Head, Needed, Writer},
     faults::Fault,
-    files::{SEGMENT_PREFIX, segment_name, segment_number},
+    files::{self, segment_name},
     log::live::FileId,
     store::Inner,
 };
@@ -326,10 +326,10 @@ impl Flusher {
                 self.segments.remove(&info.file);
             }
         }
-        for (name, _) in store.files.blobs.list(SEGMENT_PREFIX)? {
-            let Some(number) = segment_number(&name).filter(|number| *number < self.next_segment) else {
+        for number in files::segments(&*store.files.blobs)? {
+            if number >= self.next_segment {
                 continue;
-            };
+            }
             let file = FileId::Segment(number);
             if !needed(&file) {
                 store.files.close(file);

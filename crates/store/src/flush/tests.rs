@@ -504,7 +504,7 @@ fn what_an_unfinished_flush_left_is_removed_and_what_an_unreadable_checkpoint_na
 fn an_annex_is_written_once_and_stays_as_long_as_one_of_two_checkpoints_names_it() {
     let world = world(1_000, StoreOptions::default());
     let log = world.create(Durability::Fsync);
-    let annexes = |world: &World| annex::list(&world.blobs).unwrap().collect::<Vec<_>>();
+    let annexes = |world: &World| annex::list(&world.blobs).unwrap();
     let (first, second) = (Annex::new("first"), Annex::new("second"));
     fill(&world, &log, 1, 100);
     log.with(|_, notes| notes.sealed = vec![first.clone()]);
@@ -533,7 +533,7 @@ fn what_an_unreadable_checkpoint_names_stays() {
     flush(&world);
     log.with(|_, notes| notes.sealed = vec![Annex::new("sealed")]);
     assert!(world.store.checkpoint(true).unwrap());
-    let sealed: Vec<u64> = annex::list(&world.blobs).unwrap().collect();
+    let sealed = annex::list(&world.blobs).unwrap();
     world.blobs.damage(&annex::name(sealed[0]), 15);
     let id = log.id();
     let world = world.crash();
@@ -542,5 +542,5 @@ fn what_an_unreadable_checkpoint_names_stays() {
     for _ in 0..3 {
         flush(&world);
     }
-    assert_eq!(annex::list(&world.blobs).unwrap().collect::<Vec<_>>(), sealed);
+    assert_eq!(annex::list(&world.blobs).unwrap(), sealed);
 }
