@@ -233,10 +233,22 @@ impl Peer {
         assert!(timeout(QUIET, self.stream.read_buf(&mut self.seen)).await.is_err(), "{:?}", self.seen);
     }
 
-    /// Up to connection.open.
-    async fn shake_hands(&mut self, mechanism: &str, response: &[u8], vhost: &str) {
+    /// Greets the server and asks to be let in.
+    async fn start(&mut self, client_properties: Table<'_>, mechanism: &str, response: &[u8]) {
         self.send_bytes(b"AMQP\x00\x00\x09\x01").await;
         self.expect("ConnectionStart ").await;
+        let start_ok = Method::ConnectionStartOk { client_properties, mechanism, response, locale: "en_US" };
+        self.send(0, start_ok).await;
+    }
+
+    /// Up to connection.tune, as a client that says nothing of what it understands.
+    async fn start_plain(&mut self) {
+        self.start(Table::default(), "PLAIN", b"\0guest\0guest").await;
+        self.expect("ConnectionTune ").await;
+    }
+
+    /// Up to connection.open.
+    async fn shake_hands(&mut self, mechanism: &str, response: &[u8], vhost: &str) {
         let mut capabilities = TableWriter::default();
         for name in ["consumer_cancel_notify", "authentication_failure_close", "connection.blocked"] {
             capabilities.field(name, Value::Bool(true));
@@ -245,13 +257,7 @@ impl Peer {
         let mut properties = TableWriter::default();
         properties.field("capabilities", Value::Table(table_of(&capabilities)));
         let properties = properties.finish();
-        let start_ok = Method::ConnectionStartOk {
-            client_properties: table_of(&properties),
-            mechanism,
-            response,
-            locale: "en_US",
-        };
-        self.send(0, start_ok).await;
+        self.start(table_of(&properties), mechanism, response).await;
         let tune = self.method().await;
         if !tune.starts_with("ConnectionTune ") {
             panic!("{tune}");

@@ -58,17 +58,9 @@ async fn while_no_user_exists_anybody_may_come_in_and_then_only_users() {
 
 /// Asks to be let in, and to be told if not.
 async fn start(peer: &mut Peer, mechanism: &str, response: &[u8]) {
-    peer.send_bytes(b"AMQP\x00\x00\x09\x01").await;
-    peer.expect("ConnectionStart ").await;
     let capabilities = fields(&[("authentication_failure_close", Value::Bool(true))]);
     let properties = fields(&[("capabilities", Value::Table(table_of(&capabilities)))]);
-    let start_ok = Method::ConnectionStartOk {
-        client_properties: table_of(&properties),
-        mechanism,
-        response,
-        locale: "en_US",
-    };
-    peer.send(0, start_ok).await;
+    peer.start(table_of(&properties), mechanism, response).await;
 }
 
 #[tokio::test]
@@ -143,16 +135,7 @@ async fn a_stop_of_the_process_is_said_to_clients() {
 async fn heartbeats_go_out_and_a_silent_client_is_dropped() {
     let rig = Rig::new();
     let mut peer = rig.raw();
-    peer.send_bytes(b"AMQP\x00\x00\x09\x01").await;
-    peer.expect("ConnectionStart ").await;
-    let start_ok = Method::ConnectionStartOk {
-        client_properties: Table::default(),
-        mechanism: "PLAIN",
-        response: b"\0guest\0guest",
-        locale: "en_US",
-    };
-    peer.send(0, start_ok).await;
-    peer.expect("ConnectionTune ").await;
+    peer.start_plain().await;
     let tune_ok = Method::ConnectionTuneOk { channel_max: 10, frame_max: 4_096, heartbeat: 1 };
     peer.send(0, tune_ok).await;
     peer.send(0, Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false }).await;

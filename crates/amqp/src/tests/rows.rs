@@ -244,16 +244,7 @@ async fn what_is_negotiated_is_refused_beyond_the_servers_limits() {
         (2_047, 4_095, "negotiated frame_max = 4095 is lower than the minimum allowed value (4096)"),
     ] {
         let mut peer = rig.raw();
-        peer.send_bytes(b"AMQP\x00\x00\x09\x01").await;
-        peer.expect("ConnectionStart ").await;
-        let start_ok = Method::ConnectionStartOk {
-            client_properties: Table::default(),
-            mechanism: "PLAIN",
-            response: b"\0guest\0guest",
-            locale: "en_US",
-        };
-        peer.send(0, start_ok).await;
-        peer.expect("ConnectionTune ").await;
+        peer.start_plain().await;
         peer.send(0, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 }).await;
         peer.expect_close(530, &format!("NOT_ALLOWED - {text}")).await;
     }

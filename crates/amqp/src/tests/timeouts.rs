@@ -11,16 +11,7 @@ fn timeout_of(ms: i32) -> (&'static str, Value<'static>) {
 /// A connection of a client that understands no cancel from the server, with channel 1 open.
 async fn connect_plain(rig: &Rig) -> Peer {
     let mut peer = rig.raw();
-    peer.send_bytes(b"AMQP\x00\x00\x09\x01").await;
-    peer.expect("ConnectionStart ").await;
-    let start_ok = Method::ConnectionStartOk {
-        client_properties: Table::default(),
-        mechanism: "PLAIN",
-        response: b"\0guest\0guest",
-        locale: "en_US",
-    };
-    peer.send(0, start_ok).await;
-    peer.expect("ConnectionTune ").await;
+    peer.start_plain().await;
     peer.send(0, Method::ConnectionTuneOk { channel_max: 10, frame_max: 4_096, heartbeat: 0 }).await;
     peer.send(0, Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false }).await;
     peer.expect("ConnectionOpenOk").await;
