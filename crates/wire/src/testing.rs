@@ -1,5 +1,11 @@
 //! What tests of codecs share.
 
+/// The seeds of a fuzz body: `usual` many, or as many as the environment variable `WIREMILL_FUZZ_SEEDS` asks for.
+pub fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("WIREMILL_FUZZ_SEEDS").ok();
+    0..asked.and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 /// A small generator of random numbers (SplitMix64): the same seed gives the same values on every machine.
 pub struct Rng(u64);
 

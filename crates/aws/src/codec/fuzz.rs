@@ -1,6 +1,6 @@
 //! Random requests, from seeds, in both protocols: none panics, and what reads as JSON elsewhere reads here.
 
-use wire::testing::Rng;
+use wire::testing::{Rng, seeds};
 
 use super::{NODES_MAX, Node, Wire, json, query};
 use crate::shapes::{Input, Operation};
@@ -153,8 +153,7 @@ fn form_body(rng: &mut Rng, body: &[u8]) {
 
 #[test]
 fn fuzz_bodies_of_both_protocols_are_refused_or_read_and_never_panic() {
-    let seeds = std::env::var("WIREMILL_FUZZ_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    for seed in seeds(SEEDS) {
         let mut rng = Rng::new(seed);
         let text = json_text(&mut rng, 5);
         let body = damaged(&mut rng, text);

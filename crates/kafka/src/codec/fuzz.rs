@@ -1,6 +1,8 @@
 //! The decoders' fuzz bodies, from seeds: some in every test run, as many as are asked for by `cargo xtask fuzz`.
 //! Whatever the bytes are, nothing panics, and what was understood is written back as it was read.
 
+use wire::testing::seeds;
+
 use super::{
     RequestHeader,
     records::tests::{fuzz_batch, golden_batches},
@@ -13,9 +15,7 @@ const SEEDS: u64 = 40;
 
 /// Runs `body` once for each seed.
 pub(crate) fn for_each_seed(mut body: impl FnMut(&mut Rng)) {
-    let asked = std::env::var("WIREMILL_FUZZ_SEEDS").ok();
-    let seeds = asked.and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
-    for seed in 1..=seeds {
+    for seed in seeds(SEEDS) {
         body(&mut Rng::new(seed));
     }
 }
