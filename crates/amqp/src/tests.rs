@@ -38,6 +38,7 @@ mod durability;
 mod exchanges;
 mod expiring;
 mod failing;
+mod lengths;
 mod memory;
 mod queues;
 mod rows;

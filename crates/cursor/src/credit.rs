@@ -55,6 +55,11 @@ impl Credit {
         self.bytes_max = bytes.unwrap_or(u64::MAX);
     }
 
+    /// Records that may be out at one time; `None` = any number.
+    pub fn records_max(&self) -> Option<u64> {
+        (self.records_max < u64::MAX).then_some(self.records_max)
+    }
+
     /// What may still go out, no more than `other` allows.
     pub fn narrow(&self, other: Allowance) -> Allowance {
         Allowance {

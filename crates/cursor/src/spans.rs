@@ -110,6 +110,19 @@ impl Spans {
         self.runs.iter().map(Span::count).sum()
     }
 
+    /// What is left of it without its first `count` offsets.
+    #[must_use]
+    pub fn after(mut self, count: u64) -> Self {
+        let mut left = count;
+        self.runs.retain_mut(|run| {
+            let gone = left.min(run.count());
+            left -= gone;
+            run.start = run.start.plus(gone);
+            !run.is_empty()
+        });
+        self
+    }
+
     /// Whether no offset is in the set.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()

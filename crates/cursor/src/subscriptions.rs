@@ -27,6 +27,8 @@ pub struct Subscription {
     pub priority: i32,
     /// With whom it shares.
     pub group: GroupId,
+    /// Records that it may have at one time, and takes as soon as they are there; `None` = any number.
+    pub prefetch: Option<u32>,
 }
 
 /// The consumers at one cursor, and whose turn it is. A subscription that cannot take (no credit, a full outbox) is
@@ -39,7 +41,32 @@ pub struct Subscriptions {
     turns: BTreeMap<(GroupId, i64), VecDeque<HolderId>>,
     /// Who does it all, where one does.
     active: BTreeMap<GroupId, HolderId>,
+    /// What all together may have.
+    capacity: Capacity,
     joined_count: u64,
+}
+
+/// What consumers may have at one time: records, and how many of them may have any number.
+#[derive(Clone, Copy, Debug, Default)]
+struct Capacity {
+    records: u64,
+    unlimited: usize,
+}
+
+impl Capacity {
+    fn add(&mut self, prefetch: Option<u32>) {
+        self.records += u64::from(prefetch.unwrap_or(0));
+        self.unlimited += usize::from(prefetch.is_none());
+    }
+
+    fn remove(&mut self, prefetch: Option<u32>) {
+        self.records -= u64::from(prefetch.unwrap_or(0));
+        self.unlimited -= usize::from(prefetch.is_none());
+    }
+
+    fn records(self) -> u64 {
+        if self.unlimited > 0 { u64::MAX } else { self.records }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +90,7 @@ impl Subscriptions {
             by_holder: BTreeMap::new(),
             turns: BTreeMap::new(),
             active: BTreeMap::new(),
+            capacity: Capacity::default(),
             joined_count: 0,
         }
     }
@@ -73,6 +101,7 @@ impl Subscriptions {
         self.joined_count += 1;
         let member = Member { subscription, joined: self.joined_count, is_waiting: false };
         self.by_holder.insert(subscription.holder, member);
+        self.capacity.add(subscription.prefetch);
         if self.sharing == Sharing::Single {
             self.active.entry(subscription.group).or_insert(subscription.holder);
         }
@@ -81,7 +110,8 @@ impl Subscriptions {
     /// Removes a consumer. Answers who does it all in its stead, where one does and it was that one.
     pub fn leave(&mut self, holder: HolderId) -> Option<HolderId> {
         self.set_waiting(holder, false);
-        let group = self.by_holder.remove(&holder)?.subscription.group;
+        let Subscription { group, prefetch, .. } = self.by_holder.remove(&holder)?.subscription;
+        self.capacity.remove(prefetch);
         if self.active.get(&group) != Some(&holder) {
             return None;
         }
@@ -90,6 +120,24 @@ impl Subscriptions {
         let next = members.min_by_key(|member| (member.turn(), member.joined))?.subscription.holder;
         self.active.insert(group, next);
         Some(next)
+    }
+
+    /// Changes how many records a consumer may have.
+    pub fn set_prefetch(&mut self, holder: HolderId, prefetch: Option<u32>) {
+        let Some(member) = self.by_holder.get_mut(&holder) else { return };
+        self.capacity.remove(std::mem::replace(&mut member.subscription.prefetch, prefetch));
+        self.capacity.add(prefetch);
+    }
+
+    /// How many records all may have that are served: `u64::MAX` = any number.
+    pub fn capacity(&self) -> u64 {
+        if self.sharing == Sharing::Turns {
+            return self.capacity.records();
+        }
+        let mut served = Capacity::default();
+        let active = self.active.values().filter_map(|holder| self.by_holder.get(holder));
+        active.for_each(|member| served.add(member.subscription.prefetch));
+        served.records()
     }
 
     /// Says whether a consumer can take records now. One that starts to wait comes last among its priority.
@@ -173,7 +221,7 @@ mod tests {
     const GROUP: GroupId = GroupId(0);
 
     fn subscription(holder: u64, priority: i32) -> Subscription {
-        Subscription { holder: HolderId(holder), priority, group: GROUP }
+        Subscription { holder: HolderId(holder), priority, group: GROUP, prefetch: Some(0) }
     }
 
     fn waiting(sharing: Sharing, members: &[(u64, i32)]) -> Subscriptions {
@@ -214,6 +262,26 @@ mod tests {
         all.set_waiting(HolderId(2), true);
         assert_eq!(all.next(GroupId(7)), Some(HolderId(2)));
         assert_eq!(turns(&mut all, 1), [1]);
+    }
+
+    #[test]
+    fn all_together_may_have_what_each_of_those_that_are_served_may() {
+        for (sharing, two, three) in [(Sharing::Turns, 12, u64::MAX), (Sharing::Single, 5, 5)] {
+            let mut all = Subscriptions::new(sharing);
+            assert_eq!(all.capacity(), 0);
+            all.join(Subscription { prefetch: Some(5), ..subscription(1, 0) });
+            all.join(Subscription { prefetch: Some(7), ..subscription(2, 0) });
+            assert_eq!(all.capacity(), two);
+            all.join(Subscription { prefetch: None, ..subscription(3, 0) });
+            assert_eq!(all.capacity(), three);
+            all.set_prefetch(HolderId(3), Some(1));
+            all.leave(HolderId(1));
+            assert_eq!(all.capacity(), if sharing == Sharing::Single { 7 } else { 8 });
+            all.leave(HolderId(2));
+            assert_eq!(all.capacity(), 1);
+            all.leave(HolderId(3));
+            assert_eq!(all.capacity(), 0);
+        }
     }
 
     #[test]

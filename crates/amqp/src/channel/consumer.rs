@@ -53,13 +53,28 @@ impl Consumer {
     }
 
     /// Takes its place among the queue's consumers: before its client is told, as the order of them may count.
-    pub(crate) fn subscribe(&self) -> model::Result<()> {
-        let holder = self.lessee.holder;
+    pub(crate) fn subscribe(&self, deliveries: &Deliveries) -> model::Result<()> {
         self.lessee.queue.work.join(Subscription {
-            holder,
+            holder: self.lessee.holder,
             priority: self.priority,
             group: Default::default(),
+            prefetch: self.capacity(deliveries),
         })
+    }
+
+    /// Tells its queue what it may have, where the channel's limit changed.
+    pub(crate) fn tell_capacity(&self, deliveries: &Deliveries) {
+        let told = self.lessee.queue.work.set_prefetch(self.lessee.holder, self.capacity(deliveries));
+        if let Err(error) = told {
+            tracing::trace!(%error, "a queue was gone before its consumer's limit changed");
+        }
+    }
+
+    /// Messages that it may have out by its own limit and the channel's; `None` = any number.
+    fn capacity(&self, deliveries: &Deliveries) -> Option<u32> {
+        let own = self.prefetch.filter(|_| !self.no_ack);
+        let least = own.into_iter().chain(deliveries.limit().filter(|_| !self.no_ack)).min()?;
+        Some(u32::try_from(least).unwrap_or(u32::MAX))
     }
 
     /// Delivers, once it has subscribed, until it is stopped or its queue is gone.
@@ -94,8 +109,7 @@ impl Consumer {
                 if self.lessee.out.load(Relaxed) == 0 {
                     // It may have been told meanwhile that it is its turn: it is not any more.
                     (is_told, watch) = (false, Watch::new());
-                    work.leave(self.lessee.holder)?;
-                    self.subscribe()?;
+                    self.subscribe(deliveries)?;
                 } else {
                     woken.await;
                 }
@@ -104,8 +118,7 @@ impl Consumer {
             if room == 0 {
                 if std::mem::take(&mut is_told) && !self.lessee.queue.arguments.single_active_consumer {
                     // It was its turn, and it cannot take: somebody else's, then. A single active one stays that.
-                    work.leave(self.lessee.holder)?;
-                    self.subscribe()?;
+                    self.subscribe(deliveries)?;
                 }
                 tokio::select! {
                     () = woken => {}

@@ -176,10 +176,15 @@ impl Deliveries {
     }
 
     /// Sets what all consumers together may have out; `None` = any number.
-    pub(crate) fn limit(&self, records: Option<u64>) {
+    pub(crate) fn set_limit(&self, records: Option<u64>) {
         let mut state = self.lock();
         state.credit.limit(records, None);
         state.consumers.iter().filter_map(Weak::upgrade).for_each(|consumer| consumer.wake.notify_one());
+    }
+
+    /// What all consumers together may have out; `None` = any number.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        self.lock().credit.records_max()
     }
 
     /// How many more messages may go out; `None` once the channel is closed.

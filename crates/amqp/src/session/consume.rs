@@ -37,7 +37,10 @@ impl Session {
         }
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         // The limit of single consumers takes that of the channel away, as the original has it.
-        channel.deliveries.limit((global && count > 0).then_some(count.into()));
+        channel.deliveries.set_limit((global && count > 0).then_some(count.into()));
+        for running in channel.consumers.values() {
+            running.consumer.tell_capacity(&channel.deliveries);
+        }
         if !global {
             channel.prefetch = count;
         }
@@ -77,7 +80,7 @@ impl Session {
             prefetch: (prefetch > 0).then_some(prefetch.into()),
             priority,
         });
-        if let Err(error) = consumer.subscribe() {
+        if let Err(error) = consumer.subscribe(&deliveries) {
             self.left(&consumer);
             return Err(error.into());
         }

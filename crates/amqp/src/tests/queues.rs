@@ -29,37 +29,6 @@ async fn what_is_not_built_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_length_counts_what_waits_and_not_what_is_out() {
-    for kind in [b"classic", &b"quorum"[..]] {
-        let rig = Rig::new();
-        let mut peer = rig.connect().await;
-        let arguments = [("x-max-length", Value::I32(2)), ("x-queue-type", Value::Text(kind))];
-        peer.declare_with("q", Flags::default(), &arguments).await;
-        for body in ["a", "b"] {
-            peer.publish(("", "q"), body).await;
-        }
-        peer.sync().await;
-        let (one, other) = (peer.get("q").await.unwrap(), peer.get("q").await.unwrap());
-        for body in ["c", "d"] {
-            peer.publish(("", "q"), body).await;
-        }
-        peer.sync().await;
-        assert_eq!(peer.counts("q").await.0, 2, "nothing was too much");
-        // What comes back is too much, and the oldest go.
-        peer.nack(other.tag, true).await;
-        peer.sync().await;
-        for _ in 0..100 {
-            if peer.counts("q").await.0 == 2 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert_eq!(peer.get("q").await.unwrap().text(), "c");
-        peer.ack(one.tag).await;
-    }
-}
-
-#[tokio::test]
 async fn a_queue_without_a_name_is_given_one_which_an_empty_name_then_means() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
@@ -160,28 +129,6 @@ async fn a_client_that_deletes_the_queue_it_consumes_is_answered_before_it_is_to
         peer.expect("QueueDeleteOk").await;
         assert_eq!(peer.method().await, "BasicCancel { consumer_tag: \"t\", nowait: true }", "round {round}");
     }
-}
-
-#[tokio::test]
-async fn messages_above_a_length_push_out_the_oldest_or_are_refused() {
-    let rig = Rig::new();
-    let mut peer = rig.connect().await;
-    peer.confirm().await;
-    peer.declare_with("head", Flags::default(), &[("x-max-length", Value::I32(2))]).await;
-    for body in ["a", "b", "c"] {
-        peer.publish(("", "head"), body).await;
-        peer.expect("BasicAck").await;
-    }
-    assert_eq!(peer.get("head").await.unwrap().text(), "b");
-    let refuses = [("x-max-length", Value::I32(2)), ("x-overflow", Value::Text(b"reject-publish"))];
-    peer.declare_with("full", Flags::default(), &refuses).await;
-    let mut answers = Vec::new();
-    for body in ["a", "b", "c"] {
-        peer.publish(("", "full"), body).await;
-        answers.push(peer.method().await);
-    }
-    assert!(answers[1].starts_with("BasicAck") && answers[2].starts_with("BasicNack { delivery_tag: 6"));
-    assert_eq!(peer.counts("full").await.0, 2);
 }
 
 #[tokio::test]

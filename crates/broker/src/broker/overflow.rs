@@ -1,7 +1,7 @@
 //! What happens to a stream that is above its length.
 
 use bytes::Bytes;
-use cursor::{Span, Spans};
+use cursor::{AckCursor, Span, Spans};
 use model::Offset;
 use store::{LockedLog, LogCore};
 
@@ -29,8 +29,9 @@ pub(super) fn make_room(log: &mut LockedLog<'_, LogState>, now_ms: i64) {
         state.head_due_ms = Some(now_ms);
         return;
     }
+    let promised = state.promised();
     let dropped = match state.followed(QUEUE_WORK, core) {
-        Some(work) if settings.mode == Mode::Queue => work.cursor.unleased_below(core.end(), excess),
+        Some(work) if settings.mode == Mode::Queue => oldest_ready(core, &work.cursor, promised, excess),
         _ => [oldest(core, excess)].into_iter().collect(),
     };
     log.drop_offsets(dropped.iter().map(|span| span.start..span.end).collect());
@@ -110,15 +111,16 @@ fn take(log: &mut LockedLog<'_, LogState>, gone: &Spans) {
     gone.iter().for_each(|span| state.skip(core, span));
 }
 
-/// How many of the oldest records are above the length of a stream, for which `uncounted` do not count; the newest always
-/// stays.
+/// How many of the oldest records are above the length of a stream, for which `uncounted` do not count. The newest stays,
+/// unless only what is ready counts: what may not wait at all is for those who take it at once.
 pub(crate) fn excess_records(core: &LogCore, uncounted: u64, settings: &StreamSettings) -> u64 {
     let (records, bytes) = waiting(core, uncounted);
     let over_records = settings.length_max.map_or(0, |max| records.saturating_sub(max));
     let over_bytes = settings.bytes_max.map_or(0, |max| bytes.saturating_sub(max));
     // Bytes of one record are known on average only; what is left over goes with the next publish.
     let average = bytes.checked_div(records).unwrap_or(0).max(1);
-    over_records.max(over_bytes.div_ceil(average)).min(records.saturating_sub(1))
+    let stays = u64::from(!settings.limits_ready);
+    over_records.max(over_bytes.div_ceil(average)).min(records.saturating_sub(stays))
 }
 
 /// Records and bytes of a log without the `uncounted`, whose bytes are known on average only.
@@ -129,6 +131,20 @@ pub(super) fn waiting(core: &LogCore, uncounted: u64) -> (u64, u64) {
     let records = core.records().saturating_sub(uncounted);
     let share = u128::from(core.bytes()) * u128::from(records) / u128::from(core.records().max(1));
     (records, u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+/// The `count` oldest records of a queue that nobody has, behind the first `promised` of them; also those that cannot be
+/// read yet.
+fn oldest_ready(core: &LogCore, cursor: &AckCursor, promised: u64, count: u64) -> Spans {
+    let ready = cursor.unleased_below(core.end(), promised.saturating_add(count));
+    let known = ready.count();
+    let mut oldest = ready.after(promised);
+    let missing = count - oldest.count();
+    if missing > 0 {
+        let from = core.end_of_next(cursor.end(), promised.saturating_sub(known));
+        oldest.add(Span::new(from, core.end_of_next(from, missing)));
+    }
+    oldest
 }
 
 /// The offsets of the `count` oldest live records, from the start.

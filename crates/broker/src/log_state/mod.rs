@@ -198,11 +198,31 @@ impl LogState {
     }
 
     /// How many records do not count for the length of the log: settled ones that are kept, and where the settings say so
-    /// those that somebody has.
+    /// those that somebody has, or takes as soon as they are there.
     pub(crate) fn uncounted(&self) -> u64 {
-        let counts_ready = self.settings.as_deref().is_some_and(|settings| settings.limits_ready);
-        let work = self.work(QUEUE_WORK).filter(|_| counts_ready);
-        self.kept() + work.map_or(0, |work| work.cursor.leased_count())
+        let taken = self.counted_work().map_or(0, |work| work.cursor.leased_count());
+        self.kept().saturating_add(taken).saturating_add(self.promised())
+    }
+
+    /// How many of the oldest records of a queue consumers take as soon as they can, where the settings say that those do
+    /// not count.
+    pub(crate) fn promised(&self) -> u64 {
+        let free =
+            |work: &WorkState| work.subscriptions.capacity().saturating_sub(work.cursor.leased_count());
+        self.counted_work().map_or(0, free)
+    }
+
+    /// The work of a queue of which only what is ready counts.
+    fn counted_work(&self) -> Option<&WorkState> {
+        let settings = self.settings.as_deref();
+        self.work(QUEUE_WORK).filter(|_| settings.is_some_and(|settings| settings.limits_ready))
+    }
+
+    /// A consumer takes less, or none any more: what it does not take counts for the length of a queue again.
+    pub(crate) fn took_less(&mut self, now_ms: i64) {
+        if self.settings.as_deref().is_some_and(|settings| settings.limits_ready) {
+            self.came_back(now_ms);
+        }
     }
 
     /// Keeps records that were settled just now, if the queue has a history. Whether it has.

@@ -231,14 +231,21 @@ impl Broker {
             core.stable_end() < core.end()
         });
         let unseen = is_unseen.then(|| now_ms.saturating_add(UNSEEN_MS));
-        let excess = partition.log().with(|core, state| excess(core, state.uncounted(), &settings));
+        let (excess, promised) = partition
+            .log()
+            .with(|core, state| (excess(core, state.uncounted(), &settings), state.promised()));
         // What somebody has may be much, and is judged when it comes back: the head begins behind it.
         let head = work.with(|core, work| {
             let waits = work.cursor.unleased_below(core.durable_end(), 1);
             first_of(&waits).unwrap_or(work.cursor.floor())
         })?;
-        let oldest =
-            work.with(|core, work| work.cursor.unleased_below(core.durable_end(), excess.min(MOVED_MAX)))?;
+        let oldest = work.with(|core, work| match excess.min(MOVED_MAX) {
+            0 => Spans::new(),
+            excess => {
+                let limit = promised.saturating_add(excess);
+                work.cursor.unleased_below(core.durable_end(), limit).after(promised)
+            }
+        })?;
         work.move_blocking(&oldest, Why::Excess)?;
         let (any_expired, more) = work.expire_head(head, settings.ttl_ms, now_ms)?;
         // What somebody has cannot be taken: it comes back, or is settled.

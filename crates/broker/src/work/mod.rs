@@ -504,14 +504,29 @@ impl Work {
         Ok(())
     }
 
-    /// Makes `subscription` one of the consumers.
+    /// Makes `subscription` one of the consumers. One that is joins anew, as the last.
     pub fn join(&self, subscription: Subscription) -> Result<()> {
-        self.with(|_, work| work.subscriptions.join(subscription))
+        self.with(|_, work| work.join(subscription))
+    }
+
+    /// Changes how many records a consumer may have.
+    pub fn set_prefetch(&self, holder: HolderId, prefetch: Option<u32>) -> Result<()> {
+        self.with(|_, work| work.subscriptions.set_prefetch(holder, prefetch))?;
+        self.took_less();
+        Ok(())
     }
 
     /// Takes a consumer out. Its leases stay: release them, or let them run out.
     pub fn leave(&self, holder: HolderId) -> Result<()> {
-        self.with(|_, work| work.leave(holder))
+        self.with(|_, work| work.leave(holder))?;
+        self.took_less();
+        Ok(())
+    }
+
+    fn took_less(&self) {
+        let now_ms = self.broker.env().clock.wall_ms();
+        self.partition.log().with(|_, state| state.took_less(now_ms));
+        self.broker.schedule(&self.partition);
     }
 
     /// Whether `holder` does it all although a consumer of a higher priority has come.

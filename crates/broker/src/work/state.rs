@@ -241,7 +241,8 @@ impl WorkState {
     /// Arms `watch` for `holder`, or tells it at once.
     pub(crate) fn wait(&mut self, holder: HolderId, watch: &Watch) {
         if !self.subscriptions.contains(holder) {
-            self.subscriptions.join(Subscription { holder, priority: 0, group: GroupId::default() });
+            let (group, prefetch) = (GroupId::default(), Some(0));
+            self.subscriptions.join(Subscription { holder, priority: 0, group, prefetch });
         }
         self.waiting.insert(holder, watch.reference());
         self.subscriptions.set_waiting(holder, true);
@@ -286,6 +287,14 @@ impl WorkState {
             self.subscriptions.set_waiting(holder, false);
             watch.tell();
         }
+    }
+
+    /// Makes it one of the consumers; one that is leaves first.
+    pub(crate) fn join(&mut self, subscription: Subscription) {
+        if self.subscriptions.contains(subscription.holder) {
+            self.leave(subscription.holder);
+        }
+        self.subscriptions.join(subscription);
     }
 
     pub(crate) fn leave(&mut self, holder: HolderId) {

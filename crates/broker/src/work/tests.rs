@@ -306,7 +306,8 @@ fn consumers_are_told_in_turn_and_higher_priorities_first() {
     let work = work(&rig, &partition);
     let watches: Vec<Watch> = (0..3).map(|_| Watch::new()).collect();
     for (holder, priority) in [(0, 0), (1, 5), (2, 0)] {
-        work.join(Subscription { holder: HolderId(holder), priority, group: GroupId::default() }).unwrap();
+        let group = GroupId::default();
+        work.join(Subscription { holder: HolderId(holder), priority, group, prefetch: None }).unwrap();
         work.wait(HolderId(holder), &watches[usize::try_from(holder).unwrap()]);
     }
     let mut order = Vec::new();

@@ -402,8 +402,12 @@ impl Works {
         let Some(own) = own else { return 0 };
         self.visited += 1;
         touch(&mut self.index, &mut self.prepared, own);
-        own.cursor.note_appended(core.durable_end().max(span.end).min(core.end()));
-        own.cursor.skip(span);
+        let readable = core.durable_end().max(own.cursor.end());
+        // Behind others that cannot be read yet: it is passed over with the gaps, once it could be read.
+        if span.start <= readable {
+            own.cursor.note_appended(readable.max(span.end).min(core.end()));
+            own.cursor.skip(span);
+        }
         1
     }
 

@@ -86,7 +86,7 @@ impl Run {
         let both = [(HolderId(21), 0, &low), (HolderId(22), 9, &high)];
         for (holder, priority, watch) in both {
             let group = GroupId::default();
-            if work.join(Subscription { holder, priority, group }).is_err() {
+            if work.join(Subscription { holder, priority, group, prefetch: None }).is_err() {
                 return;
             }
             work.wait(holder, watch);

@@ -70,6 +70,11 @@ impl LiveSet {
         self.staged.front().map(|s| s.base)
     }
 
+    /// Staged items from the first that ends after `from`.
+    pub fn staged_from(&self, from: Offset) -> impl Iterator<Item = &Staged> {
+        self.staged.range(self.staged.partition_point(|s| s.end <= from)..)
+    }
+
     /// Index of the first extent that ends after `from`.
     pub fn extent_from(&self, from: Offset) -> usize {
         self.extents.partition_point(|e| e.end() <= from)

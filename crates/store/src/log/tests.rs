@@ -238,3 +238,20 @@ fn gaps_are_what_was_never_stored_or_is_dropped_and_runs_come_whole() {
     assert_eq!(gaps(4, 9), [(4, 5), (8, 9)]);
     assert_eq!(gaps(15, 100), []);
 }
+
+#[test]
+fn the_next_records_are_counted_over_gaps_and_also_where_they_are_staged() {
+    let world = lazy();
+    let log = world.create(Durability::Fsync);
+    world.append(&log, 4, b"abc");
+    world.settle();
+    world.append(&log, 4, b"abc");
+    world.change(&log, |log| log.advance(Offset(10)));
+    world.append(&log, 2, b"abc");
+    world.change(&log, |log| log.drop_offsets(vec![range(1, 3), range(5, 7)]));
+    // There: 0, 3, 4, 7, 10, 11; durable: 0 to 3.
+    let next = |from: u64, count: u64| log.with(|core, _| core.end_of_next(Offset(from), count).0);
+    assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(|count| next(0, count)), [0, 1, 4, 5, 8, 11, 12, 12]);
+    assert_eq!([1, 5, 8].map(|from| next(from, 1)), [4, 8, 11]);
+    assert_eq!(next(12, 1), 12);
+}
