@@ -192,6 +192,7 @@ impl Intake {
         if let Some(at) = last
             && lasts.all(|other| other == Some(&at))
             && let Some(open) = self.open.get(at)
+            && open.to.onward.is_empty()
             && open.to.queues.len() == to.queues.len()
             && open.takes(is_persistent)
         {
@@ -389,23 +390,30 @@ impl Batches {
         letters
     }
 
-    /// Confirms, as few as can say it: those that were refused one by one, then everything up to the last per channel.
+    /// Confirms, as few as can say it, in the order of the messages of each channel: what was taken up to the next that was
+    /// refused, or to the last, and each that was refused. A client that is told of one that was refused after others with
+    /// higher numbers would take it for one of those.
     fn confirms(&self, is_taken: impl Fn(usize) -> bool) -> Vec<u8> {
         let mut frames = Vec::new();
         let mut upto: Vec<(u16, u64, u32)> = Vec::new();
+        let acked = |delivery_tag, count| Method::BasicAck { delivery_tag, multiple: count > 1 };
         for Awaited { channel, number, batch } in &self.awaited {
+            let open = upto.iter().position(|(known, ..)| known == channel);
             if batch.is_some_and(|batch| !is_taken(batch)) {
+                if let Some((_, last, count)) = open.map(|at| upto.remove(at)) {
+                    put_method(&mut frames, *channel, acked(last, count));
+                }
                 let nack = Method::BasicNack { delivery_tag: *number, multiple: false, requeue: false };
                 put_method(&mut frames, *channel, nack);
                 continue;
             }
-            match upto.iter_mut().rev().find(|(known, ..)| known == channel) {
+            match open.and_then(|at| upto.get_mut(at)) {
                 Some((_, last, count)) => (*last, *count) = (*number, *count + 1),
                 None => upto.push((*channel, *number, 1)),
             }
         }
-        for (channel, delivery_tag, count) in upto {
-            put_method(&mut frames, channel, Method::BasicAck { delivery_tag, multiple: count > 1 });
+        for (channel, last, count) in upto {
+            put_method(&mut frames, channel, acked(last, count));
         }
         frames
     }
