@@ -249,6 +249,11 @@ impl Partition {
         self.log.with(|core, _| PartitionStats { records: core.records(), bytes: core.bytes() })
     }
 
+    /// About how many bytes its readable records from `from` to below `to` have as they are stored.
+    pub fn len_between(&self, from: Offset, to: Offset) -> u64 {
+        self.log.with(|core, _| core.bytes_from(from).saturating_sub(core.bytes_from(to)))
+    }
+
     /// Append time of its last batch, milliseconds since the Unix epoch; 0 before the first.
     pub fn last_append_time_ms(&self) -> i64 {
         self.log.with(|core, _| core.last_append_time_ms())

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Action, Ahead, Chunk, Oversize, Partition, ReadLimits, Stream, Upto, Watch};
+use broker::{Action, Ahead, Bounds, Chunk, Oversize, Partition, ReadLimits, Stream, Upto, Watch};
 use bytes::Bytes;
 use model::{ErrorKind, Offset};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use self::waiting::{Source, Waited};
 use super::{
     list_offsets::{check_leader_epoch, end_of_epoch, wire_offset},
     metadata::topic_id,
@@ -23,6 +24,8 @@ use crate::{
     session::Ctx,
     topics,
 };
+
+mod waiting;
 
 const READ_COMMITTED: i8 = 1;
 
@@ -99,8 +102,13 @@ fn plan_of(ctx: &Ctx, request: &FetchRequest<'_>) -> Result<Plan, SessionError> 
 struct Share {
     data: PartitionData<'static>,
     len: usize,
-    /// From where on something new would be worth an answer.
-    source: Option<(Arc<Partition>, Offset)>,
+    /// Bytes as the least length counts them, as the original does: up to the partition's limit those that are there,
+    /// whether the next batch fits under it or not.
+    available: usize,
+    /// Whether what is left of the answer kept records back.
+    kept_back: bool,
+    /// Where something new would be worth an answer.
+    source: Option<Source>,
     /// Where the client will read on, if the disk was asked for what it has now.
     cold_next: Option<Offset>,
     /// Whether the client should hear of it at once.
@@ -131,17 +139,17 @@ impl Fetch<'_> {
         let mut there = 0;
         loop {
             let mut charge = self.ctx.server.answer_budget.take(max_bytes, deadline).await;
-            let room = charge.as_ref().map(Charge::len);
-            let shares = self.once(plan, room).await;
+            let mut shares = self.once(plan, charge.as_ref().map(Charge::len)).await;
             let total: usize = shares.iter().map(|share| share.len).sum();
             if let Some(charge) = &mut charge {
                 charge.settle(total);
             }
-            // What is there and has no room in memory is no reason to wait for more.
-            let kept_back = total > 0 && room.is_some_and(|room| room < max_bytes);
+            let available: usize = shares.iter().map(|share| share.available).sum();
+            // What is there and has no room in the answer is no reason to wait for more.
+            let kept_back = total > 0 && shares.iter().any(|share| share.kept_back);
             let sources = shares.iter().filter(|share| share.source.is_some()).count();
             let nothing_to_wait_for = sources == 0 || sources < there;
-            if total >= self.min_bytes
+            if available >= self.min_bytes
                 || kept_back
                 || nothing_to_wait_for
                 || shares.iter().any(|share| share.urgent)
@@ -150,12 +158,12 @@ impl Fetch<'_> {
                 return (shares, charge);
             }
             there = sources;
-            for (partition, end) in shares.iter().filter_map(|share| share.source.as_ref()) {
-                partition.watch(*end, &watch);
-            }
             // Nothing is held while one waits.
             drop(charge);
-            if timeout_at(deadline, watch.changed()).await.is_err() {
+            shares.iter_mut().for_each(|share| share.data.records = Records::default());
+            let sources = shares.iter_mut().filter_map(|share| share.source.as_mut()).collect();
+            let waited = waiting::until_there(sources, self.min_bytes - available, &watch, deadline).await;
+            if waited == Waited::InVain && total == 0 {
                 return (shares, None);
             }
         }
@@ -165,20 +173,18 @@ impl Fetch<'_> {
     async fn once(&self, plan: &Plan, room: Option<usize>) -> Vec<Share> {
         let mut shares = Vec::with_capacity(plan.partitions.len());
         let mut last: Option<Arc<Stream>> = None;
-        let mut first = room.is_some();
-        let mut room = room.unwrap_or(0);
+        let mut left = Left { first: room.is_some(), room: room.unwrap_or(0) };
         let mut is_cold = false;
         for (index, (key, wanted)) in plan.partitions.iter().enumerate() {
             let share = match self.find(key, &mut last) {
                 Ok((stream, partition)) => {
-                    let read = self.read(&stream, &partition, key, wanted, room, first).await;
+                    let read = self.read(&stream, &partition, key, wanted, left).await;
                     let refused = |error_code| Share { urgent: true, ..refused(key.partition, error_code) };
                     Share { name: Some(stream.key().name.clone()), ..read.unwrap_or_else(refused) }
                 }
                 Err(error_code) => refused(key.partition, self.in_session(plan, key, error_code)),
             };
-            room = room.saturating_sub(share.len);
-            first &= share.len == 0;
+            left.take(share.len);
             if self.ahead == Ahead::Asked
                 && share.cold_next.is_some()
                 && !std::mem::replace(&mut is_cold, true)
@@ -208,7 +214,7 @@ impl Fetch<'_> {
     /// The client asks for what comes next while it works on what it has.
     fn announce_next(&self, plan: &Plan, shares: &[Share]) {
         let wanted = plan.partitions.iter().zip(shares).filter_map(|((_, wanted), share)| {
-            let (partition, _) = share.source.as_ref()?;
+            let partition = &share.source.as_ref()?.partition;
             Some((partition.clone(), share.cold_next?, usize::try_from(wanted.max_bytes).ok()?))
         });
         self.ctx.server.broker.look_ahead(&wanted.collect::<Vec<_>>());
@@ -261,8 +267,7 @@ impl Fetch<'_> {
         partition: &Arc<Partition>,
         key: &PartitionKey,
         wanted: &Wanted,
-        room: usize,
-        first: bool,
+        left: Left,
     ) -> Result<Share, ErrorCode> {
         check_leader_epoch(partition, wanted.current_leader_epoch)?;
         if let Some(diverging) = diverging(partition, wanted)? {
@@ -275,14 +280,15 @@ impl Fetch<'_> {
             return Ok(share);
         }
         let from = Offset(u64::try_from(wanted.offset).map_err(|_| ErrorCode::OFFSET_OUT_OF_RANGE)?);
-        let limit = room.min(usize::try_from(wanted.max_bytes).unwrap_or(0));
+        let own_limit = usize::try_from(wanted.max_bytes).unwrap_or(0);
+        let limit = left.room.min(own_limit);
         // The first partition with data gives a whole batch, however long (KIP-74).
-        let oversize = if first { Oversize::First } else { Oversize::Never };
+        let oversize = if left.first { Oversize::First } else { Oversize::Never };
         let limits = ReadLimits { upto: self.upto, oversize, ahead: self.ahead, ..ReadLimits::bytes(limit) };
         let (mut chunk, mut pieces) = self.look(stream, partition, from, limits).await?;
         let mut len = pieces.iter().map(Bytes::len).sum::<usize>();
         // A read of the disk may end early: what is there and wanted is not waited for.
-        while len < self.min_bytes.min(limit) && chunk.next < self.readable_end(&chunk) {
+        while len < self.min_bytes.min(limit) && chunk.next < self.readable_end(chunk.bounds) {
             let limits = ReadLimits { bytes: limit - len, oversize: Oversize::Never, ..limits };
             let (more, more_pieces) = self.look(stream, partition, chunk.next, limits).await?;
             if more.next <= chunk.next {
@@ -292,24 +298,56 @@ impl Fetch<'_> {
             pieces.extend(more_pieces);
             chunk = Chunk { of_disk: chunk.of_disk || more.of_disk, ..more };
         }
-        let readable = self.readable_end(&chunk);
+        let readable = self.readable_end(chunk.bounds);
+        // With less than is waited for, nothing but a limit ends a read before that.
+        let is_cut = chunk.next < readable;
         Ok(Share {
             data: PartitionData {
-                partition_index: key.partition,
-                high_watermark: wire_offset(chunk.bounds.durable_end),
-                last_stable_offset: wire_offset(chunk.bounds.stable_end),
-                log_start_offset: wire_offset(chunk.bounds.start),
-                aborted_transactions: (self.upto == Upto::Stable).then(Vec::new),
                 records: Records::Chunks(pieces),
-                ..Default::default()
+                ..self.without_records(key.partition, chunk.bounds)
             },
             len,
-            // What a limit kept back is there already: only what comes behind it is worth waking up for.
-            source: Some((partition.clone(), chunk.next.max(readable))),
+            available: if is_cut { len.max(limit) } else { len },
+            kept_back: is_cut && limit < own_limit,
+            source: Some(Source {
+                partition: partition.clone(),
+                upto: self.upto,
+                from,
+                // What a limit kept back is there already: only what comes behind it is worth waking up for.
+                end: chunk.next.max(readable),
+                // One batch is given whatever the limit.
+                room: if is_cut { 0 } else { own_limit.saturating_sub(len).max(1) },
+            }),
             cold_next: chunk.of_disk.then_some(chunk.next),
             urgent: false,
             name: None,
         })
+    }
+
+    fn without_records(&self, partition_index: i32, bounds: Bounds) -> PartitionData<'static> {
+        PartitionData {
+            partition_index,
+            high_watermark: wire_offset(bounds.durable_end),
+            last_stable_offset: wire_offset(bounds.stable_end),
+            log_start_offset: wire_offset(bounds.start),
+            aborted_transactions: (self.upto == Upto::Stable).then(Vec::new),
+            ..Default::default()
+        }
+    }
+}
+
+/// What is left of an answer for the partitions that have not had their turn.
+#[derive(Clone, Copy)]
+struct Left {
+    room: usize,
+    /// Nothing was put in yet.
+    first: bool,
+}
+
+impl Left {
+    fn take(&mut self, len: usize) {
+        self.room = self.room.saturating_sub(len);
+        self.first &= len == 0;
     }
 }
 
@@ -334,11 +372,8 @@ impl Fetch<'_> {
         Ok((chunk, pieces))
     }
 
-    fn readable_end(&self, chunk: &Chunk) -> Offset {
-        match self.upto {
-            Upto::Stable => chunk.bounds.stable_end,
-            Upto::Durable => chunk.bounds.durable_end,
-        }
+    fn readable_end(&self, bounds: Bounds) -> Offset {
+        waiting::readable_end(self.upto, bounds)
     }
 }
 
@@ -367,7 +402,16 @@ fn refused(partition_index: i32, error_code: ErrorCode) -> Share {
         records: Records::default(),
         ..Default::default()
     };
-    Share { data, len: 0, source: None, cold_next: None, urgent: false, name: None }
+    Share {
+        data,
+        len: 0,
+        available: 0,
+        kept_back: false,
+        source: None,
+        cold_next: None,
+        urgent: false,
+        name: None,
+    }
 }
 
 fn answer(ctx: &Ctx, plan: &Plan, shares: Vec<Share>) -> FetchResponse<'static> {

@@ -1,4 +1,5 @@
 use broker::StreamSettings;
+use tokio::time::timeout;
 
 use super::*;
 use crate::{
@@ -58,9 +59,14 @@ async fn a_backlog_behind_the_limits_is_no_reason_to_wake_up() {
     let read = Fetch { ctx: &ctx, by_ids: false, min_bytes: 1, upto: Upto::Durable, ahead: Ahead::Own };
     let key = PartitionKey { topic: "a".into(), topic_id: [0; 16], partition: 0 };
     let want = Wanted { offset: 0, max_bytes: 1, current_leader_epoch: -1, last_fetched_epoch: -1 };
-    let share = read.read(&stream, &stream.partitions()[0], &key, &want, 1 << 20, true).await.ok().unwrap();
+    let left = Left { room: 1 << 20, first: true };
+    let share = read.read(&stream, &stream.partitions()[0], &key, &want, left).await.ok().unwrap();
     assert!(share.len > 0);
-    assert_eq!(share.source.unwrap().1, Offset(2), "the second batch does not fit: the third is waited for");
+    assert_eq!(
+        share.source.unwrap().end,
+        Offset(2),
+        "the second batch does not fit: the third is waited for"
+    );
 }
 
 #[tokio::test]
@@ -122,4 +128,73 @@ async fn without_memory_for_answers_a_fetch_waits_its_time_and_is_answered_witho
     let wait = fetch(&ctx, request(vec![wanted("a", 1 << 20)], 1, 1 << 20, 60_000));
     let (answer, ()) = tokio::join!(wait, async { drop(all) });
     assert!(lens(&answer.0)[0] > 0, "it is answered as soon as there is room");
+}
+
+/// The `fetch.min.bytes` of a client that allows more than the budget has for one answer.
+#[tokio::test]
+async fn a_fetch_waits_for_its_least_length_although_the_budget_has_less_than_it_allows() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    rig.append(&stream, &[1; 1_000]).await;
+    let ctx = rig.ctx(12);
+    let before = Instant::now();
+    let asked = request(vec![wanted("a", 1 << 20)], 10_000, 52_428_800, 200);
+    let (answer, charge) = fetch(&ctx, asked).await;
+    assert!(before.elapsed() >= Duration::from_millis(200));
+    assert!(lens(&answer)[0] > 1_000, "what is there when the time is over");
+    assert_eq!(charge.unwrap().len(), lens(&answer)[0]);
+    let appends = async {
+        for _ in 0..20 {
+            rig.append(&stream, &[1; 1_000]).await;
+        }
+    };
+    let asked = request(vec![wanted("a", 1 << 20)], 10_000, 52_428_800, 60_000);
+    let ((answer, _), ()) = tokio::join!(fetch(&ctx, asked), appends);
+    let len = lens(&answer)[0];
+    assert!(len >= 10_000, "{len}: it is answered when there is enough");
+}
+
+#[tokio::test]
+async fn what_has_no_room_in_the_budget_is_not_waited_for() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    for _ in 0..3 {
+        rig.append(&stream, &[1; 40_000]).await;
+    }
+    let mut others = rig.server.answer_budget.take(1, Instant::now()).await.unwrap();
+    others.settle(rig.broker().options().memory_budget_len / 8);
+    let asked = request(vec![wanted("a", 1 << 20)], 100_000, 1 << 20, 60_000);
+    let answer = timeout(Duration::from_secs(20), fetch(&rig.ctx(12), asked)).await.unwrap().0;
+    assert!((40_000..64 << 10).contains(&lens(&answer)[0]), "{:?}", lens(&answer));
+}
+
+/// As the original counts: up to the partition's limit, not up to the last batch below it.
+#[tokio::test]
+async fn a_partition_that_has_more_than_its_limit_counts_as_full() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    for _ in 0..2 {
+        rig.append(&stream, &[1; 600]).await;
+    }
+    let asked = request(vec![wanted("a", 1_000)], 1_000, 1 << 20, 60_000);
+    let answer = timeout(Duration::from_secs(20), fetch(&rig.ctx(12), asked)).await.unwrap().0;
+    assert!((600..1_000).contains(&lens(&answer)[0]), "{:?}", lens(&answer));
+}
+
+#[tokio::test]
+async fn appends_below_the_least_length_are_counted_and_not_read() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    let ctx = rig.ctx(12);
+    let reads = || rig.broker().counters().warm_reads;
+    let before = reads();
+    let appends = async {
+        for _ in 0..50 {
+            rig.append(&stream, &[1; 1_000]).await;
+        }
+    };
+    let asked = request(vec![wanted("a", 1 << 20)], 40_000, 1 << 20, 60_000);
+    let ((answer, _), ()) = tokio::join!(fetch(&ctx, asked), appends);
+    assert!(lens(&answer)[0] >= 40_000);
+    assert!(reads() - before < 10, "{} reads", reads() - before);
 }
