@@ -35,6 +35,10 @@ const FETCH_LEN_MAX: usize = 55 << 20;
 /// Longest wait taken: a client that asks for more asks again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// Partitions that are read for an answer although what is left of it was too little for the one before. Lagging clients
+/// ask for hundreds: each would cost a read, of the disk too, for nothing.
+const MISSES_MAX: u32 = 2;
+
 /// The answer, with what it takes of the memory for answers until it is written.
 pub(crate) async fn fetch(ctx: &Ctx, request: FetchRequest<'_>) -> (FetchResponse<'static>, Option<Charge>) {
     let plan = match plan_of(ctx, &request) {
@@ -173,7 +177,7 @@ impl Fetch<'_> {
     async fn once(&self, plan: &Plan, room: Option<usize>) -> Vec<Share> {
         let mut shares = Vec::with_capacity(plan.partitions.len());
         let mut last: Option<Arc<Stream>> = None;
-        let mut left = Left { first: room.is_some(), room: room.unwrap_or(0) };
+        let mut left = Left { first: room.is_some(), room: room.unwrap_or(0), misses: 0 };
         let mut is_cold = false;
         for (index, (key, wanted)) in plan.partitions.iter().enumerate() {
             let share = match self.find(key, &mut last) {
@@ -184,7 +188,7 @@ impl Fetch<'_> {
                 }
                 Err(error_code) => refused(key.partition, self.in_session(plan, key, error_code)),
             };
-            left.take(share.len);
+            left.take(&share);
             if self.ahead == Ahead::Asked
                 && share.cold_next.is_some()
                 && !std::mem::replace(&mut is_cold, true)
@@ -280,6 +284,9 @@ impl Fetch<'_> {
             return Ok(share);
         }
         let from = Offset(u64::try_from(wanted.offset).map_err(|_| ErrorCode::OFFSET_OUT_OF_RANGE)?);
+        if left.is_over() {
+            return self.unread(partition, key, from);
+        }
         let own_limit = usize::try_from(wanted.max_bytes).unwrap_or(0);
         let limit = left.room.min(own_limit);
         // The first partition with data gives a whole batch, however long (KIP-74).
@@ -288,12 +295,14 @@ impl Fetch<'_> {
         let (mut chunk, mut pieces) = self.look(stream, partition, from, limits).await?;
         let mut len = pieces.iter().map(Bytes::len).sum::<usize>();
         // A read of the disk may end early: what is there and wanted is not waited for.
-        while len < self.min_bytes.min(limit) && chunk.next < self.readable_end(chunk.bounds) {
+        let mut reached = from;
+        while chunk.next > reached
+            && chunk.next < self.readable_end(chunk.bounds)
+            && len < self.min_bytes.min(limit)
+        {
+            reached = chunk.next;
             let limits = ReadLimits { bytes: limit - len, oversize: Oversize::Never, ..limits };
-            let (more, more_pieces) = self.look(stream, partition, chunk.next, limits).await?;
-            if more.next <= chunk.next {
-                break;
-            }
+            let (more, more_pieces) = self.look(stream, partition, reached, limits).await?;
             len += more_pieces.iter().map(Bytes::len).sum::<usize>();
             pieces.extend(more_pieces);
             chunk = Chunk { of_disk: chunk.of_disk || more.of_disk, ..more };
@@ -324,6 +333,37 @@ impl Fetch<'_> {
         })
     }
 
+    /// What is told of a partition whose records have no room.
+    fn unread(
+        &self,
+        partition: &Arc<Partition>,
+        key: &PartitionKey,
+        from: Offset,
+    ) -> Result<Share, ErrorCode> {
+        partition.check_open().map_err(|e| errors::of(&e))?;
+        let bounds = partition.bounds();
+        if !(bounds.start..=bounds.end).contains(&from) {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        let readable = self.readable_end(bounds);
+        Ok(Share {
+            data: self.without_records(key.partition, bounds),
+            len: 0,
+            available: 0,
+            kept_back: from < readable,
+            source: Some(Source {
+                partition: partition.clone(),
+                upto: self.upto,
+                from,
+                end: from.max(readable),
+                room: 0,
+            }),
+            cold_next: None,
+            urgent: false,
+            name: None,
+        })
+    }
+
     fn without_records(&self, partition_index: i32, bounds: Bounds) -> PartitionData<'static> {
         PartitionData {
             partition_index,
@@ -342,12 +382,20 @@ struct Left {
     room: usize,
     /// Nothing was put in yet.
     first: bool,
+    /// How many had records and no room for any.
+    misses: u32,
 }
 
 impl Left {
-    fn take(&mut self, len: usize) {
-        self.room = self.room.saturating_sub(len);
-        self.first &= len == 0;
+    fn take(&mut self, share: &Share) {
+        self.room = self.room.saturating_sub(share.len);
+        self.first &= share.len == 0;
+        self.misses += u32::from(share.kept_back && share.len == 0);
+    }
+
+    /// Whether nothing more is read.
+    fn is_over(&self) -> bool {
+        !self.first && (self.room == 0 || self.misses >= MISSES_MAX)
     }
 }
 

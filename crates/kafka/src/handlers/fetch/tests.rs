@@ -59,7 +59,7 @@ async fn a_backlog_behind_the_limits_is_no_reason_to_wake_up() {
     let read = Fetch { ctx: &ctx, by_ids: false, min_bytes: 1, upto: Upto::Durable, ahead: Ahead::Own };
     let key = PartitionKey { topic: "a".into(), topic_id: [0; 16], partition: 0 };
     let want = Wanted { offset: 0, max_bytes: 1, current_leader_epoch: -1, last_fetched_epoch: -1 };
-    let left = Left { room: 1 << 20, first: true };
+    let left = Left { room: 1 << 20, first: true, misses: 0 };
     let share = read.read(&stream, &stream.partitions()[0], &key, &want, left).await.ok().unwrap();
     assert!(share.len > 0);
     assert_eq!(
@@ -197,4 +197,41 @@ async fn appends_below_the_least_length_are_counted_and_not_read() {
     let ((answer, _), ()) = tokio::join!(fetch(&ctx, asked), appends);
     assert!(lens(&answer)[0] >= 40_000);
     assert!(reads() - before < 10, "{} reads", reads() - before);
+}
+
+#[tokio::test]
+async fn a_full_answer_reads_no_more_partitions_and_still_tells_their_bounds_and_errors() {
+    let rig = Rig::new();
+    let names: Vec<String> = (0..40).map(|number| format!("topic-{number}")).collect();
+    for name in &names {
+        let stream = rig.topic(name, StreamSettings::default()).await;
+        rig.append(&stream, &[1; 1_000]).await;
+    }
+    let mut topics: Vec<FetchTopic<'_>> = names.iter().map(|name| wanted(name, 1 << 20)).collect();
+    topics[38].partitions[0].fetch_offset = 2;
+    topics[39].partitions[0].current_leader_epoch = 1_000;
+    let ctx = rig.ctx(12);
+    let before = rig.broker().counters().warm_reads;
+    let answer = fetch(&ctx, request(topics, 1, 3_500, 0)).await.0;
+    let reads = rig.broker().counters().warm_reads - before;
+    let lens = lens(&answer);
+    assert!(lens[..3].iter().all(|len| *len > 0) && lens[3..].iter().all(|len| *len == 0), "{lens:?}");
+    assert!(reads <= 3 + u64::from(MISSES_MAX), "{reads} reads");
+    let told = |index: usize| &answer.responses[index].partitions[0];
+    assert_eq!((told(37).error_code, told(37).high_watermark), (ErrorCode::NONE, 1));
+    assert_eq!(told(38).error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(told(39).error_code, ErrorCode::UNKNOWN_LEADER_EPOCH);
+}
+
+#[tokio::test]
+async fn a_batch_that_has_no_room_does_not_keep_a_smaller_one_of_the_next_partition_back() {
+    let rig = Rig::new();
+    for (name, len) in [("a", 1_000), ("b", 5_000), ("c", 500)] {
+        let stream = rig.topic(name, StreamSettings::default()).await;
+        rig.append(&stream, &vec![1; len]).await;
+    }
+    let all = ["a", "b", "c"].map(|name| wanted(name, 1 << 20)).to_vec();
+    let answer = fetch(&rig.ctx(12), request(all, 1, 2_000, 0)).await.0;
+    let lens = lens(&answer);
+    assert!(lens[0] > 1_000 && lens[1] == 0 && lens[2] > 500, "{lens:?}");
 }
