@@ -11,8 +11,8 @@ use std::{
 /// Sessions kept, as the original's `max.incremental.fetch.session.cache.slots`.
 const SESSIONS_MAX: usize = 1_000;
 
-/// Partitions in all sessions together: some 200 bytes each.
-const PARTITIONS_MAX: usize = 500_000;
+/// Partitions in all sessions together, and in one request: some 200 bytes each.
+pub(crate) const PARTITIONS_MAX: usize = 500_000;
 
 /// A session that was idle for so long may be evicted for a new one, milliseconds.
 const EVICTABLE_AFTER_MS: u64 = 120_000;
@@ -22,12 +22,21 @@ pub(crate) const FINAL_EPOCH: i32 = -1;
 /// Asks for a new session.
 pub(crate) const INITIAL_EPOCH: i32 = 0;
 
-/// Which partition: by topic id where the request's version has ids (the name is empty then), else by name.
+/// Which partition: by topic id where the request's version has ids (the name is empty then), else by name, which the
+/// partitions of a topic share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PartitionKey {
-    pub topic: String,
+    pub topic: Arc<str>,
     pub topic_id: [u8; 16],
     pub partition: i32,
+}
+
+impl PartitionKey {
+    pub(crate) fn is_same_topic(&self, other: &PartitionKey) -> bool {
+        // Within a request the name is shared: only that of another topic is compared byte by byte.
+        self.topic_id == other.topic_id
+            && (Arc::ptr_eq(&self.topic, &other.topic) || self.topic == other.topic)
+    }
 }
 
 /// What a client wants of one partition.
@@ -82,6 +91,8 @@ pub(crate) enum SessionError {
     InvalidEpoch,
     /// The session was begun with names and goes on with ids, or the other way round.
     TopicIdMix,
+    /// More partitions than anybody has.
+    TooMany,
 }
 
 /// What a fetch covers.
@@ -102,6 +113,8 @@ pub(crate) struct Ask {
     pub by_ids: bool,
     pub partitions: Vec<(PartitionKey, Wanted)>,
     pub forgotten: Vec<PartitionKey>,
+    /// Whether all of it may be kept: names that no topic has are not, since they may be long.
+    pub is_keepable: bool,
 }
 
 impl FetchSessions {
@@ -123,7 +136,7 @@ impl FetchSessions {
 
     fn begin(&mut self, ask: &Ask, new_id: i32, now_ms: u64) -> i32 {
         let id = new_id.checked_abs().unwrap_or(1).max(1);
-        if ask.partitions.is_empty() || self.sessions.contains_key(&id) {
+        if ask.partitions.is_empty() || !ask.is_keepable || self.sessions.contains_key(&id) {
             return 0;
         }
         let fits = |sessions: &FetchSessions| {
@@ -161,7 +174,7 @@ impl FetchSessions {
             return Err(SessionError::TopicIdMix);
         }
         let before = session.by_key.len();
-        if self.partitions + ask.partitions.len() > PARTITIONS_MAX {
+        if self.partitions + ask.partitions.len() > PARTITIONS_MAX || !ask.is_keepable {
             // It may not grow for ever: the client begins another, which is refused if it is as large.
             self.remove(ask.session_id);
             return Err(SessionError::NotFound);
@@ -271,7 +284,7 @@ mod tests {
 
     fn ask(session_id: i32, epoch: i32, partitions: &[(i32, i64)]) -> Ask {
         let partitions = partitions.iter().map(|(p, offset)| (key(*p), wanted(*offset))).collect();
-        Ask { session_id, epoch, by_ids: false, partitions, forgotten: Vec::new() }
+        Ask { session_id, epoch, by_ids: false, partitions, forgotten: Vec::new(), is_keepable: true }
     }
 
     const TOLD: Told = Told { high_watermark: 5, log_start: 0 };
@@ -331,6 +344,17 @@ mod tests {
         all.plan(ask(0, INITIAL_EPOCH, &[(0, 0)]), 7, 0).unwrap();
         let many: Vec<(i32, i64)> = (0..PARTITIONS_MAX as i32).map(|partition| (partition, 0)).collect();
         assert_eq!(all.plan(ask(7, 1, &many), 0, 0), Err(SessionError::NotFound));
+        assert_eq!(all.partitions, 0);
+    }
+
+    #[test]
+    fn what_may_not_be_kept_is_served_without_a_session() {
+        let mut all = FetchSessions::default();
+        let unkept = |id, epoch| Ask { is_keepable: false, ..ask(id, epoch, &[(0, 0)]) };
+        let plan = all.plan(unkept(0, INITIAL_EPOCH), 7, 0).unwrap();
+        assert_eq!((plan.session_id, plan.partitions.len()), (0, 1));
+        all.plan(ask(0, INITIAL_EPOCH, &[(0, 0)]), 7, 0).unwrap();
+        assert_eq!(all.plan(unkept(7, 1), 0, 0), Err(SessionError::NotFound));
         assert_eq!(all.partitions, 0);
     }
 

@@ -73,8 +73,12 @@ pub(crate) fn shown_name(key: &StreamKey) -> String {
 }
 
 /// The stream behind a topic name: the log of that name, the log whose alias it is, or else the queue of that name, to
-/// be looked at and published to. Hidden streams are nobody's topics.
+/// be looked at and published to. Hidden streams are nobody's topics, and longer names than topics have are none's: such
+/// streams are shown under their alias.
 pub(crate) fn find(broker: &Broker, namespace: &Namespace, name: &str) -> Option<Arc<Stream>> {
+    if name.len() > TOPIC_NAME_MAX {
+        return None;
+    }
     [Kind::Log, Kind::Queue].into_iter().find_map(|kind| {
         let key = StreamKey { namespace: namespace.clone(), kind, name: name.into() };
         broker.stream(&key).or_else(|| by_alias(broker, namespace, kind, name)).filter(|s| !s.facets().hidden)

@@ -8,10 +8,7 @@ use model::{ErrorKind, Offset};
 use tokio::time::Instant;
 
 use self::waiting::{Source, Waited};
-use super::{
-    list_offsets::{check_leader_epoch, end_of_epoch, wire_offset},
-    metadata::topic_id,
-};
+use super::list_offsets::{check_leader_epoch, end_of_epoch, wire_offset};
 use crate::{
     answer_budget::Charge,
     codec::{
@@ -19,10 +16,10 @@ use crate::{
         api::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData},
     },
     errors,
-    fetch_sessions::{Ask, FINAL_EPOCH, PartitionKey, Plan, SessionError, Told, Wanted},
+    fetch_sessions::{Ask, FINAL_EPOCH, PARTITIONS_MAX, PartitionKey, Plan, SessionError, Told, Wanted},
     format::wire_batches,
     session::Ctx,
-    topics,
+    topics::{self, TOPIC_NAME_MAX},
 };
 
 mod waiting;
@@ -64,30 +61,41 @@ fn session_code(error: SessionError) -> ErrorCode {
         SessionError::NotFound => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
         SessionError::InvalidEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
         SessionError::TopicIdMix => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
+        SessionError::TooMany => ErrorCode::INVALID_REQUEST,
     }
 }
 
 fn plan_of(ctx: &Ctx, request: &FetchRequest<'_>) -> Result<Plan, SessionError> {
-    let key = |topic: &str, id: Uuid, partition| PartitionKey {
-        topic: topic.to_owned(),
-        topic_id: id.0,
-        partition,
+    let (topics, forgotten_topics) = (&request.topics, &request.forgotten_topics_data);
+    let count: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
+    let forgotten_count: usize = forgotten_topics.iter().map(|topic| topic.partitions.len()).sum();
+    if count + forgotten_count > PARTITIONS_MAX {
+        return Err(SessionError::TooMany);
+    }
+    let mut is_keepable = true;
+    let mut named = |name: &str| -> Arc<str> {
+        is_keepable &= name.len() <= TOPIC_NAME_MAX;
+        name.into()
     };
-    let mut partitions = Vec::new();
-    for topic in &request.topics {
-        for wanted in &topic.partitions {
-            let wanted_of = Wanted {
+    let mut partitions = Vec::with_capacity(count);
+    for topic in topics {
+        let (name, topic_id) = (named(topic.topic), topic.topic_id.0);
+        partitions.extend(topic.partitions.iter().map(|wanted| {
+            let key = PartitionKey { topic: name.clone(), topic_id, partition: wanted.partition };
+            let wanted = Wanted {
                 offset: wanted.fetch_offset,
                 max_bytes: wanted.partition_max_bytes,
                 current_leader_epoch: wanted.current_leader_epoch,
                 last_fetched_epoch: wanted.last_fetched_epoch,
             };
-            partitions.push((key(topic.topic, topic.topic_id, wanted.partition), wanted_of));
-        }
+            (key, wanted)
+        }));
     }
-    let mut forgotten = Vec::new();
-    for topic in &request.forgotten_topics_data {
-        forgotten.extend(topic.partitions.iter().map(|index| key(topic.topic, topic.topic_id, *index)));
+    let mut forgotten = Vec::with_capacity(forgotten_count);
+    for topic in forgotten_topics {
+        let (name, topic_id) = (named(topic.topic), topic.topic_id.0);
+        let key = |partition: &i32| PartitionKey { topic: name.clone(), topic_id, partition: *partition };
+        forgotten.extend(topic.partitions.iter().map(key));
     }
     let ask = Ask {
         session_id: request.session_id,
@@ -95,6 +103,7 @@ fn plan_of(ctx: &Ctx, request: &FetchRequest<'_>) -> Result<Plan, SessionError> 
         by_ids: ctx.version >= 13,
         partitions,
         forgotten,
+        is_keepable,
     };
     let env = ctx.server.broker.env();
     // Any 31 bits will do.
@@ -176,7 +185,7 @@ impl Fetch<'_> {
     /// Reads what `room` bytes hold; without room, bounds alone.
     async fn once(&self, plan: &Plan, room: Option<usize>) -> Vec<Share> {
         let mut shares = Vec::with_capacity(plan.partitions.len());
-        let mut last: Option<Arc<Stream>> = None;
+        let mut last = None;
         let mut left = Left { first: room.is_some(), room: room.unwrap_or(0), misses: 0 };
         let mut is_cold = false;
         for (index, (key, wanted)) in plan.partitions.iter().enumerate() {
@@ -224,31 +233,38 @@ impl Fetch<'_> {
         self.ctx.server.broker.look_ahead(&wanted.collect::<Vec<_>>());
     }
 
-    /// The partition of `key`. Partitions of one topic come one after another, so the last stream is tried first.
+    /// The partition of `key`. Partitions of one topic come one after another, so what was found last is tried first.
     fn find(
         &self,
         key: &PartitionKey,
-        last: &mut Option<Arc<Stream>>,
+        last: &mut Option<Found>,
     ) -> Result<(Arc<Stream>, Arc<Partition>), ErrorCode> {
-        let (broker, namespace) = (&self.ctx.server.broker, self.ctx.namespace());
-        let is_it = |stream: &Arc<Stream>| match self.by_ids {
-            true => topic_id(stream).0 == key.topic_id,
-            false => *stream.key().name == *key.topic,
+        let found = match last.take() {
+            Some(last) if last.of.is_same_topic(key) => last,
+            _ => Found { of: key.clone(), stream: self.find_topic(key) },
         };
-        let unknown =
-            if self.by_ids { ErrorCode::UNKNOWN_TOPIC_ID } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
-        let stream = match last.take().filter(is_it) {
-            Some(stream) => stream,
-            None if self.by_ids => topics::find_by_id(broker, &namespace, key.topic_id).ok_or(unknown)?,
-            None => topics::find(broker, &namespace, &key.topic).ok_or(unknown)?,
-        };
-        if !self.ctx.allows(Action::Read, &stream.key().name) {
-            return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
-        }
+        let stream = last.insert(found).stream.clone()?;
         let index = usize::try_from(key.partition).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let partition = stream.partitions().get(index).cloned();
-        *last = Some(stream.clone());
         Ok((stream, partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?))
+    }
+
+    fn find_topic(&self, key: &PartitionKey) -> Result<Arc<Stream>, ErrorCode> {
+        let (broker, namespace) = (&self.ctx.server.broker, self.ctx.namespace());
+        let stream = match self.by_ids {
+            true => {
+                let found = topics::find_by_id(broker, &namespace, key.topic_id);
+                found.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?
+            }
+            false => {
+                let found = topics::find(broker, &namespace, &key.topic);
+                found.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?
+            }
+        };
+        match self.ctx.allows(Action::Read, &stream.key().name) {
+            true => Ok(stream),
+            false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+        }
     }
 
     /// What is said of a topic id that nothing has. A session remembers the name that it stood for, as the original's
@@ -376,6 +392,12 @@ impl Fetch<'_> {
     }
 }
 
+/// What the topic of a partition was found to be.
+struct Found {
+    of: PartitionKey,
+    stream: Result<Arc<Stream>, ErrorCode>,
+}
+
 /// What is left of an answer for the partitions that have not had their turn.
 #[derive(Clone, Copy)]
 struct Left {
@@ -465,7 +487,7 @@ fn refused(partition_index: i32, error_code: ErrorCode) -> Share {
 fn answer(ctx: &Ctx, plan: &Plan, shares: Vec<Share>) -> FetchResponse<'static> {
     let mut sessions = ctx.server.fetch_sessions.lock();
     let mut responses: Vec<FetchableTopicResponse<'static>> = Vec::new();
-    let mut current: Option<(&str, [u8; 16])> = None;
+    let mut current: Option<&PartitionKey> = None;
     for ((key, _), share) in plan.partitions.iter().zip(shares) {
         let told = Told { high_watermark: share.data.high_watermark, log_start: share.data.log_start_offset };
         let failed = share.data.error_code != ErrorCode::NONE || share.data.diverging_epoch.epoch >= 0;
@@ -476,10 +498,10 @@ fn answer(ctx: &Ctx, plan: &Plan, shares: Vec<Share>) -> FetchResponse<'static> 
         if plan.incremental && !news {
             continue;
         }
-        if current != Some((key.topic.as_str(), key.topic_id)) {
-            current = Some((key.topic.as_str(), key.topic_id));
+        if !current.is_some_and(|current| current.is_same_topic(key)) {
+            current = Some(key);
             responses.push(FetchableTopicResponse {
-                topic: key.topic.clone().into(),
+                topic: key.topic.as_ref().to_owned().into(),
                 topic_id: Uuid(key.topic_id),
                 partitions: Vec::new(),
             });

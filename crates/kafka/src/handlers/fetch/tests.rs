@@ -3,7 +3,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::{
-    codec::api::fetch::{FetchPartition, FetchTopic},
+    codec::api::fetch::{FetchPartition, FetchTopic, ForgottenTopic},
+    fetch_sessions::INITIAL_EPOCH,
     testing::Rig,
 };
 
@@ -234,4 +235,48 @@ async fn a_batch_that_has_no_room_does_not_keep_a_smaller_one_of_the_next_partit
     let answer = fetch(&rig.ctx(12), request(all, 1, 2_000, 0)).await.0;
     let lens = lens(&answer);
     assert!(lens[0] > 1_000 && lens[1] == 0 && lens[2] > 500, "{lens:?}");
+}
+
+fn many_partitions(topic: &str, count: usize) -> FetchTopic<'_> {
+    let partition = |index: usize| FetchPartition { partition: index as i32, ..Default::default() };
+    FetchTopic { topic, partitions: (0..count).map(partition).collect(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn the_partitions_of_a_topic_share_its_name_and_a_name_that_no_topic_has_is_not_kept_in_a_session() {
+    let rig = Rig::new();
+    let ctx = rig.ctx(12);
+    let long = "a".repeat(0x7fff);
+    let ask = |topic| FetchRequest {
+        session_epoch: INITIAL_EPOCH,
+        ..request(vec![many_partitions(topic, 1_000)], 1, 1 << 20, 0)
+    };
+    let plan = plan_of(&ctx, &ask(&long)).ok().unwrap();
+    let first = &plan.partitions[0].0.topic;
+    assert!(plan.partitions.iter().all(|(key, _)| Arc::ptr_eq(&key.topic, first)));
+    assert_eq!(plan.session_id, 0);
+    let answer = fetch(&ctx, ask(&long)).await.0;
+    let codes = answer.responses[0].partitions.iter().map(|data| data.error_code);
+    assert_eq!((answer.responses.len(), answer.responses[0].partitions.len()), (1, 1_000));
+    assert!(codes.into_iter().all(|code| code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    let plan = plan_of(&ctx, &ask("short")).ok().unwrap();
+    let forgetting = FetchRequest {
+        session_id: plan.session_id,
+        session_epoch: 1,
+        forgotten_topics_data: vec![ForgottenTopic {
+            topic: &long,
+            partitions: (0..1_000).collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    assert_eq!(fetch(&ctx, forgetting).await.0.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_fetch_of_more_partitions_than_sessions_hold_is_refused_as_a_whole() {
+    let rig = Rig::new();
+    let all = vec![many_partitions("a", PARTITIONS_MAX), many_partitions("b", 1)];
+    let answer = fetch(&rig.ctx(12), request(all, 1, 1 << 20, 0)).await.0;
+    assert_eq!((answer.error_code, answer.responses.len()), (ErrorCode::INVALID_REQUEST, 0));
 }
