@@ -10,6 +10,7 @@ use std::{
 use env::Env;
 use model::{Error, Result, Seq};
 use parking_lot::Mutex;
+use store::Class;
 
 use crate::broker::Broker;
 
@@ -53,16 +54,18 @@ impl Future for Durable {
 /// Room for records kept in memory below which a throttled publisher waits for memory, bytes: about a large batch.
 const MEMORY_ROOM_LEN: usize = 1 << 20;
 
-/// Resolves when a publish that was throttled may be tried again.
+/// Resolves when what was throttled may be tried again.
 #[must_use = "this waits for nothing unless awaited"]
 pub struct Room {
     broker: Broker,
+    class: Class,
     asked: bool,
 }
 
 impl Room {
-    pub(crate) fn new(broker: Broker) -> Self {
-        Room { broker, asked: false }
+    /// For a publish, or for what drains: that waits for the disk alone, as memory comes back when it goes on.
+    pub(crate) fn new(broker: Broker, class: Class) -> Self {
+        Room { broker, class, asked: false }
     }
 }
 
@@ -74,7 +77,7 @@ impl Future for Room {
             return Poll::Ready(());
         }
         self.asked = true;
-        if self.broker.store().reserve_volatile(MEMORY_ROOM_LEN).is_err() {
+        if self.class == Class::Publish && self.broker.store().reserve_volatile(MEMORY_ROOM_LEN).is_err() {
             self.broker.inner.due.wake_on_memory(ctx.waker());
         } else {
             self.broker.store().wake_on_room(ctx.waker());

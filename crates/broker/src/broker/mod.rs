@@ -155,7 +155,19 @@ impl Broker {
 
     /// Resolves when a publish that was throttled may be tried again.
     pub fn room(&self) -> Room {
-        Room::new(self.clone())
+        Room::new(self.clone(), Class::Publish)
+    }
+
+    /// Does what drains: again once there is room, where the queue to the disk was full.
+    pub(crate) async fn drain<T>(&self, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+        loop {
+            match act() {
+                Err(error) if error.kind() == ErrorKind::Throttled => {
+                    Room::new(self.clone(), Class::Drain).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Whether `len` bytes of records that are kept in memory only would find no room now.

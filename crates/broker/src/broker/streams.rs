@@ -230,8 +230,19 @@ impl Broker {
 
     /// [`Broker::delete_stream`] without the wait: the name is free at once.
     pub fn stage_delete_stream(&self, key: &StreamKey) -> Result<Seq> {
+        self.stage_delete(key, |_| true)
+    }
+
+    /// [`Broker::stage_delete_stream`] of that stream, not of another that has got its name since:
+    /// [`model::ErrorKind::NotFound`] then.
+    pub fn stage_delete_this_stream(&self, stream: &Stream) -> Result<Seq> {
+        self.stage_delete(stream.key(), |there| there.id() == stream.id())
+    }
+
+    fn stage_delete(&self, key: &StreamKey, is_meant: impl Fn(&Stream) -> bool) -> Result<Seq> {
         let mut state = self.catalog().lock();
-        let stream = state.streams.get(key).ok_or_else(|| unknown(key))?.clone();
+        let stream = state.streams.get(key).filter(|there| is_meant(there));
+        let stream = stream.ok_or_else(|| unknown(key))?.clone();
         if state.over_counts.contains_key(key) {
             return Err(Error::conflict(format!("queues are made over {key}: delete them first")));
         }

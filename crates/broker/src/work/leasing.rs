@@ -97,12 +97,13 @@ impl Work {
         let (mut more_count, mut look_count) = (0, 0);
         for _ in 0..READS_MAX {
             let state = StepOf { goes_on: all.records > 0, looks_ahead: look_count < LOOK_AHEAD_MAX };
-            let Step { leased, wants } = self.step(&rest_of(&ask, &all), state)?;
+            let rest = rest_of(&ask, &all);
+            let Step { leased, wants } = self.broker.drain(|| self.step(&rest, state)).await?;
             all.add(leased);
             let is_done = all.records >= ask.allowance.records;
             match wants {
                 Some(Want::Move(spans)) => all.wait = all.wait.max(self.move_spent(spans).await?),
-                Some(Want::Expire(spans, window)) => self.expire(spans, window)?,
+                Some(Want::Expire(spans, window)) => self.expire(spans, window).await?,
                 Some(want @ (Want::Read(_) | Want::Index(_))) if all.records > 0 => {
                     more_count += 1;
                     if is_done || more_count > MORE_MAX || !self.take_from_memory(self.fetch(&want, len))? {
@@ -349,7 +350,8 @@ impl Work {
             if now.is_empty() {
                 break;
             }
-            wait = wait.max(self.carry(&now, &window, Why::Exhausted)?.1);
+            let carried = self.broker.drain(|| self.carry(&now, &window, Why::Exhausted)).await?;
+            wait = wait.max(carried.1);
             rest = later;
         }
         // The worker that does what time brings may have been quicker: what it did is waited for too.

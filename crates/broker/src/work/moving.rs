@@ -88,7 +88,7 @@ impl Work {
             if now.is_empty() {
                 break;
             }
-            let (done, seq) = self.carry(&now, &window, Why::Rejected(claim))?;
+            let (done, seq) = self.broker.drain(|| self.carry(&now, &window, Why::Rejected(claim))).await?;
             settled.done = settled.done.iter().chain(done.done.iter()).collect();
             settled.stale = settled.stale.iter().chain(done.stale.iter()).collect();
             wait = wait.max(seq);
@@ -98,8 +98,8 @@ impl Work {
     }
 
     /// Moves records of the window whose time to live is over.
-    pub(super) fn expire(&self, spans: Spans, window: Arc<Window>) -> Result<()> {
-        self.carry(&spans, &window, Why::Expired).map(drop)
+    pub(super) async fn expire(&self, spans: Spans, window: Arc<Window>) -> Result<()> {
+        self.broker.drain(|| self.carry(&spans, &window, Why::Expired)).await.map(drop)
     }
 
     /// Moves those of `spans` that are still as `why` says. Without a target they are gone.

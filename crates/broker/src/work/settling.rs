@@ -29,7 +29,8 @@ pub(crate) fn room_of(settlements: &[Settlement]) -> usize {
 impl Broker {
     /// Takes the holders' word on records, all in one unit; rejected records go to their dead letters in that unit too,
     /// or one per cursor where they have to be read first. Answers, per settlement, which records it took effect on
-    /// and which are not as claimed; wait for the sequence where the answer has to follow the commit.
+    /// and which are not as claimed; wait for the sequence where the answer has to follow the commit. Waits while the
+    /// queue to the disk is full.
     ///
     /// [`model::ErrorKind::Closed`] when a stream or cursor is gone; then nothing of the unit happened.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<(Vec<Settled>, Seq)> {
@@ -49,7 +50,7 @@ impl Broker {
             .map(|(one, _)| one)
             .collect();
         if !rest.is_empty() {
-            let (settled, seq) = self.settle_in_place(&rest)?;
+            let (settled, seq) = self.drain(|| self.settle_in_place(&rest)).await?;
             wait = wait.max(seq);
             outcomes.iter_mut().filter(|outcome| outcome.is_none()).zip(settled).for_each(
                 |(place, settled)| {

@@ -37,14 +37,17 @@ impl Queue {
         }
     }
 
-    /// Takes `len` bytes. A unit longer than its whole budget is let in when nothing else is.
+    /// Takes `len` bytes. A unit longer than its whole budget is let in when half of that is free.
     pub(super) fn take(&self, len: usize, class: Class) -> Result<()> {
         if len > self.unit_len_max {
             let text = format!("a unit of {len} bytes is longer than the limit of {}", self.unit_len_max);
             return Err(Error::limit(text));
         }
         let budget = self.budget(class);
-        let fits = |used: usize| (used == 0 || used + len <= budget.max).then_some(used + len);
+        let fits = |used: usize| {
+            let is_let_in = used + len <= budget.max || (len > budget.max && used <= budget.max / 2);
+            is_let_in.then_some(used + len)
+        };
         match budget.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits) {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::new(ErrorKind::Throttled, "the write-ahead log's queue is full")),
@@ -109,9 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_beyond_the_whole_budget_is_let_in_alone() {
+    fn a_unit_beyond_the_whole_budget_is_let_in_where_half_of_it_is_free() {
         let queue = Queue::new(100, 50, 1000);
+        queue.take(51, Class::Publish).unwrap();
+        assert_eq!(queue.take(1000, Class::Publish).unwrap_err().kind(), ErrorKind::Throttled);
+        queue.give_back(1, Class::Publish);
         queue.take(1000, Class::Publish).unwrap();
+        queue.give_back(50, Class::Publish);
         assert!(queue.take(1, Class::Publish).is_err());
         queue.give_back(1000, Class::Publish);
         assert_eq!(queue.take(1001, Class::Publish).unwrap_err().kind(), ErrorKind::Limit);
