@@ -28,6 +28,9 @@ const BATCH_LEN: usize = 1 << 20;
 /// Bytes that are gathered before they are stored, whether the read is handled or not.
 pub(crate) const GATHERED_LEN: usize = 4 << 20;
 
+/// Bytes of all copies of what is stored in one unit.
+const UNIT_LEN: usize = 32 << 20;
+
 /// What properties, keys and exchanges add to a message, as far as batches for routes leave room for them.
 const PROPERTIES_LEN: usize = 4 << 10;
 
@@ -114,6 +117,8 @@ pub(crate) struct Batches {
     /// For each batch, which appends are of it.
     ranges: Vec<std::ops::Range<usize>>,
     awaited: Vec<Awaited>,
+    /// What became of those that are stored already, where they are stored in several units, and when that is durable.
+    stored: (Vec<Outcome>, Seq),
 }
 
 impl Intake {
@@ -246,7 +251,13 @@ impl Intake {
             }
             ranges.push(from..appends.len());
         }
-        Batches { appends, ranges, onward, awaited: std::mem::take(&mut self.awaited) }
+        Batches {
+            appends,
+            ranges,
+            onward,
+            awaited: std::mem::take(&mut self.awaited),
+            stored: Default::default(),
+        }
     }
 }
 
@@ -346,15 +357,21 @@ impl Batches {
         Ok((unit, copies))
     }
 
-    /// Stores everything, with these settlements in the same unit; what to say of it, and when. An error says that
-    /// nothing happened, and whether to try again.
-    pub(crate) fn publish(&self, vhost: &Vhost, settlements: &[Settlement]) -> Result<Kept> {
+    /// Stores everything, with these settlements in the same unit; what to say of it, and when. An error says whether to
+    /// try again: nothing happened then, but that a part of very much may be stored, which is not stored again.
+    pub(crate) fn publish(&mut self, vhost: &Vhost, settlements: &[Settlement]) -> Result<Kept> {
         if self.appends.is_empty() && self.onward.is_empty() && settlements.is_empty() {
             let answer = Answer { wait: Seq(0), frames: self.confirms(|_| true) };
             return Ok(Kept { answer, is_partial: false, letters: Vec::new() });
         }
-        let (unit, copies) = self.unit(&vhost.broker, settlements)?;
-        let published = vhost.broker.publish(unit)?;
+        let (mut unit, copies) = self.unit(&vhost.broker, settlements)?;
+        if unit.live.is_empty() && unit.followers.is_empty() {
+            self.store_much(&vhost.broker, &mut unit)?;
+        }
+        let mut published = vhost.broker.publish(unit)?;
+        let (stored, wait) = std::mem::take(&mut self.stored);
+        published.outcomes = stored.into_iter().chain(published.outcomes).collect();
+        published.wait = published.wait.max(wait);
         let letters = self.letters(vhost, &published.outcomes);
         let is_taken = |at: usize| {
             let refused = |outcome: &Outcome| match outcome {
@@ -370,6 +387,28 @@ impl Batches {
         let is_partial = !(0..self.ranges.len()).all(&is_taken);
         let answer = Answer { wait: published.wait, frames: self.confirms(is_taken) };
         Ok(Kept { answer, is_partial, letters })
+    }
+
+    /// Stores the first of a unit's appends, until no more is left than one unit holds: what goes to very many queues is
+    /// stored in several, and is there with the last of them, which has the settlements.
+    fn store_much(&mut self, broker: &Broker, unit: &mut PublishUnit) -> Result<()> {
+        unit.appends.drain(..self.stored.0.len().min(unit.appends.len()));
+        let len_of = |append: &Append| append.batch.body.len();
+        let mut left: usize = unit.appends.iter().map(len_of).sum();
+        while left > UNIT_LEN && unit.appends.len() > 1 {
+            let mut len = 0;
+            let fits = |append: &&Append| {
+                len += len_of(append);
+                len <= UNIT_LEN
+            };
+            let count = unit.appends.iter().take_while(fits).count().clamp(1, unit.appends.len() - 1);
+            let part: Vec<Append> = unit.appends.drain(..count).collect();
+            left -= part.iter().map(len_of).sum::<usize>();
+            let published = broker.publish(PublishUnit::of(part))?;
+            self.stored.0.extend(published.outcomes);
+            self.stored.1 = self.stored.1.max(published.wait);
+        }
+        Ok(())
     }
 
     /// The dead letters of what full queues refused.

@@ -187,7 +187,7 @@ impl Courier {
                 let claim = Claim::Holder(self.holder);
                 let settlement = Settlement { work, spans: done, claim, verdict: Verdict::Accept };
                 // A dead letter that waited is one still: what it says of its deaths is the broker's own.
-                self.store(vhost, &intake.take().of(delivery.batch.origin), &settlement).await?;
+                self.store(vhost, &mut intake.take().of(delivery.batch.origin), &settlement).await?;
             }
             if !unroutable.is_empty() {
                 self.back(unroutable).await?;
@@ -220,7 +220,7 @@ impl Courier {
         failed.map_or(Ok(due), Err)
     }
 
-    async fn store(&self, vhost: &Vhost, batches: &Batches, settlement: &Settlement) -> Result<()> {
+    async fn store(&self, vhost: &Vhost, batches: &mut Batches, settlement: &Settlement) -> Result<()> {
         let stored = loop {
             match batches.publish(vhost, std::slice::from_ref(settlement)) {
                 Ok(stored) => break stored,

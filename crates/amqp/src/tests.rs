@@ -38,6 +38,7 @@ mod durability;
 mod exchanges;
 mod expiring;
 mod failing;
+mod large;
 mod lengths;
 mod memory;
 mod queues;
@@ -512,4 +513,15 @@ fn with_table(table: Table<'_>) -> Properties<'_> {
 
 fn bodies(messages: &[Seen]) -> Vec<&str> {
     messages.iter().map(Seen::text).collect()
+}
+
+/// Waits until a queue has that many messages ready.
+async fn until_ready(peer: &mut Peer, queue: &str, count: u32) {
+    for _ in 0..400 {
+        if peer.counts(queue).await.0 == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{queue} has {:?}, not {count}", peer.counts(queue).await);
 }

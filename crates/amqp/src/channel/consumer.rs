@@ -142,9 +142,12 @@ impl Consumer {
                 }
                 continue;
             }
+            let held = deliveries.hold(self.share(room));
+            if held.count == 0 {
+                continue;
+            }
             is_told = false;
-            let allowance =
-                Allowance { records: self.share(room), bytes: LEASE_LEN, oversize: Oversize::First };
+            let allowance = Allowance { records: held.count, bytes: LEASE_LEN, oversize: Oversize::First };
             let ask = LeaseAsk { holder: self.lessee.holder, allowance, kind: self.kind(), lease_ms: None };
             let leased = work.lease(ask).await?;
             self.send(broker, deliveries, &leased, &mut reading).await?;

@@ -125,6 +125,8 @@ struct State {
     credit: Credit,
     /// Who shares it.
     consumers: Vec<Weak<Lessee>>,
+    /// Messages that consumers are about to take, as far as they share a limit.
+    held: u64,
     /// Somebody found no room that the channel as a whole has.
     waits_for_room: bool,
     is_closed: bool,
@@ -158,6 +160,45 @@ impl<'a> Laid<'a> {
     }
 }
 
+impl State {
+    /// How many more messages may go out.
+    fn room(&self) -> u64 {
+        let shared = self.credit.narrow(broker::Allowance::records(OUT_MAX)).records;
+        shared.saturating_sub(self.held).min(OUT_MAX.saturating_sub(self.unacked.len() as u64))
+    }
+
+    /// The credit is shared: whoever waits for it may have some.
+    fn tell_room(&mut self) {
+        self.waits_for_room = false;
+        self.consumers.retain(|consumer| {
+            consumer.upgrade().is_some_and(|other| {
+                other.wake.notify_one();
+                true
+            })
+        });
+    }
+}
+
+/// Room that a consumer has for what it takes next. What is out by the end counts by itself.
+pub(crate) struct Held<'a> {
+    deliveries: &'a Deliveries,
+    /// Messages there is room for.
+    pub count: u64,
+    shared: u64,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.shared > 0 {
+            let mut state = self.deliveries.lock();
+            state.held -= self.shared;
+            if state.waits_for_room {
+                state.tell_room();
+            }
+        }
+    }
+}
+
 impl Deliveries {
     pub(crate) fn new(client: Arc<Client>, channel: u16) -> Self {
         let state = State {
@@ -165,6 +206,7 @@ impl Deliveries {
             unacked: VecDeque::new(),
             credit: Credit::new(None, None),
             consumers: Vec::new(),
+            held: 0,
             waits_for_room: false,
             is_closed: false,
         };
@@ -193,10 +235,20 @@ impl Deliveries {
         if state.is_closed {
             return None;
         }
-        let shared = state.credit.narrow(broker::Allowance::records(OUT_MAX)).records;
-        let room = shared.min(OUT_MAX.saturating_sub(state.unacked.len() as u64));
+        let room = state.room();
         state.waits_for_room |= room == 0;
         Some(room)
+    }
+
+    /// Room for up to `count` messages, for a consumer that is about to take some: where consumers share a limit, no other
+    /// takes it meanwhile.
+    pub(crate) fn hold(&self, count: u64) -> Held<'_> {
+        let mut state = self.lock();
+        let count = count.min(state.room());
+        let shared = if state.credit.records_max().is_some() { count } else { 0 };
+        state.held += shared;
+        state.waits_for_room |= count == 0;
+        Held { deliveries: self, count, shared }
     }
 
     /// Nothing is delivered any more. What is out.
@@ -256,14 +308,7 @@ impl Deliveries {
         state.credit.give(count, 0);
         lessee.out.fetch_update(Relaxed, Relaxed, |out| Some(out.saturating_sub(count))).ok();
         if !was_open || state.waits_for_room {
-            // The credit is shared: whoever else waits for it may have some.
-            state.waits_for_room = false;
-            state.consumers.retain(|consumer| {
-                consumer.upgrade().is_some_and(|other| {
-                    other.wake.notify_one();
-                    true
-                })
-            });
+            state.tell_room();
         }
         drop(state);
         lessee.wake.notify_one();
@@ -271,7 +316,11 @@ impl Deliveries {
 
     /// A consumer shares the channel's credit.
     pub(crate) fn join(&self, lessee: &Arc<Lessee>) {
-        self.lock().consumers.push(Arc::downgrade(lessee));
+        let consumers = &mut self.lock().consumers;
+        if consumers.len() == consumers.capacity() {
+            consumers.retain(|consumer| consumer.strong_count() > 0);
+        }
+        consumers.push(Arc::downgrade(lessee));
     }
 
     /// Deliveries are out again as they were.

@@ -148,6 +148,9 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let holder = self.server.broker.new_holder_id();
         let fresh = || Arc::new(Lessee::new(queue.clone(), holder, timeout_ns));
+        if channel.getter.len() == channel.getter.capacity() {
+            channel.getter.retain(|_, getter| Arc::strong_count(getter) > 1);
+        }
         let getter = channel.getter.entry(queue.name.clone()).or_insert_with(fresh);
         if !Arc::ptr_eq(&getter.queue, &queue) {
             *getter = fresh();

@@ -88,7 +88,7 @@ impl Session {
             Method::ChannelClose { .. } => {
                 self.leave_channel(number).await;
                 self.channels.remove(&number);
-                put_method(&mut self.out, number, Method::ChannelCloseOk {});
+                self.tell_in_turn(number, Method::ChannelCloseOk {}).await;
                 Ok(())
             }
             Method::ChannelCloseOk {} => Ok(()),

@@ -241,6 +241,8 @@ impl Session {
             Ok(None) => {}
             Ok(Some(ending)) => return Err(ending),
             Err(failed) if failed.exception.scope() == Scope::Channel && frame.channel != 0 => {
+                // What was declared before is answered before.
+                self.sync_out().await.map_err(|failed| Ending::Told(Box::new(failed)))?;
                 self.fail_channel(frame.channel, &failed).await;
             }
             Err(failed) => return Err(Ending::Told(Box::new(failed))),
@@ -435,7 +437,7 @@ impl Session {
         if !self.intake.is_empty()
             && let Some(vhost) = self.vhost.clone()
         {
-            let batches = self.intake.take();
+            let mut batches = self.intake.take();
             let mut kept = loop {
                 match batches.publish(&vhost, &[]) {
                     Ok(kept) => break kept,
@@ -521,7 +523,15 @@ impl Session {
             class: failed.class,
             method: failed.method,
         };
-        put_method(&mut self.out, number, method);
+        self.tell_in_turn(number, method).await;
+    }
+
+    /// Tells the end of a channel after the confirms of what was published on it: after it, a client takes them for a
+    /// breach of the protocol, or for those of a new channel of the same number.
+    async fn tell_in_turn(&mut self, number: u16, method: Method<'_>) {
+        let mut frames = Vec::new();
+        put_method(&mut frames, number, method);
+        self.answer(Answer { wait: Seq(0), frames }).await;
     }
 
     /// Ends everything that goes on on a channel: consumers stop, what is out goes back.

@@ -74,7 +74,7 @@ impl Session {
         let addressed = self.with_address(number, shown.as_ref().unwrap_or(properties))?;
         let raw_properties =
             addressed.as_deref().or(without_bcc.as_deref()).unwrap_or(message.raw_properties);
-        let (to, is_replied) = match self.reply(message, raw_properties) {
+        let (to, is_replied) = match self.reply(message, raw_properties)? {
             Some(is_replied) => (Arc::new(Resolved::nowhere()), is_replied),
             None => (self.resolve(message, &more)?, false),
         };

@@ -1,5 +1,7 @@
 //! Direct reply-to: replies that go from the one who answers to the one who asked, through no queue.
 
+use broker::Action;
+
 use super::Session;
 use crate::{
     channel::{Replies, assembly::Whole},
@@ -79,13 +81,14 @@ impl Session {
     }
 
     /// Sends a reply to who asked. `None` for a message that is no reply; whether there is anybody who asked.
-    pub(super) fn reply(&self, message: &Whole<'_>, properties: &[u8]) -> Option<bool> {
+    pub(super) fn reply(&self, message: &Whole<'_>, properties: &[u8]) -> Result<Option<bool>, Exception> {
         if !message.exchange.is_empty() || !message.routing_key.starts_with(ADDRESS.as_bytes()) {
-            return None;
+            return Ok(None);
         }
-        let address = std::str::from_utf8(message.routing_key).ok()?;
+        self.check_may(Action::Write, "exchange", message.exchange)?;
+        let Ok(address) = std::str::from_utf8(message.routing_key) else { return Ok(None) };
         let asked = self.server.replies.lock().get(address).cloned();
-        Some(asked.is_some_and(|(deliveries, tag)| deliveries.reply(&tag, message, properties)))
+        Ok(Some(asked.is_some_and(|(deliveries, tag)| deliveries.reply(&tag, message, properties))))
     }
 
     /// Whether a name is that of a consumer of replies, and whether that is there. The name that everybody consumes them by

@@ -52,7 +52,7 @@ impl Session {
         let (mut own, mut apart) = transaction.settlements(&channel.deliveries);
         let (broker, vhost) = (self.server.broker.clone(), self.vhost()?);
         self.note_held(number);
-        let batches = transaction.intake.take();
+        let mut batches = transaction.intake.take();
         let settlements = own.settlements();
         let kept = loop {
             match batches.publish(&vhost, &settlements) {

@@ -69,3 +69,46 @@ async fn a_reply_goes_straight_to_who_asked() {
     server.publish(("", &address), "too late").await;
     assert!(server.message().await.method.starts_with("BasicReturn"), "it is mandatory");
 }
+
+#[tokio::test]
+async fn the_end_of_a_channel_comes_after_the_confirms_of_what_was_published_on_it() {
+    let mut rig = Rig::new();
+    rig.reopen(200);
+    let mut peer = rig.connect().await;
+    peer.declare("q").await;
+    peer.confirm().await;
+    peer.publish(("", "q"), "x").await;
+    peer.send(1, Method::ChannelClose { code: 200, text: "", class: 0, method: 0 }).await;
+    peer.expect("BasicAck").await;
+    peer.expect("ChannelCloseOk").await;
+    peer.open(1).await;
+    peer.confirm().await;
+    peer.publish(("", "q"), "y").await;
+    peer.ask_declare("none", Flags { passive: true, ..Flags::default() }, &[]).await;
+    peer.expect("BasicAck").await;
+    peer.expect_close(404, "NOT_FOUND - no queue 'none' in vhost '/'").await;
+    assert_eq!(peer.counts("q").await.0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_that_share_a_limit_never_have_more_together() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    peer.qos(1, true).await;
+    let queues = ["a", "b", "c", "d"];
+    for queue in queues {
+        peer.declare(queue).await;
+        peer.consume(queue, queue, false).await;
+    }
+    for _ in 0..50 {
+        for queue in queues {
+            other.publish(("", queue), "x").await;
+        }
+    }
+    for _ in 0..200 {
+        let message = peer.message().await;
+        // Nothing else comes while this one is out.
+        peer.counts("a").await;
+        peer.ack(message.tag).await;
+    }
+}

@@ -12,17 +12,6 @@ fn dead_letters_to(queue: &'static [u8]) -> [(&'static str, Value<'static>); 2] 
     [("x-dead-letter-exchange", Value::Text(b"")), ("x-dead-letter-routing-key", Value::Text(queue))]
 }
 
-/// Waits until a queue has that many messages ready.
-async fn until_ready(peer: &mut Peer, queue: &str, count: u32) {
-    for _ in 0..400 {
-        if peer.counts(queue).await.0 == count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{queue} has {:?}, not {count}", peer.counts(queue).await);
-}
-
 #[tokio::test]
 async fn the_shorter_of_two_times_to_live_counts() {
     let rig = Rig::new();

@@ -216,3 +216,43 @@ async fn handles_of_unused_queues_are_made_again_when_they_are_used() {
     assert_eq!(peer.get("q0").await.unwrap().text(), "there");
     peer.declare_with("q0", Flags::default(), &arguments).await;
 }
+
+#[tokio::test]
+async fn a_queue_that_was_made_anew_does_not_go_with_a_consumer_of_the_old_one() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    let fleeting = Flags { auto_delete: true, ..Flags::default() };
+    peer.declare_with("q", fleeting, &[]).await;
+    peer.consume("q", "t", false).await;
+    let delete =
+        Method::QueueDelete { ticket: 0, queue: "q", if_unused: false, if_empty: false, nowait: false };
+    other.send(1, delete).await;
+    other.expect("QueueDeleteOk").await;
+    peer.expect("BasicCancel").await;
+    other.declare_with("q", fleeting, &[]).await;
+    other.publish(("", "q"), "new").await;
+    other.consume("q", "u", false).await;
+    assert_eq!(other.message().await.text(), "new");
+    peer.send(1, Method::ChannelClose { code: 200, text: "", class: 0, method: 0 }).await;
+    peer.expect("ChannelCloseOk").await;
+    assert_eq!(other.counts("q").await, (0, 1));
+}
+
+#[tokio::test]
+async fn consumers_are_counted_on_where_the_settings_of_their_queue_change() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    peer.declare("q").await;
+    peer.consume("q", "t", false).await;
+    let key = model::StreamKey::queue(&model::Namespace::default(), "q");
+    let broker = &rig.server.broker;
+    let change = |settings: &mut broker::StreamSettings| {
+        settings.lease_ms = Some(7_000);
+        Ok(())
+    };
+    broker.alter_stream(&key, change).await.unwrap();
+    assert_eq!(other.counts("q").await, (0, 1));
+    peer.send(1, Method::BasicCancel { consumer_tag: "t", nowait: false }).await;
+    peer.expect("BasicCancelOk").await;
+    assert_eq!(other.counts("q").await, (0, 0));
+}

@@ -53,7 +53,7 @@ pub(crate) struct Queue {
     pub owner: Option<u64>,
     /// It holds messages until their time: no client uses it.
     pub is_schedule: bool,
-    pub users: Mutex<Users>,
+    pub users: Arc<Mutex<Users>>,
     /// Told when one more consumer comes, of those of which one does it all.
     pub rivals: Arc<Notify>,
     /// Held for writing while a client deletes it, until that client is answered: consumers are told afterwards.
@@ -208,13 +208,13 @@ impl Vhost {
         let is_schedule = schedule::is_schedule(&name);
         let mut queues = self.queues.lock();
         if let Some(known) = queues.get(&name).filter(|known| known.stream.id() == stream.id()) {
-            if Arc::ptr_eq(&known.stream, &stream) {
+            if Arc::ptr_eq(&known.stream, &stream) && (owner.is_none() || owner == known.owner) {
                 return Ok(known.clone());
             }
-            // Its settings changed: who consumes stays.
-            let users = std::mem::take(&mut *known.users.lock());
-            let owner = known.owner;
-            let (deletion, rivals) = (known.deletion.clone(), known.rivals.clone());
+            // Its settings changed, or somebody found it before its owner was known: who consumes stays.
+            let owner = known.owner.or(owner);
+            let (users, deletion, rivals) =
+                (known.users.clone(), known.deletion.clone(), known.rivals.clone());
             let queue = Queue {
                 name,
                 stream,
@@ -224,7 +224,7 @@ impl Vhost {
                 raw_arguments,
                 owner,
                 is_schedule,
-                users: Mutex::new(users),
+                users,
                 rivals,
                 deletion,
             };
@@ -232,7 +232,7 @@ impl Vhost {
             queues.insert(queue.name.clone(), queue.clone());
             return Ok(queue);
         }
-        let users = Mutex::new(Users { used_ns: self.now_ns(), ..Users::default() });
+        let users = Arc::new(Mutex::new(Users { used_ns: self.now_ns(), ..Users::default() }));
         let (deletion, rivals) = Default::default();
         let queue = Queue {
             name,
@@ -436,14 +436,19 @@ impl Vhost {
         Ok((ready, self.drop_queue(&queue)?))
     }
 
-    /// Deletes a queue that is there.
+    /// Deletes a queue, unless it is gone: one that has got its name since stays.
     pub(crate) fn drop_queue(&self, queue: &Queue) -> Result<Seq> {
-        let deleted = match self.broker.stage_delete_stream(queue.stream.key()) {
+        let deleted = match self.broker.stage_delete_this_stream(&queue.stream) {
             Ok(seq) => seq,
-            Err(error) if error.kind() == ErrorKind::NotFound => Seq(0),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self.broker.catalog_staged()),
             Err(error) => return Err(error.into()),
         };
-        self.queues.lock().remove(&queue.name);
+        {
+            let mut queues = self.queues.lock();
+            if queues.get(&queue.name).is_some_and(|known| known.stream.id() == queue.stream.id()) {
+                queues.remove(&queue.name);
+            }
+        }
         let letters = match queue.arguments.keeps_letters() {
             true => self.drop_schedule(&schedule::of_letters(&queue.name))?,
             false => Seq(0),

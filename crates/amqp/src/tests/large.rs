@@ -1,0 +1,44 @@
+//! More at once than the queues to the disk take.
+
+use super::*;
+
+#[tokio::test]
+async fn many_long_messages_are_rejected_at_once_and_are_dead_letters() {
+    let mut rig = Rig::new();
+    rig.reopen(50);
+    let mut peer = rig.connect().await;
+    peer.declare("dead").await;
+    let to_dead =
+        [("x-dead-letter-exchange", Value::Text(b"")), ("x-dead-letter-routing-key", Value::Text(b"dead"))];
+    peer.declare_with("q", Flags::default(), &to_dead).await;
+    let (count, body) = (40, vec![b'x'; 1 << 20]);
+    for _ in 0..count {
+        peer.publish_on(1, ("", "q"), persistent(), &body).await;
+    }
+    peer.sync().await;
+    peer.consume("q", "t", false).await;
+    let last = peer.messages(count).await.pop().unwrap();
+    peer.send(1, Method::BasicNack { delivery_tag: last.tag, multiple: true, requeue: false }).await;
+    until_ready(&mut peer, "dead", 40).await;
+    assert_eq!(peer.counts("q").await.0, 0);
+}
+
+#[tokio::test]
+async fn a_long_message_goes_to_more_queues_than_one_unit_holds() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.exchange("all", "fanout", &[]).await;
+    let (count, body) = (23, vec![b'x'; 6 << 20]);
+    for number in 0..count {
+        let queue = format!("q{number}");
+        peer.declare(&queue).await;
+        peer.bind(&queue, "all", "", &[]).await;
+    }
+    peer.confirm().await;
+    peer.publish_on(1, ("all", ""), persistent(), &body).await;
+    peer.expect("BasicAck").await;
+    for number in 0..count {
+        assert_eq!(peer.counts(&format!("q{number}")).await.0, 1);
+    }
+    assert_eq!(peer.get("q22").await.unwrap().body.len(), body.len());
+}
