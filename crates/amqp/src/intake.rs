@@ -303,6 +303,7 @@ impl Open {
             body: body.clone(),
             // What waits for its time survives a restart, whatever it is then.
             durability: (!self.is_persistent && !queue.is_schedule).then_some(Durability::Memory),
+            counted_len: Some(self.rows.iter().map(|row| u64::from(row.body_len)).sum()),
             ..NewBatch::default()
         }
     }

@@ -119,6 +119,8 @@ pub struct NewBatch {
     /// Length of the longest record, bytes, as limits count it; `None` = the attributes say it, or else the format is
     /// asked where the stream limits it.
     pub longest_len: Option<u32>,
+    /// Bytes that its records count for in the length of a queue of which only what is ready counts; `None` = as stored.
+    pub counted_len: Option<u64>,
 }
 
 /// Which earlier records leave in the unit that appends a batch.

@@ -198,3 +198,30 @@ async fn a_queue_of_no_length_has_what_is_taken_at_once() {
     peer.publish(("", "q"), "somebody's").await;
     assert_eq!(other.message().await.text(), "somebody's");
 }
+
+#[tokio::test]
+async fn a_length_in_bytes_counts_the_bodies_of_messages() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let headers = fields(&[("what takes room", Value::Text(&[b'x'; 200]))]);
+    for delivery_mode in [1, 2] {
+        let properties = Properties {
+            headers: Some(table_of(&headers)),
+            delivery_mode: Some(delivery_mode),
+            ..persistent()
+        };
+        for (policy, left) in [("drop-head", "efghij"), ("reject-publish", "abcdef")] {
+            let name = format!("{policy} {delivery_mode}");
+            let arguments =
+                [("x-max-length-bytes", Value::I32(650)), ("x-overflow", Value::Text(policy.as_bytes()))];
+            peer.declare_with(&name, Flags::default(), &arguments).await;
+            for letter in b'a'..=b'j' {
+                peer.publish_on(1, ("", &name), properties, &[letter; 100]).await;
+            }
+            peer.sync().await;
+            let bodies = drained(&mut peer, &name).await;
+            let firsts: String = bodies.chars().step_by(100).collect();
+            assert_eq!(firsts, left, "{name}");
+        }
+    }
+}

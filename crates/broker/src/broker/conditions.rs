@@ -46,7 +46,7 @@ pub(crate) fn check(
     }
     match state.settings.as_deref() {
         Some(settings) if settings.overflow != Overflow::DropOldest => {
-            check_room(core, state.uncounted(), settings, batch)
+            check_room(core, state, settings, batch)
         }
         _ => Ok(()),
     }
@@ -201,13 +201,14 @@ fn check_room_of_keys(state: &LogState, batch: &NewBatch) -> std::result::Result
 /// Whether a stream that refuses when it is full has room.
 fn check_room(
     core: &LogCore,
-    uncounted: u64,
+    state: &LogState,
     settings: &StreamSettings,
     batch: &NewBatch,
 ) -> std::result::Result<(), Outcome> {
-    let (records, bytes) = waiting(core, uncounted);
+    let (records, bytes) = waiting(core, state);
     let records = records.saturating_add(u64::from(batch.count));
-    let bytes = bytes.saturating_add(batch.body.len() as u64);
+    let counted_len = batch.counted_len.filter(|_| state.counts_ready());
+    let bytes = bytes.saturating_add(counted_len.unwrap_or(batch.body.len() as u64));
     let is_over = |max: Option<u64>, value: u64| max.is_some_and(|max| value > max);
     if is_over(settings.length_max, records) || is_over(settings.bytes_max, bytes) {
         return Err(refused(RefusalReason::Full, Error::limit("the stream is full")));

@@ -6,7 +6,7 @@ use model::Offset;
 use store::{LockedLog, LogCore};
 
 use crate::{
-    log_state::LogState,
+    log_state::{LogState, surplus::share},
     publish::{NewBatch, Replaces},
     settings::{Mode, Overflow, StreamSettings},
     work::QUEUE_WORK,
@@ -21,7 +21,7 @@ pub(super) fn make_room(log: &mut LockedLog<'_, LogState>, now_ms: i64) {
     {
         return;
     }
-    let excess = excess_records(core, state.uncounted(), &settings);
+    let excess = excess_records(core, state, &settings);
     if excess == 0 {
         return;
     }
@@ -111,10 +111,10 @@ fn take(log: &mut LockedLog<'_, LogState>, gone: &Spans) {
     gone.iter().for_each(|span| state.skip(core, span));
 }
 
-/// How many of the oldest records are above the length of a stream, for which `uncounted` do not count. The newest stays,
-/// unless only what is ready counts: what may not wait at all is for those who take it at once.
-pub(crate) fn excess_records(core: &LogCore, uncounted: u64, settings: &StreamSettings) -> u64 {
-    let (records, bytes) = waiting(core, uncounted);
+/// How many of the oldest records are above the length of a stream. The newest stays, unless only what is ready counts: what
+/// may not wait at all is for those who take it at once.
+pub(crate) fn excess_records(core: &LogCore, state: &LogState, settings: &StreamSettings) -> u64 {
+    let (records, bytes) = waiting(core, state);
     let over_records = settings.length_max.map_or(0, |max| records.saturating_sub(max));
     let over_bytes = settings.bytes_max.map_or(0, |max| bytes.saturating_sub(max));
     // Bytes of one record are known on average only; what is left over goes with the next publish.
@@ -123,14 +123,13 @@ pub(crate) fn excess_records(core: &LogCore, uncounted: u64, settings: &StreamSe
     over_records.max(over_bytes.div_ceil(average)).min(records.saturating_sub(stays))
 }
 
-/// Records and bytes of a log without the `uncounted`, whose bytes are known on average only.
-pub(super) fn waiting(core: &LogCore, uncounted: u64) -> (u64, u64) {
-    if uncounted == 0 {
-        return (core.records(), core.bytes());
-    }
-    let records = core.records().saturating_sub(uncounted);
-    let share = u128::from(core.bytes()) * u128::from(records) / u128::from(core.records().max(1));
-    (records, u64::try_from(share).unwrap_or(u64::MAX))
+/// Records and bytes of a log that count for its length. Bytes of those that do not, and what records take in the log beside
+/// what they count for, are known on average only.
+pub(super) fn waiting(core: &LogCore, state: &LogState) -> (u64, u64) {
+    let uncounted = state.uncounted();
+    let (all, records) = (core.records(), core.records().saturating_sub(uncounted));
+    let bytes = if uncounted == 0 { core.bytes() } else { share(core.bytes(), records, all) };
+    (records, bytes.saturating_sub(state.surplus.of(records)))
 }
 
 /// The `count` oldest records of a queue that nobody has, behind the first `promised` of them; also those that cannot be

@@ -416,12 +416,17 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     let due = may_wait(&batch.attributes).then(|| batch.attributes.clone());
     let expires = log.attached().settings.as_ref().is_some_and(|settings| settings.expires_records);
     let expiring = (expiry_ms.is_some() && expires).then(|| batch.attributes.clone());
+    let (counted_len, bytes_before) = (batch.counted_len, log.core().bytes());
     let appended = match conditions.placed_at {
         Some((offset, time_ms)) => log.append_at(offset, time_ms, batch.into()),
         None => log.append(batch.into()),
     };
     let store::Appended { base, append_time_ms } = appended;
+    let stored_len = log.core().bytes().saturating_sub(bytes_before);
     let state = log.attached();
+    if let Some(counted_len) = counted_len.filter(|_| state.counts_ready()) {
+        state.surplus.note(u64::from(count), stored_len.saturating_sub(counted_len));
+    }
     state.note_epoch(epoch, base);
     if let Some(stamp) = producer {
         state.producers_mut().note(stamp, count, base, append_time_ms);
@@ -484,6 +489,7 @@ impl From<NewBatch> for store::NewBatch {
             durability,
             replaces: _,
             longest_len: _,
+            counted_len: _,
         } = batch;
         store::NewBatch {
             count,

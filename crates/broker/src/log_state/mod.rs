@@ -9,6 +9,7 @@ pub(crate) mod history;
 pub(crate) mod positions;
 pub(crate) mod producers;
 pub(crate) mod route_keys;
+pub(crate) mod surplus;
 pub(crate) mod watchers;
 
 use std::sync::{Arc, Weak};
@@ -24,6 +25,7 @@ use self::{
     positions::Positions,
     producers::Producers,
     route_keys::RouteKeys,
+    surplus::Surplus,
     watchers::Watchers,
 };
 use crate::{
@@ -81,6 +83,8 @@ pub(crate) struct LogState {
     pub scheduled_ms: Option<i64>,
     /// The stream's settings; set before anything is published.
     pub settings: Option<Arc<StreamSettings>>,
+    /// What records take beside what they count for, where only what is ready counts.
+    pub surplus: Surplus,
     /// Where dedup keys count; set with `settings`.
     dedup_room: Option<Arc<DedupRoom>>,
 }
@@ -214,13 +218,17 @@ impl LogState {
 
     /// The work of a queue of which only what is ready counts.
     fn counted_work(&self) -> Option<&WorkState> {
-        let settings = self.settings.as_deref();
-        self.work(QUEUE_WORK).filter(|_| settings.is_some_and(|settings| settings.limits_ready))
+        self.work(QUEUE_WORK).filter(|_| self.counts_ready())
+    }
+
+    /// Whether only what is ready counts for the length of the log.
+    pub(crate) fn counts_ready(&self) -> bool {
+        self.settings.as_deref().is_some_and(|settings| settings.limits_ready)
     }
 
     /// A consumer takes less, or none any more: what it does not take counts for the length of a queue again.
     pub(crate) fn took_less(&mut self, now_ms: i64) {
-        if self.settings.as_deref().is_some_and(|settings| settings.limits_ready) {
+        if self.counts_ready() {
             self.came_back(now_ms);
         }
     }

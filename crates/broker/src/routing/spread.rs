@@ -76,6 +76,7 @@ impl Broker {
             body: self.formats().of(batch.format)?.write(&records)?,
             attributes,
             longest_len: None,
+            counted_len: None,
             ..batch.clone()
         })
     }

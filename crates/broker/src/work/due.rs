@@ -231,9 +231,8 @@ impl Broker {
             core.stable_end() < core.end()
         });
         let unseen = is_unseen.then(|| now_ms.saturating_add(UNSEEN_MS));
-        let (excess, promised) = partition
-            .log()
-            .with(|core, state| (excess(core, state.uncounted(), &settings), state.promised()));
+        let (excess, promised) =
+            partition.log().with(|core, state| (excess(core, state, &settings), state.promised()));
         // What somebody has may be much, and is judged when it comes back: the head begins behind it.
         let head = work.with(|core, work| {
             let waits = work.cursor.unleased_below(core.durable_end(), 1);
@@ -250,7 +249,7 @@ impl Broker {
         let (any_expired, more) = work.expire_head(head, settings.ttl_ms, now_ms)?;
         // What somebody has cannot be taken: it comes back, or is settled.
         let still_over = !oldest.is_empty()
-            && partition.log().with(|core, state| self::excess(core, state.uncounted(), &settings)) > 0;
+            && partition.log().with(|core, state| self::excess(core, state, &settings)) > 0;
         let next = if still_over || any_expired { Some(now_ms) } else { more };
         let due = next.into_iter().chain(unseen);
         partition.log().with(|_, state| state.head_due_ms = state.head_due_ms.into_iter().chain(due).min());
@@ -265,14 +264,14 @@ impl Broker {
 
 /// Records above the length of a queue that sends its oldest to the dead letters, or to which some came back that did not
 /// count.
-fn excess(core: &LogCore, uncounted: u64, settings: &crate::StreamSettings) -> u64 {
+fn excess(core: &LogCore, state: &LogState, settings: &crate::StreamSettings) -> u64 {
     if settings.mode != Mode::Queue
         || settings.overflow != Overflow::DropOldest
         || !(settings.has_dead_letters() || settings.limits_ready)
     {
         return 0;
     }
-    crate::broker::excess_records(core, uncounted, settings)
+    crate::broker::excess_records(core, state, settings)
 }
 
 impl Work {
