@@ -86,6 +86,53 @@ func TestPublishWithDeferredConfirm(t *testing.T) {
 	kit.Check(t, err, "delete")
 }
 
+// What was confirmed is in the queue, and what is not there was not: also where one confirm says it of many.
+func TestConfirmsOfAFullQueue(t *testing.T) {
+	t.Parallel()
+	kit.Shows(t, kit.AMQP091, "confirms that come while a full queue refuses: what it took is confirmed, and nothing else")
+	connection, queue := dial(t, kit.AMQP(t)), kit.Name("full")
+	ch, consumer := channel(t, connection), channel(t, connection)
+	declare(t, ch, queue, amqp.Table{"x-max-length": 20, "x-overflow": "reject-publish"})
+	kit.Check(t, ch.Confirm(false), "confirm.select")
+	const count = 2_000
+	confirms := ch.NotifyPublish(make(chan amqp.Confirmation, count))
+	kit.Check(t, consumer.Qos(10, 0, false), "qos")
+	deliveries, err := consumer.Consume(queue, "", false, false, false, false, nil)
+	kit.Check(t, err, "consume")
+	for n := range count {
+		message := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint(n + 1), Body: []byte("x")}
+		kit.Check(t, ch.PublishWithContext(kit.Context(t), "", queue, false, false, message), "publish")
+	}
+	taken := map[string]bool{}
+	for range count {
+		select {
+		case confirm := <-confirms:
+			if confirm.Ack {
+				taken[fmt.Sprint(confirm.DeliveryTag)] = true
+			}
+		case <-time.After(kit.Patience):
+			t.Fatal("a confirm is missing")
+		}
+	}
+	if len(taken) < 20 || len(taken) == count {
+		t.Errorf("%d of %d messages were taken", len(taken), count)
+	}
+	for range len(taken) {
+		select {
+		case delivery := <-deliveries:
+			if !taken[delivery.MessageId] {
+				t.Fatalf("message %s was refused and came", delivery.MessageId)
+			}
+			delete(taken, delivery.MessageId)
+			kit.Check(t, delivery.Ack(false), "ack")
+		case <-time.After(kit.Patience):
+			t.Fatalf("%d messages that were confirmed did not come", len(taken))
+		}
+	}
+	_, err = consumer.QueueDelete(queue, false, false, false)
+	kit.Check(t, err, "delete")
+}
+
 func TestReturnBeforeConfirm(t *testing.T) {
 	t.Parallel()
 	kit.Shows(t, kit.AMQP091, "a message that goes nowhere is returned, and then confirmed")

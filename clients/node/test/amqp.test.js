@@ -177,3 +177,38 @@ shows('amqplib', 'a single active consumer hands over when it leaves', () => con
   await eventually('the second goes on', () => seen.two.length === 1)
   await ch.deleteQueue(queue)
 }))
+
+shows('amqplib', 'a confirm channel that is closed while confirms are out has them first, and its connection goes on', () => connected(async connection => {
+  const queue = unique('closed-early')
+  const other = await connection.createChannel()
+  await other.assertQueue(queue, { durable: true })
+  const rounds = 20
+  let confirmed = 0
+  for (let round = 0; round < rounds; round++) {
+    const ch = await connection.createConfirmChannel()
+    ch.sendToQueue(queue, json({ round }), persistent, error => { if (!error) confirmed++ })
+    await ch.close()
+  }
+  await eventually('every message is there', async () => (await other.checkQueue(queue)).messageCount === rounds)
+  assert.equal(confirmed, rounds)
+  await other.deleteQueue(queue)
+}))
+
+shows('amqplib', 'a burst into a short queue leaves the newest, and what a consumer takes of one does not count', () => connected(async connection => {
+  const queue = unique('latest')
+  const ch = await connection.createConfirmChannel()
+  await ch.assertQueue(queue, { durable: true, maxLength: 2 })
+  const burst = async () => {
+    for (let n = 0; n < 50; n++) ch.sendToQueue(queue, json({ n }), persistent)
+    await ch.waitForConfirms()
+  }
+  await burst()
+  assert.equal((await ch.checkQueue(queue)).messageCount, 2)
+  for (const n of [48, 49]) assert.equal(JSON.parse((await ch.get(queue, { noAck: true })).content).n, n)
+  const seen = []
+  await ch.consume(queue, each(message => { seen.push(JSON.parse(message.content).n) }), { noAck: true })
+  await burst()
+  await eventually('all came', () => seen.length === 50)
+  assert.deepEqual(seen, [...seen].sort((a, b) => a - b))
+  await ch.deleteQueue(queue)
+}))
