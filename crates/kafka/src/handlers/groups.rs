@@ -2,7 +2,7 @@
 
 use broker::{Action, CursorKey};
 
-use super::{list_offsets::partition, metadata::group_operations, once_each};
+use super::{NamedTopic, metadata::group_operations, once_each};
 use crate::{
     codec::{
         ErrorCode, Str,
@@ -151,15 +151,17 @@ pub(crate) async fn offset_delete(
     let mut answer = OffsetDeleteResponse::default();
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let (allowed, named) = (ctx.allows(Action::Read, topic.name), NamedTopic::find(ctx, topic.name));
+        let is_subscribed = is_subscribed(topic.name);
         for wanted in &topic.partitions {
-            let error_code = if !ctx.allows(Action::Read, topic.name) {
+            let error_code = if !allowed {
                 ErrorCode::TOPIC_AUTHORIZATION_FAILED
-            } else if is_subscribed(topic.name) {
+            } else if is_subscribed {
                 ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC
             } else {
-                match partition(ctx, topic.name, wanted.partition_index) {
+                match named.partition(wanted.partition_index) {
                     Ok(partition) => {
-                        gone.push(partition);
+                        gone.push(partition.clone());
                         ErrorCode::NONE
                     }
                     Err(code) => code,

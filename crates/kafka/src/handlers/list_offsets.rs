@@ -1,11 +1,10 @@
 //! ListOffsets and OffsetForLeaderEpoch: where records lie in time, and under which leader epoch.
 
-use std::sync::Arc;
-
 use broker::{Action, Partition};
 use model::{Offset, OwnerEpoch};
 
 use super::{
+    NamedTopic,
     metadata::{leader_epoch, may_describe},
     named_twice, once_each,
 };
@@ -25,7 +24,6 @@ use crate::{
     },
     errors,
     session::Ctx,
-    topics,
 };
 
 /// Timestamps that are not times (KIP-79, KIP-734, KIP-405, KIP-1005, KIP-1023).
@@ -55,14 +53,6 @@ pub(crate) fn wire_offset(offset: Offset) -> i64 {
     i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
 
-/// The partition of a topic, if both are there.
-pub(crate) fn partition(ctx: &Ctx, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
-    let stream = topics::find(&ctx.server.broker, &ctx.namespace(), topic);
-    let index = usize::try_from(index).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    let partition = stream.and_then(|stream| stream.partitions().get(index).cloned());
-    partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-}
-
 /// Checks a client's idea of the leader epoch (KIP-320); -1 is no idea.
 pub(crate) fn check_leader_epoch(partition: &Partition, claimed: i32) -> Result<(), ErrorCode> {
     match claimed.cmp(&leader_epoch(partition)) {
@@ -78,11 +68,12 @@ pub(crate) async fn list_offsets(ctx: &Ctx, request: ListOffsetsRequest<'_>) -> 
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         let twice = named_twice(&topic.partitions, |wanted| wanted.partition_index);
+        let (allowed, named) = (may_describe(ctx, topic.name), NamedTopic::find(ctx, topic.name));
         for wanted in once_each(&topic.partitions, |wanted| wanted.partition_index) {
-            let found = match may_describe(ctx, topic.name) {
+            let found = match allowed {
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
                 true if twice.contains(&wanted.partition_index) => Err(ErrorCode::INVALID_REQUEST),
-                true => offset_at(ctx, topic.name, wanted, request.isolation_level).await,
+                true => offset_at(ctx, &named, wanted, request.isolation_level).await,
             };
             partitions.push(match found {
                 Ok(found) => found,
@@ -100,15 +91,15 @@ pub(crate) async fn list_offsets(ctx: &Ctx, request: ListOffsetsRequest<'_>) -> 
 
 async fn offset_at(
     ctx: &Ctx,
-    topic: &str,
+    topic: &NamedTopic,
     wanted: &ListOffsetsPartition,
     isolation_level: i8,
 ) -> Result<ListOffsetsPartitionResponse, ErrorCode> {
     if wanted.timestamp < 0 && understood_from(wanted.timestamp).is_none_or(|from| ctx.version < from) {
         return Err(ErrorCode::UNSUPPORTED_VERSION);
     }
-    let partition = partition(ctx, topic, wanted.partition_index)?;
-    check_leader_epoch(&partition, wanted.current_leader_epoch)?;
+    let partition = topic.partition(wanted.partition_index)?;
+    check_leader_epoch(partition, wanted.current_leader_epoch)?;
     let bounds = partition.bounds();
     let broker = &ctx.server.broker;
     let (offset, timestamp) = match wanted.timestamp {
@@ -118,15 +109,15 @@ async fn offset_at(
         // Nothing is in a remote tier, and nothing waits to go there.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => (None, -1),
         MAX_TIMESTAMP => {
-            let latest = broker.latest_time(&partition).await.map_err(|e| errors::of(&e))?;
+            let latest = broker.latest_time(partition).await.map_err(|e| errors::of(&e))?;
             latest.map_or((None, -1), |(offset, at_ms)| (Some(offset), at_ms))
         }
         at_ms => {
-            let found = broker.search_time(&partition, at_ms).await.map_err(|e| errors::of(&e))?;
+            let found = broker.search_time(partition, at_ms).await.map_err(|e| errors::of(&e))?;
             found.map_or((None, -1), |(offset, at_ms)| (Some(offset), at_ms))
         }
     };
-    let epoch = offset.map(|offset| epoch_of(&partition, offset));
+    let epoch = offset.map(|offset| epoch_of(partition, offset));
     Ok(ListOffsetsPartitionResponse {
         partition_index: wanted.partition_index,
         error_code: ErrorCode::NONE,
@@ -148,14 +139,14 @@ pub(crate) async fn offset_for_leader_epoch(
 ) -> OffsetForLeaderEpochResponse<'static> {
     let mut answer = OffsetForLeaderEpochResponse::default();
     for topic in &request.topics {
-        let allowed = ctx.allows(Action::Read, topic.topic);
+        let (allowed, named) = (ctx.allows(Action::Read, topic.topic), NamedTopic::find(ctx, topic.topic));
         let partitions = topic
             .partitions
             .iter()
             .map(|wanted| {
                 let found = match allowed {
                     false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
-                    true => epoch_end(ctx, topic.topic, wanted),
+                    true => epoch_end(&named, wanted),
                 };
                 found.unwrap_or_else(|error_code| EpochEndOffset {
                     error_code,
@@ -170,10 +161,10 @@ pub(crate) async fn offset_for_leader_epoch(
 }
 
 /// Where the largest epoch that is not above the one asked for ends (KIP-101).
-fn epoch_end(ctx: &Ctx, topic: &str, wanted: &OffsetForLeaderPartition) -> Result<EpochEndOffset, ErrorCode> {
-    let partition = partition(ctx, topic, wanted.partition)?;
-    check_leader_epoch(&partition, wanted.current_leader_epoch)?;
-    let (leader_epoch, end_offset) = end_of_epoch(&partition, wanted.leader_epoch).unwrap_or((-1, -1));
+fn epoch_end(topic: &NamedTopic, wanted: &OffsetForLeaderPartition) -> Result<EpochEndOffset, ErrorCode> {
+    let partition = topic.partition(wanted.partition)?;
+    check_leader_epoch(partition, wanted.current_leader_epoch)?;
+    let (leader_epoch, end_offset) = end_of_epoch(partition, wanted.leader_epoch).unwrap_or((-1, -1));
     Ok(EpochEndOffset { error_code: ErrorCode::NONE, partition: wanted.partition, leader_epoch, end_offset })
 }
 

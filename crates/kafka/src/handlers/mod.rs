@@ -1,6 +1,10 @@
 //! One function per API: what a request asks of the broker, and how the answer reads.
 
-use std::{collections::HashSet, hash::Hash};
+use std::{collections::HashSet, hash::Hash, sync::Arc};
+
+use broker::{Partition, Stream};
+
+use crate::{codec::ErrorCode, session::Ctx};
 
 pub(crate) mod api_versions;
 pub(crate) mod cluster;
@@ -20,6 +24,22 @@ pub(crate) mod producers;
 pub(crate) mod replicas;
 pub(crate) mod scram_users;
 pub(crate) mod topics;
+
+/// A topic that a request names: looked up once, however many partitions of it follow.
+pub(crate) struct NamedTopic(Option<Arc<Stream>>);
+
+impl NamedTopic {
+    pub(crate) fn find(ctx: &Ctx, name: &str) -> Self {
+        NamedTopic(crate::topics::find(&ctx.server.broker, &ctx.namespace(), name))
+    }
+
+    /// Its partition `index`, if both are there.
+    pub(crate) fn partition(&self, index: i32) -> Result<&Arc<Partition>, ErrorCode> {
+        let index = usize::try_from(index).map_err(|_| ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let partition = self.0.as_ref().and_then(|stream| stream.partitions().get(index));
+        partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    }
+}
 
 /// Each item once, by its key, where it came first. What is described at length is described once, however often a
 /// request names it: else a short request could ask for an answer without bounds.
@@ -46,7 +66,28 @@ pub(crate) fn named_twice<'i, T, K: Eq + Hash>(items: &'i [T], key: impl Fn(&'i 
 mod tests {
     use std::collections::HashSet;
 
-    use super::{named_twice, once_each};
+    use broker::StreamSettings;
+
+    use super::{NamedTopic, named_twice, once_each};
+    use crate::{codec::ErrorCode, testing::Rig};
+
+    #[tokio::test]
+    async fn a_named_topic_has_the_partitions_that_are_there() {
+        let rig = Rig::new();
+        let stream = rig.topic("a", StreamSettings::default()).await;
+        let long = "a".repeat(255);
+        rig.topic(&long, StreamSettings::default()).await;
+        let named = NamedTopic::find(&rig.ctx(0), "a");
+        assert_eq!(named.partition(0).map(|found| found.log_id()), Ok(stream.partitions()[0].log_id()));
+        let unknown = Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        for (name, index) in [("a", 1), ("a", -1), ("b", 0), (long.as_str(), 0)] {
+            let named = NamedTopic::find(&rig.ctx(0), name);
+            assert_eq!(named.partition(index).map(|found| found.log_id()), unknown, "{index} of {name}");
+        }
+        let shown =
+            crate::topics::shown_name(crate::topics::list(rig.broker(), &Default::default())[1].key());
+        assert!(NamedTopic::find(&rig.ctx(0), &shown).partition(0).is_ok(), "{shown} is its alias");
+    }
 
     #[test]
     fn each_item_comes_once_where_it_was_first() {

@@ -6,7 +6,7 @@ use broker::{Action, CursorKey, Partition, Position};
 use bytes::Bytes;
 use model::{ErrorKind, Offset, Seq};
 
-use super::list_offsets::partition;
+use super::NamedTopic;
 use crate::{
     codec::{
         ErrorCode, Uuid,
@@ -67,9 +67,9 @@ fn check_all(ctx: &Ctx, request: &OffsetCommitRequest<'_>, expires_in_ms: Option
     let now_ms = ctx.server.broker.env().clock.wall_ms();
     let mut all = Checked::default();
     for topic in &request.topics {
-        let name = topic_name(ctx, topic);
+        let named = named_topic(ctx, topic);
         for wanted in &topic.partitions {
-            let checked = name.as_deref().map_err(|code| *code).and_then(|name| check(ctx, name, wanted));
+            let checked = named.as_ref().map_err(|code| *code).and_then(|named| check(ctx, named, wanted));
             all.codes.push(match checked {
                 Ok((partition, None)) => {
                     all.cleared.push(partition);
@@ -88,28 +88,29 @@ fn check_all(ctx: &Ctx, request: &OffsetCommitRequest<'_>, expires_in_ms: Option
     all
 }
 
-/// The topic's name; version 10 gives its id instead.
-fn topic_name(ctx: &Ctx, topic: &OffsetCommitRequestTopic<'_>) -> Result<String, ErrorCode> {
-    if ctx.version < 10 {
-        return Ok(topic.name.to_owned());
+/// The topic by its name; version 10 gives its id instead.
+fn named_topic(ctx: &Ctx, topic: &OffsetCommitRequestTopic<'_>) -> Result<NamedTopic, ErrorCode> {
+    let by_id = || topics::find_by_id(&ctx.server.broker, &ctx.namespace(), topic.topic_id.0);
+    let name = match ctx.version < 10 {
+        true => topic.name.to_owned(),
+        false => by_id().map(|s| topics::shown_name(s.key())).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+    };
+    match ctx.allows(Action::Read, &name) {
+        true => Ok(NamedTopic::find(ctx, &name)),
+        false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
     }
-    let stream = topics::find_by_id(&ctx.server.broker, &ctx.namespace(), topic.topic_id.0);
-    stream.map(|stream| topics::shown_name(stream.key())).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
 }
 
 fn check(
     ctx: &Ctx,
-    topic: &str,
+    topic: &NamedTopic,
     wanted: &OffsetCommitRequestPartition<'_>,
 ) -> Result<(Arc<Partition>, Option<Position>), ErrorCode> {
-    if !ctx.allows(Action::Read, topic) {
-        return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
-    }
     let metadata = wanted.committed_metadata.unwrap_or_default();
     if metadata.len() > ctx.server.options.offset_metadata_len_max {
         return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
     }
-    let partition = partition(ctx, topic, wanted.partition_index)?;
+    let partition = topic.partition(wanted.partition_index)?.clone();
     // The original stores what it is given, and a negative offset reads as "none": so it takes the position away.
     let Ok(offset) = u64::try_from(wanted.committed_offset) else { return Ok((partition, None)) };
     let position = Position {

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use broker::{Action, CursorKey, Position};
 use model::StreamKey;
 
-use super::{
-    list_offsets::{partition, wire_offset},
-    once_each,
-};
+use super::{NamedTopic, list_offsets::wire_offset, once_each};
 use crate::{
     codec::{
         ErrorCode, Str, Uuid,
@@ -103,11 +100,11 @@ fn of_topic(ctx: &Ctx, key: &CursorKey, name: String, id: Uuid, indexes: &[i32])
         let unknown = indexes.iter().map(|index| (*index, Err(ErrorCode::UNKNOWN_TOPIC_ID))).collect();
         return Topic { name: String::new(), id, partitions: unknown };
     };
-    let allowed = ctx.allows(Action::Read, &name);
+    let (allowed, named) = (ctx.allows(Action::Read, &name), NamedTopic::find(ctx, &name));
     let position = |index: i32| match allowed {
         false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
         // A partition that is not there has no position; that is not an error.
-        true => Ok(partition(ctx, &name, index).ok().and_then(|p| ctx.server.broker.position(key, &p))),
+        true => Ok(named.partition(index).ok().and_then(|p| ctx.server.broker.position(key, p))),
     };
     let partitions = indexes.iter().map(|index| (*index, position(*index))).collect();
     Topic { name, id, partitions }

@@ -2,7 +2,7 @@
 
 use broker::Action;
 
-use super::{list_offsets::partition, once_each};
+use super::{NamedTopic, once_each};
 use crate::{
     codec::{
         ErrorCode,
@@ -51,15 +51,15 @@ pub(crate) async fn describe_producers(
 ) -> DescribeProducersResponse<'static> {
     let mut answer = DescribeProducersResponse::default();
     for topic in once_each(&request.topics, |topic| topic.name) {
-        let allowed = ctx.allows(Action::Read, topic.name);
+        let (allowed, named) = (ctx.allows(Action::Read, topic.name), NamedTopic::find(ctx, topic.name));
         let of_partition = |index: &i32| {
             let found = match allowed {
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
-                true => partition(ctx, topic.name, *index),
+                true => named.partition(*index),
             };
             let (error_code, active_producers) = match found {
                 Ok(partition) => {
-                    let producers = ctx.server.broker.producers(&partition);
+                    let producers = ctx.server.broker.producers(partition);
                     (ErrorCode::NONE, producers.into_iter().map(state_of).collect())
                 }
                 Err(code) => (code, Vec::new()),

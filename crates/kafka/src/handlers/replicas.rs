@@ -1,13 +1,13 @@
 //! ElectLeaders and the reassignment APIs, as one node answers them: it leads everything, and nothing can move.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use broker::Action;
+use broker::{Action, Stream};
 
-use super::list_offsets::partition;
+use super::NamedTopic;
 use crate::{
     codec::{
-        ErrorCode,
+        ErrorCode, Str,
         api::{
             alter_partition_reassignments::{
                 AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
@@ -40,28 +40,33 @@ pub(crate) async fn elect_leaders(
     }
     let refused = !ELECTION_TYPES.contains(&request.election_type);
     // Asked about all, the original names each topic and leaves out the partitions that need no election.
-    let wanted: Vec<(String, Vec<i32>)> = match request.topic_partitions {
-        Some(named) => named.into_iter().map(|t| (t.topic.to_owned(), t.partitions)).collect(),
+    let wanted: Vec<(String, NamedTopic, Vec<i32>)> = match request.topic_partitions {
+        Some(named) => {
+            let found =
+                named.into_iter().map(|t| (t.topic.to_owned(), NamedTopic::find(ctx, t.topic), t.partitions));
+            found.collect()
+        }
         None => {
             let all = topics::list(&ctx.server.broker, &ctx.namespace());
-            all.iter().map(|stream| (topics::shown_name(stream.key()), Vec::new())).collect()
+            let shown = |stream: &Arc<Stream>| topics::shown_name(stream.key());
+            all.into_iter().map(|stream| (shown(&stream), NamedTopic(Some(stream)), Vec::new())).collect()
         }
     };
-    let unknown_type = || format!("Unknown election type {}", request.election_type);
-    let result = |topic: &str, index: i32| {
-        let (error_code, message) = match partition(ctx, topic, index) {
+    let unknown_type = || Str::from(format!("Unknown election type {}", request.election_type));
+    let result = |topic: &NamedTopic, index: i32| {
+        let (error_code, message) = match topic.partition(index) {
             _ if refused => (ErrorCode::INVALID_REQUEST, unknown_type()),
             Ok(_) => {
-                (ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.".to_owned())
+                (ErrorCode::ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.".into())
             }
-            Err(code) => (code, "The partition does not exist.".to_owned()),
+            Err(code) => (code, "The partition does not exist.".into()),
         };
-        PartitionResult { partition_id: index, error_code, error_message: Some(message.into()) }
+        PartitionResult { partition_id: index, error_code, error_message: Some(message) }
     };
     let replica_election_results = wanted
         .into_iter()
-        .map(|(topic, indexes)| ReplicaElectionResult {
-            partition_result: indexes.into_iter().map(|index| result(&topic, index)).collect(),
+        .map(|(topic, named, indexes)| ReplicaElectionResult {
+            partition_result: indexes.into_iter().map(|index| result(&named, index)).collect(),
             topic: topic.into(),
         })
         .collect();
@@ -81,9 +86,9 @@ pub(crate) async fn alter_partition_reassignments(
         };
     }
     let node = ctx.server.options.node_id;
-    let verdict = |topic: &str, index: i32, replicas: Option<&Vec<i32>>| {
-        if let Err(code) = partition(ctx, topic, index) {
-            return (code, Some("This server does not host this topic-partition.".to_owned()));
+    let verdict = |topic: &NamedTopic, index: i32, replicas: Option<&Vec<i32>>| {
+        if let Err(code) = topic.partition(index) {
+            return (code, Some(Str::from("This server does not host this topic-partition.")));
         }
         match replicas {
             None => (ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, None),
@@ -92,27 +97,24 @@ pub(crate) async fn alter_partition_reassignments(
             Some(replicas) => {
                 let unknown: BTreeSet<i32> = replicas.iter().copied().filter(|id| *id != node).collect();
                 let why = format!("Replica assignment contains brokers that are not registered: {unknown:?}");
-                (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(why))
+                (ErrorCode::INVALID_REPLICA_ASSIGNMENT, Some(why.into()))
             }
         }
     };
     let responses = request
         .topics
         .iter()
-        .map(|topic| ReassignableTopicResponse {
-            name: topic.name.to_owned().into(),
-            partitions: topic
-                .partitions
-                .iter()
-                .map(|p| {
-                    let (error_code, message) = verdict(topic.name, p.partition_index, p.replicas.as_ref());
-                    ReassignablePartitionResponse {
-                        partition_index: p.partition_index,
-                        error_code,
-                        error_message: message.map(Into::into),
-                    }
-                })
-                .collect(),
+        .map(|topic| {
+            let named = NamedTopic::find(ctx, topic.name);
+            let partitions = topic.partitions.iter().map(|p| {
+                let (error_code, error_message) = verdict(&named, p.partition_index, p.replicas.as_ref());
+                ReassignablePartitionResponse {
+                    partition_index: p.partition_index,
+                    error_code,
+                    error_message,
+                }
+            });
+            ReassignableTopicResponse { partitions: partitions.collect(), name: topic.name.to_owned().into() }
         })
         .collect();
     AlterPartitionReassignmentsResponse {

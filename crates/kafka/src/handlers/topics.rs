@@ -5,11 +5,7 @@ use std::collections::HashSet;
 use broker::Action;
 use model::{ErrorKind, Kind, Offset, limits};
 
-use super::{
-    create_topics::Refused,
-    list_offsets::{partition, wire_offset},
-    named_twice, once_each,
-};
+use super::{NamedTopic, create_topics::Refused, list_offsets::wire_offset, named_twice, once_each};
 use crate::{
     codec::{
         ErrorCode, Uuid,
@@ -205,8 +201,12 @@ pub(crate) async fn delete_records(
     let mut answer = DeleteRecordsResponse::default();
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let (allowed, named) = (ctx.allows(Action::Configure, topic.name), NamedTopic::find(ctx, topic.name));
         for wanted in &topic.partitions {
-            let result = delete_before(ctx, topic.name, wanted.partition_index, wanted.offset).await;
+            let result = match allowed {
+                true => delete_before(ctx, &named, wanted.partition_index, wanted.offset).await,
+                false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+            };
             partitions.push(DeleteRecordsPartitionResult {
                 partition_index: wanted.partition_index,
                 low_watermark: result.unwrap_or(-1),
@@ -218,11 +218,8 @@ pub(crate) async fn delete_records(
     answer
 }
 
-async fn delete_before(ctx: &Ctx, topic: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
-    if !ctx.allows(Action::Configure, topic) {
-        return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
-    }
-    let partition = partition(ctx, topic, index)?;
+async fn delete_before(ctx: &Ctx, topic: &NamedTopic, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+    let partition = topic.partition(index)?;
     let bounds = partition.bounds();
     let to = match offset {
         TO_THE_END => bounds.durable_end,
@@ -231,6 +228,6 @@ async fn delete_before(ctx: &Ctx, topic: &str, index: i32, offset: i64) -> Resul
     if to > bounds.durable_end {
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }
-    let start = ctx.server.broker.trim(&partition, to).await.map_err(|e| errors::of(&e))?;
+    let start = ctx.server.broker.trim(partition, to).await.map_err(|e| errors::of(&e))?;
     Ok(wire_offset(start))
 }
