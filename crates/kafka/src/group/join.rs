@@ -1,5 +1,7 @@
 //! JoinGroup.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::{Answer, Cause, ClientView, Group, Member, Now, Outcome, Phase, Refusal, Ticket};
@@ -120,11 +122,8 @@ impl Group {
         if self.protocol_type.as_deref() != Some(join.protocol_type.as_str()) {
             return false;
         }
-        let mut shared: Vec<&str> = join.protocols.iter().map(|(name, _)| name.as_str()).collect();
-        for other in self.members.values().filter(|m| m.id != join.member_id) {
-            shared.retain(|name| other.protocols.iter().any(|(offered, _)| offered == name));
-        }
-        !shared.is_empty()
+        let others = self.members.values().filter(|m| m.id != join.member_id).map(|m| &m.protocols);
+        !shared_protocols(others.chain([&join.protocols])).is_empty()
     }
 
     fn join_newcomer(
@@ -299,6 +298,15 @@ impl Group {
             members,
         }
     }
+}
+
+/// The names of the protocols that are in every list.
+pub(super) fn shared_protocols<'p>(
+    mut lists: impl Iterator<Item = &'p Vec<(String, Bytes)>>,
+) -> HashSet<&'p str> {
+    let names = |list: &'p Vec<(String, Bytes)>| list.iter().map(|(name, _)| name.as_str());
+    let first: HashSet<&str> = lists.next().into_iter().flat_map(names).collect();
+    lists.fold(first, |shared, list| names(list).filter(|name| shared.contains(name)).collect())
 }
 
 impl Member {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Cause, Group, Member, Now, Outcome, Phase, Refusal};
+use super::{Answer, Cause, Group, Member, Now, Outcome, Phase, Refusal, join::shared_protocols};
 
 impl Group {
     /// Begins a rebalance, or notes one more cause of the one that is being prepared.
@@ -142,11 +142,11 @@ impl Group {
 
     /// Each member votes for the first of its protocols that all share.
     pub(super) fn elect_protocol(&self) -> Option<String> {
+        let shared = shared_protocols(self.members.values().map(|member| &member.protocols));
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let vote = member.protocols.iter().map(|(name, _)| name.as_str()).find(|name| {
-                self.members.values().all(|other| other.protocols.iter().any(|(offered, _)| offered == name))
-            });
+            let mut names = member.protocols.iter().map(|(name, _)| name.as_str());
+            let vote = names.find(|name| shared.contains(name));
             if let Some(name) = vote {
                 *votes.entry(name).or_default() += 1;
             }

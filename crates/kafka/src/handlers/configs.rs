@@ -1,6 +1,6 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs and ListConfigResources.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use broker::{Action, StreamSettings};
 use model::{Error, Kind, StreamKey};
@@ -8,7 +8,7 @@ use model::{Error, Kind, StreamKey};
 use super::{
     create_topics::{Refused, check_config},
     metadata::may_describe,
-    once_each,
+    named_twice, once_each,
 };
 use crate::{
     auth::MECHANISMS,
@@ -79,15 +79,15 @@ fn describe(
     synonyms: bool,
     docs: bool,
 ) -> Result<Vec<DescribeConfigsResourceResult<'static>>, Refused> {
-    let wanted = |config: &&Config| {
-        resource.configuration_keys.as_ref().is_none_or(|keys| keys.is_empty() || keys.contains(&config.name))
-    };
+    let keys: HashSet<&str> = resource.configuration_keys.iter().flatten().copied().collect();
+    let wanted = |name: &str| keys.is_empty() || keys.contains(name);
     match resource.resource_type {
         TOPIC => {
             let settings =
                 topic_settings(ctx, resource.resource_name, may_describe(ctx, resource.resource_name))?.1;
             let set = values_of(&settings);
-            Ok(TOPIC_CONFIGS.iter().filter(wanted).map(|c| topic_row(c, &set, synonyms, docs)).collect())
+            let all = TOPIC_CONFIGS.iter().filter(|config| wanted(config.name));
+            Ok(all.map(|config| topic_row(config, &set, synonyms, docs)).collect())
         }
         BROKER => {
             check_broker_name(ctx, resource.resource_name)?;
@@ -96,11 +96,7 @@ fn describe(
                 return Ok(Vec::new());
             }
             let values = broker_values(ctx);
-            let wanted = |config: &BrokerConfig| {
-                let keys = resource.configuration_keys.as_ref();
-                keys.is_none_or(|keys| keys.is_empty() || keys.contains(&config.name))
-            };
-            let all = all_broker_configs().filter(wanted);
+            let all = all_broker_configs().filter(|config| wanted(config.name));
             Ok(all.map(|config| broker_row(&config, values.get(config.name), synonyms, docs)).collect())
         }
         BROKER_LOGGER => Err((ErrorCode::INVALID_REQUEST, "There are no broker loggers here.".to_owned())),
@@ -258,7 +254,7 @@ pub(crate) async fn alter_configs(
     request: AlterConfigsRequest<'_>,
 ) -> AlterConfigsResponse<'static> {
     let mut responses = Vec::with_capacity(request.resources.len());
-    let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name)).collect();
+    let twice = named_twice(&request.resources, |r| (r.resource_type, r.resource_name));
     for resource in &request.resources {
         // What is not named goes back to its default.
         let replace = |_: BTreeMap<String, String>| -> Result<BTreeMap<String, String>, Refused> {
@@ -272,7 +268,7 @@ pub(crate) async fn alter_configs(
         };
         let kind = resource.resource_type;
         let configs = resource.configs.iter().map(|config| (config.name, config.value.is_none()));
-        let refused = match check_shape(&named, (kind, resource.resource_name), configs) {
+        let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
             Ok(()) => alter(ctx, kind, resource.resource_name, request.validate_only, replace).await.err(),
         };
@@ -291,7 +287,7 @@ pub(crate) async fn incremental_alter_configs(
     request: IncrementalAlterConfigsRequest<'_>,
 ) -> IncrementalAlterConfigsResponse<'static> {
     let mut responses = Vec::with_capacity(request.resources.len());
-    let named: Vec<_> = request.resources.iter().map(|r| (r.resource_type, r.resource_name)).collect();
+    let twice = named_twice(&request.resources, |r| (r.resource_type, r.resource_name));
     for resource in &request.resources {
         let change = |values: BTreeMap<String, String>| {
             resource.configs.iter().try_fold(values, |values, config| apply(values, config))
@@ -300,7 +296,7 @@ pub(crate) async fn incremental_alter_configs(
         let lacks_value =
             |config: &AlterableConfig<'_>| config.config_operation != DELETE && config.value.is_none();
         let configs = resource.configs.iter().map(|config| (config.name, lacks_value(config)));
-        let refused = match check_shape(&named, (kind, resource.resource_name), configs) {
+        let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
             Ok(()) => alter(ctx, kind, resource.resource_name, request.validate_only, change).await.err(),
         };
@@ -317,12 +313,11 @@ pub(crate) async fn incremental_alter_configs(
 /// What is wrong with a change whatever it is about: a resource or a name given twice, or a value that is missing. The
 /// original looks at this before it looks at permissions.
 fn check_shape<'a>(
-    named: &[(i8, &str)],
-    resource: (i8, &str),
+    is_named_twice: bool,
     configs: impl Iterator<Item = (&'a str, bool)>,
 ) -> Result<(), Refused> {
     let invalid = |why: &str| Err((ErrorCode::INVALID_REQUEST, why.to_owned()));
-    if named.iter().filter(|other| **other == resource).count() > 1 {
+    if is_named_twice {
         return invalid("Each resource must appear at most once.");
     }
     let (mut seen, mut without_value) = (BTreeSet::new(), Vec::new());
@@ -381,8 +376,10 @@ fn apply(
             let mut list = items(now);
             let named = items(given()?);
             if config.config_operation == APPEND {
-                list.extend(named.into_iter().filter(|item| !items(now).contains(item)));
+                let known: HashSet<String> = list.iter().cloned().collect();
+                list.extend(named.into_iter().filter(|item| !known.contains(item)));
             } else {
+                let named: HashSet<String> = named.into_iter().collect();
                 list.retain(|item| !named.contains(item));
             }
             values.insert(config.name.to_owned(), list.join(","));
@@ -467,3 +464,6 @@ pub(crate) async fn list_config_resources(
     }
     ListConfigResourcesResponse { config_resources, ..Default::default() }
 }
+
+#[cfg(test)]
+mod tests;

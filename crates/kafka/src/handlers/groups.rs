@@ -1,5 +1,7 @@
 //! DescribeGroups, ListGroups, DeleteGroups and OffsetDelete.
 
+use std::collections::HashSet;
+
 use broker::{Action, CursorKey};
 
 use super::{NamedTopic, metadata::group_operations, once_each};
@@ -85,8 +87,12 @@ fn described(group_id: Str<'static>, view: GroupView) -> DescribedGroup<'static>
 }
 
 pub(crate) async fn list_groups(ctx: &Ctx, request: ListGroupsRequest<'_>) -> ListGroupsResponse<'static> {
-    let wanted = |filter: &[&str], value: &str| {
-        filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+    let lower = |filter: &[&str]| -> HashSet<String> {
+        filter.iter().map(|wanted| wanted.to_ascii_lowercase()).collect()
+    };
+    let (states, types) = (lower(&request.states_filter), lower(&request.types_filter));
+    let wanted = |filter: &HashSet<String>, value: &str| {
+        filter.is_empty() || filter.contains(&value.to_ascii_lowercase())
     };
     let coordinator = &ctx.server.coordinator;
     let groups = coordinator
@@ -94,9 +100,7 @@ pub(crate) async fn list_groups(ctx: &Ctx, request: ListGroupsRequest<'_>) -> Li
         .into_iter()
         .filter(|key| ctx.allows(Action::Read, &key.name))
         .filter_map(|key| coordinator.describe(&key).map(|view| (key, view)))
-        .filter(|(_, view)| {
-            wanted(&request.states_filter, view.state) && wanted(&request.types_filter, "classic")
-        })
+        .filter(|(_, view)| wanted(&states, view.state) && wanted(&types, "classic"))
         .map(|(key, view)| ListedGroup {
             group_id: key.name.as_ref().to_owned().into(),
             protocol_type: view.protocol_type.into(),

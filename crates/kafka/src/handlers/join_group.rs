@@ -23,6 +23,9 @@ const REASON_LEN_MAX: usize = 255;
 /// megabyte; what is more would be held here for as long as a session that nobody keeps up.
 const PROTOCOLS_LEN_MAX: usize = 1 << 20;
 
+/// Protocols of one member: clients have a handful. Each costs more here than its few bytes on the wire.
+const PROTOCOLS_MAX: usize = 1_000;
+
 /// The version of SyncGroup from which protocol type and name must be given.
 const PROTOCOL_IS_NAMED_FROM: i16 = 5;
 
@@ -31,7 +34,7 @@ pub(crate) async fn join_group(ctx: &Ctx, request: JoinGroupRequest<'_>) -> Join
         return refused(ErrorCode::GROUP_AUTHORIZATION_FAILED, request.member_id.to_owned());
     }
     let protocols_len: usize = request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
-    if protocols_len > PROTOCOLS_LEN_MAX {
+    if protocols_len > PROTOCOLS_LEN_MAX || request.protocols.len() > PROTOCOLS_MAX {
         return refused(ErrorCode::INVALID_REQUEST, request.member_id.to_owned());
     }
     let key = CursorKey::new(&ctx.namespace(), request.group_id);

@@ -121,3 +121,24 @@ fn a_newcomer_whose_join_is_parked_for_five_minutes_is_given_up() {
     }
     assert_eq!(w.join_refusal(b), Refusal::UnknownMember);
 }
+
+/// Each of its names was compared with each of the other's: half a minute for these.
+#[test]
+fn many_protocols_are_voted_on_in_the_time_that_it_takes_to_read_them() {
+    let began = tokio::time::Instant::now();
+    let mut w = World::new();
+    let many = |names: &mut dyn Iterator<Item = usize>| -> Vec<(String, Bytes)> {
+        names.map(|name| (name.to_string(), Bytes::new())).collect()
+    };
+    let mut a = w.request("a");
+    a.protocols = many(&mut (0..100_000));
+    w.join(a.clone());
+    let mut b = w.request("b");
+    b.protocols = many(&mut (99_999..200_000).rev());
+    let b = w.join(b);
+    w.pass(0);
+    a.member_id = "a".into();
+    w.join(a);
+    assert_eq!(w.joined(b).protocol, "99999");
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+}

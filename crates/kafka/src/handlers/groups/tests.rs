@@ -124,3 +124,17 @@ async fn a_name_that_nobody_came_back_to_is_forgotten_and_one_with_offsets_is_no
     coordinator.expire_offsets();
     assert!(coordinator.describe(&group(&ctx)).is_some());
 }
+
+#[tokio::test]
+async fn a_member_with_more_protocols_than_anybody_has_is_refused() {
+    let rig = Rig::new();
+    let protocols = vec![JoinGroupRequestProtocol { name: "", metadata: b"" }; 1_001];
+    let request = JoinGroupRequest {
+        group_id: "g",
+        session_timeout_ms: 10_000,
+        protocol_type: "consumer",
+        protocols,
+        ..Default::default()
+    };
+    assert_eq!(join_group(&rig.ctx(3), request).await.error_code, ErrorCode::INVALID_REQUEST);
+}

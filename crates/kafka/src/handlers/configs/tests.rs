@@ -1,0 +1,21 @@
+use super::*;
+use crate::{codec::api::incremental_alter_configs::AlterConfigsResource, testing::Rig};
+
+/// Each resource was looked for among all: minutes for these.
+#[tokio::test]
+async fn many_resources_are_checked_in_the_time_that_it_takes_to_read_them() {
+    let rig = Rig::new();
+    let names: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+    let resource =
+        |name| AlterConfigsResource { resource_type: BROKER, resource_name: name, configs: Vec::new() };
+    let mut resources: Vec<_> = names.iter().map(|name| resource(name.as_str())).collect();
+    resources.push(resource("7"));
+    let began = tokio::time::Instant::now();
+    let request = IncrementalAlterConfigsRequest { resources, validate_only: true };
+    let answer = incremental_alter_configs(&rig.ctx(1), request).await;
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    let why = |index: usize| answer.responses[index].error_message.as_deref().unwrap_or_default();
+    let twice = "Each resource must appear at most once.";
+    assert_eq!((why(7), why(100_000)), (twice, twice));
+    assert_ne!(why(8), twice);
+}
