@@ -59,6 +59,11 @@ impl AnswerBudget {
         Some(Charge { budget: self.clone(), len: share(held) })
     }
 
+    /// Whether little is left: seven eighths are held.
+    pub(crate) fn is_short(&self) -> bool {
+        self.held.load(Ordering::Acquire) > self.soft_len - self.soft_len / 8
+    }
+
     /// Bytes held now.
     #[cfg(test)]
     pub(crate) fn held_len(&self) -> usize {

@@ -10,9 +10,11 @@ use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep_until},
 };
 use wire::FrameBuffer;
+
+use crate::answer_budget::AnswerBudget;
 
 /// Produces that may wait for their commit at a time. Clients have five in flight, generators more; bounded because
 /// each holds a task's state.
@@ -27,8 +29,12 @@ const UNCHARGED_LEN_MAX: usize = 64 * 1024;
 /// How long a frame that is charged may take to arrive: one that trickles in must not hold others up for ever.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long one write may take: a client that does not read for so long is gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may read nothing of its answers while others need the room that they take, or the process stops.
+/// Else it has the idle time.
+const UNREAD_MAX: Duration = Duration::from_secs(60);
+
+/// How often that is looked at for a client that reads nothing.
+const UNREAD_LOOK: Duration = Duration::from_secs(5);
 
 /// Parts of one vectored write.
 const PARTS_MAX: usize = 64;
@@ -72,13 +78,23 @@ pub(crate) enum End {
     Broken(String),
 }
 
+/// What bounds a connection.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    /// How long it may be idle.
+    pub idle_max: Duration,
+    /// Bytes that long frames of all connections may take together.
+    pub requests: Arc<Semaphore>,
+    /// Bytes that answers of all connections may take until they are read.
+    pub answers: Arc<AnswerBudget>,
+}
+
 /// Serves one connection until it ends.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite + Send>(
     stream: S,
     handler: &mut impl Handler,
-    idle_max: Duration,
-    budget: &Arc<Semaphore>,
-    mut shutdown: watch::Receiver<bool>,
+    limits: Limits,
+    shutdown: watch::Receiver<bool>,
 ) -> End {
     let (reader, writer) = tokio::io::split(stream);
     let mut connection = Connection {
@@ -87,10 +103,11 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Send>(
         frames: FrameBuffer::new(handler.frame_len_max()),
         waiting: VecDeque::new(),
         out: VecDeque::new(),
-        budget: budget.clone(),
+        limits,
+        shutdown,
         charged: None,
     };
-    match connection.serve(handler, idle_max, &mut shutdown).await {
+    match connection.serve(handler).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -102,8 +119,8 @@ struct Connection<S> {
     frames: FrameBuffer,
     waiting: VecDeque<Answering>,
     out: VecDeque<Bytes>,
-    /// Bytes that long frames of all connections may take together.
-    budget: Arc<Semaphore>,
+    limits: Limits,
+    shutdown: watch::Receiver<bool>,
     /// What the frame under way takes of it, and until when it has to be there.
     charged: Option<(OwnedSemaphorePermit, Instant)>,
 }
@@ -111,31 +128,26 @@ struct Connection<S> {
 enum Never {}
 
 impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
-    async fn serve(
-        &mut self,
-        handler: &mut impl Handler,
-        idle_max: Duration,
-        shutdown: &mut watch::Receiver<bool>,
-    ) -> Result<Never, End> {
+    async fn serve(&mut self, handler: &mut impl Handler) -> Result<Never, End> {
         loop {
             self.handle_frames(handler).await?;
             self.flush().await?;
-            if *shutdown.borrow() && self.waiting.is_empty() {
+            if *self.shutdown.borrow() && self.waiting.is_empty() {
                 return Err(End::Shutdown);
             }
             self.charge().await?;
             let late_at = self.charged.as_ref().map(|(_, late_at)| *late_at);
-            let idle_at = Instant::now() + idle_max;
+            let idle_at = Instant::now() + self.limits.idle_max;
             let full = self.waiting.len() >= WAITING_MAX;
             tokio::select! {
                 biased;
                 answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.take(answer)?,
                 read = self.reader.read_buf(self.frames.room()), if !full => received(read)?,
-                () = tokio::time::sleep_until(late_at.unwrap_or(idle_at)), if late_at.is_some() => {
+                () = sleep_until(late_at.unwrap_or(idle_at)), if late_at.is_some() => {
                     return Err(End::Broken("a long frame took too long to arrive".to_owned()));
                 }
-                () = tokio::time::sleep_until(idle_at), if self.waiting.is_empty() => return Err(End::Idle),
-                _ = shutdown.wait_for(|stop| *stop), if self.waiting.is_empty() => return Err(End::Shutdown),
+                () = sleep_until(idle_at), if self.waiting.is_empty() => return Err(End::Idle),
+                () = stopped(&mut self.shutdown), if self.waiting.is_empty() => return Err(End::Shutdown),
             }
         }
     }
@@ -151,7 +163,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         // What was promised before goes first: it may be what holds the budget.
         self.drain().await?;
         let permits = u32::try_from(len).unwrap_or(u32::MAX);
-        let permit = self.budget.clone().acquire_many_owned(permits).await.map_err(|_| End::Shutdown)?;
+        let permit =
+            self.limits.requests.clone().acquire_many_owned(permits).await.map_err(|_| End::Shutdown)?;
         self.charged = Some((permit, Instant::now() + FRAME_TIMEOUT));
         Ok(())
     }
@@ -228,10 +241,13 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         while !self.out.is_empty() {
             let parts: Vec<io::IoSlice<'_>> =
                 self.out.iter().take(PARTS_MAX).map(|part| io::IoSlice::new(part)).collect();
-            let written = timeout(WRITE_TIMEOUT, self.writer.write_vectored(&parts)).await;
-            let mut written = match written {
-                Ok(Ok(written)) if written > 0 => written,
-                _ => return Err(End::Gone),
+            let mut written = tokio::select! {
+                biased;
+                written = self.writer.write_vectored(&parts) => match written {
+                    Ok(written) if written > 0 => written,
+                    _ => return Err(End::Gone),
+                },
+                () = unread_for_too_long(&self.limits, &self.shutdown) => return Err(End::Gone),
             };
             while let Some(part) = self.out.front_mut() {
                 let taken = written.min(part.len());
@@ -245,6 +261,26 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         }
         self.writer.flush().await.map_err(|_| End::Gone)
     }
+}
+
+/// Resolves when a client that reads nothing has had all the time that it may have.
+async fn unread_for_too_long(limits: &Limits, shutdown: &watch::Receiver<bool>) {
+    let began = Instant::now();
+    let mut looked_at = began + UNREAD_MAX.min(limits.idle_max);
+    loop {
+        sleep_until(looked_at).await;
+        let is_in_the_way = limits.answers.is_short() || *shutdown.borrow();
+        if is_in_the_way || looked_at >= began + limits.idle_max {
+            return;
+        }
+        looked_at = (looked_at + UNREAD_LOOK).min(began + limits.idle_max);
+    }
+}
+
+/// Resolves when the process stops.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // Whoever would say so is gone too.
+    drop(shutdown.wait_for(|stop| *stop).await);
 }
 
 /// Resolves with the front answer, which is taken off.

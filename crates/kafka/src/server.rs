@@ -12,7 +12,7 @@ use tracing::debug;
 
 use crate::{
     answer_budget::AnswerBudget,
-    connection::{self, End},
+    connection::{self, End, Limits},
     coordinator::Coordinator,
     fetch_sessions::FetchSessions,
     group::GroupLimits,
@@ -145,10 +145,13 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send,
     {
         let peer = info.peer;
-        let idle_max = Duration::from_millis(self.options.idle_max_ms);
-        let budget = self.request_budget.clone();
+        let limits = Limits {
+            idle_max: Duration::from_millis(self.options.idle_max_ms),
+            requests: self.request_budget.clone(),
+            answers: self.answer_budget.clone(),
+        };
         let mut session = Session::new(self, info);
-        match connection::run(stream, &mut session, idle_max, &budget, shutdown).await {
+        match connection::run(stream, &mut session, limits, shutdown).await {
             End::Gone => {}
             End::Idle => debug!(%peer, "closed: idle"),
             End::Shutdown => debug!(%peer, "closed: stopping"),

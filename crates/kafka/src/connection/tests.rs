@@ -1,4 +1,7 @@
-use tokio::io::{DuplexStream, duplex};
+use tokio::{
+    io::{DuplexStream, duplex},
+    time::timeout,
+};
 
 use super::*;
 
@@ -23,12 +26,20 @@ impl Handler for Echo {
     }
 }
 
+fn limits(requests: &Arc<Semaphore>) -> Limits {
+    Limits {
+        idle_max: Duration::from_secs(60),
+        requests: requests.clone(),
+        answers: AnswerBudget::new(1 << 20),
+    }
+}
+
 fn serve(budget: &Arc<Semaphore>, left: usize) -> (DuplexStream, impl Future<Output = End>) {
     let (client, server) = duplex(4 << 20);
-    let budget = budget.clone();
+    let limits = limits(budget);
     let serving = async move {
         let (_stop, shutdown) = watch::channel(false);
-        run(server, &mut Echo { left }, Duration::from_secs(60), &budget, shutdown).await
+        run(server, &mut Echo { left }, limits, shutdown).await
     };
     (client, serving)
 }
@@ -120,10 +131,39 @@ async fn a_connection_that_waits_for_an_answer_is_not_idle() {
     let budget = Arc::new(Semaphore::new(1));
     let (mut client, server) = duplex(1 << 20);
     let (_stop, shutdown) = watch::channel(false);
-    let serving = async move { run(server, &mut Slow, Duration::from_secs(60), &budget, shutdown).await };
+    let limits = limits(&budget);
+    let serving = async move { run(server, &mut Slow, limits, shutdown).await };
     client.write_all(&frame(4)).await.unwrap();
     let asking = async { client.read_u32().await.unwrap() };
     let (end, answer) = tokio::join!(serving, asking);
     assert!(matches!(end, End::Idle));
     assert_eq!(answer, 0x0707_0707);
+}
+
+/// A client that asks and does not read the answer, which does not fit into what lies between it and the server.
+async fn unread_for(idle_secs: u64, held_by_others: usize) -> u64 {
+    let requests = Arc::new(Semaphore::new(1));
+    let (mut client, server) = duplex(4);
+    let (_stop, shutdown) = watch::channel(false);
+    let limits = Limits { idle_max: Duration::from_secs(idle_secs), ..limits(&requests) };
+    let mut others = limits.answers.take(1, Instant::now()).await.unwrap();
+    others.settle(held_by_others);
+    let began = Instant::now();
+    let serving = async move { run(server, &mut Echo { left: 9 }, limits, shutdown).await };
+    let asking = async {
+        client.write_all(&[frame(3), frame(4)].concat()).await.unwrap();
+        began.elapsed().as_secs()
+    };
+    let (end, _) = tokio::join!(serving, asking);
+    assert!(matches!(end, End::Gone));
+    began.elapsed().as_secs()
+}
+
+/// `connections.max.idle.ms` again.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_has_the_idle_time_unless_others_need_the_room() {
+    assert_eq!(unread_for(600, 0).await, 600);
+    assert_eq!(unread_for(20, 0).await, 20);
+    assert_eq!(unread_for(600, 1 << 20).await, 60);
+    assert_eq!(unread_for(20, 1 << 20).await, 20);
 }
