@@ -73,7 +73,7 @@ pub use stream::{Bounds, EpochStart, Partition, PartitionStats, RouteKeyView, St
 pub use tenant::TenantView;
 pub use user::{
     AccessKey, Action, Credentials, Effect, Identity, Permission, Principal, ScramHash, ScramVerifier,
-    UserSpec, UserView, Users,
+    UserChange, UserSpec, UserView, Users,
 };
 pub use watch::Watch;
 pub use work::{

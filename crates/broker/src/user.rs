@@ -5,11 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 mod access_key;
+mod change;
 mod identity;
 mod password;
 mod users;
 
 pub use access_key::AccessKey;
+pub use change::UserChange;
 pub use identity::Identity;
 pub(crate) use password::PasswordCache;
 pub use users::Users;

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use broker::{Action, Credentials, Effect, Identity, Permission, ScramHash, UserSpec, UserView};
+use broker::{Action, Credentials, Effect, Permission, ScramHash, UserChange, UserSpec, UserView};
 use model::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -130,22 +130,16 @@ pub(crate) async fn put(
         tenant: body.tenant,
         permissions: permissions.transpose()?,
     };
-    let users = shared.broker.users();
-    users.put(&name, spec).await?;
-    for key in &body.access_keys {
-        users.put_access_key(&name, &key.id, &key.secret).await?;
-    }
-    for id in &body.remove_access_keys {
-        users.delete_access_key(&name, id).await?;
-    }
-    let given = body.public_keys.iter().map(|key| Identity::PublicKey(key));
-    for identity in given.chain(body.tokens.iter().map(|token| Identity::Token(token))) {
-        users.put_identity(&name, identity).await?;
-    }
-    let taken = body.remove_public_keys.iter().map(|key| Identity::PublicKey(key));
-    for identity in taken.chain(body.remove_tokens.iter().map(|token| Identity::Token(token))) {
-        users.delete_identity(&name, identity).await?;
-    }
+    let change = UserChange {
+        spec,
+        access_keys: body.access_keys.into_iter().map(|key| (key.id, key.secret)).collect(),
+        remove_access_keys: body.remove_access_keys,
+        public_keys: body.public_keys,
+        remove_public_keys: body.remove_public_keys,
+        tokens: body.tokens,
+        remove_tokens: body.remove_tokens,
+    };
+    shared.broker.users().change(&name, change).await?;
     let made = shared.broker.users().list().into_iter().find(|user| user.name == name);
     Ok(Json(made.as_ref().map_or(Value::Null, row)).into_response())
 }

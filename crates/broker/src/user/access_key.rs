@@ -8,6 +8,8 @@
 //!   tag = HMAC(key, 1 ‖ nonce ‖ id length ‖ id ‖ sealed secret), its first half
 //! ```
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use env::Random;
 use hmac::{Hmac, KeyInit, Mac};
@@ -53,58 +55,30 @@ impl Users<'_> {
     /// [`ErrorKind::NotFound`] without such a user, [`ErrorKind::Exists`] when another user has the id,
     /// [`ErrorKind::Invalid`] for an id or a secret that is empty, too long or has other characters than visible ASCII.
     pub async fn put_access_key(&self, user: &str, id: &str, secret: &str) -> Result<()> {
-        for text in [id, secret] {
-            let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-            if text.is_empty() || text.len() > TEXT_LEN_MAX || !visible {
-                return Err(Error::invalid(format!(
-                    "an access key's id and secret have 1 to {TEXT_LEN_MAX} visible ASCII characters"
-                )));
-            }
-        }
-        let broker = self.broker();
-        let seq = self.stage_access_key(user, id, secret)?;
-        broker.durable(seq).await
+        let change = KeyChange { given: vec![(id, secret)], taken: Vec::new() };
+        change.check()?;
+        self.change_keys(user, &change).await
     }
 
-    fn stage_access_key(&self, user: &str, id: &str, secret: &str) -> Result<Seq> {
+    async fn change_keys(&self, user: &str, change: &KeyChange<'_>) -> Result<()> {
         let broker = self.broker();
-        let mut state = broker.catalog().lock();
-        if !state.users.contains_key(user) {
-            return Err(no_such_user(user));
-        }
-        let others = keys_of(&state, user);
-        match owner(&state, id.as_bytes()) {
-            Some(owner) if owner != user => {
-                return Err(Error::exists(format!("another user has the access key {id}")));
+        let mut last = Seq(0);
+        {
+            let mut state = broker.catalog().lock();
+            if !state.users.contains_key(user) {
+                return Err(no_such_user(user));
             }
-            None if others.len() >= KEYS_MAX => {
-                return Err(Error::limit(format!("a user has at most {KEYS_MAX} access keys")));
+            for command in change.commands(broker, &state, user)? {
+                last = broker.command(&mut state, command)?;
             }
-            _ => {}
         }
-        let sealed = seal(&*broker.env().random, state.secret, id.as_bytes(), secret.as_bytes())?;
-        let mut body = Vec::with_capacity(limits::NAME_LEN_MAX + sealed.len());
-        put_bytes(&mut body, user.as_bytes());
-        body.extend_from_slice(&sealed);
-        let command = Command::PutEntry {
-            section: Section::AccessKeys,
-            key: Bytes::copy_from_slice(id.as_bytes()),
-            body: Some(body.into()),
-        };
-        broker.command(&mut state, command)
+        broker.durable(last).await
     }
 
     /// Takes the access key `id` away from `user`; answers after the commit. [`ErrorKind::NotFound`] when it has none of
     /// that id.
     pub async fn delete_access_key(&self, user: &str, id: &str) -> Result<()> {
-        let seq = {
-            let mut state = self.broker().catalog().lock();
-            if owner(&state, id.as_bytes()).as_deref() != Some(user) {
-                return Err(Error::not_found(format!("user {user} has no access key {id}")));
-            }
-            self.broker().command(&mut state, gone(Bytes::copy_from_slice(id.as_bytes())))?
-        };
-        self.broker().durable(seq).await
+        self.change_keys(user, &KeyChange { given: Vec::new(), taken: vec![id] }).await
     }
 
     /// The access key of that id.
@@ -127,6 +101,60 @@ impl Users<'_> {
         let opened = open(secret, &key.id, &key.sealed)?;
         String::from_utf8(opened).map_err(|_| Error::corrupt("an access key's secret is not text"))
     }
+}
+
+/// Access keys that a user is given, as ids and secrets, and ids of those that are taken from it then.
+pub(super) struct KeyChange<'a> {
+    pub given: Vec<(&'a str, &'a str)>,
+    pub taken: Vec<&'a str>,
+}
+
+impl KeyChange<'_> {
+    /// What is refused without a look at what is there.
+    pub(super) fn check(&self) -> Result<()> {
+        let texts = self.given.iter().flat_map(|(id, secret)| [*id, *secret]);
+        let mut wrong = texts.filter(|text| {
+            let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+            text.is_empty() || text.len() > TEXT_LEN_MAX || !visible
+        });
+        match wrong.next() {
+            None => Ok(()),
+            Some(_) => Err(Error::invalid(format!(
+                "an access key's id and secret have 1 to {TEXT_LEN_MAX} visible ASCII characters"
+            ))),
+        }
+    }
+
+    /// What makes the change, once all of it was checked.
+    pub(super) fn commands(&self, broker: &Broker, state: &CatalogState, user: &str) -> Result<Vec<Command>> {
+        let mut has: BTreeSet<Bytes> = keys_of(state, user).into_iter().collect();
+        let mut commands = Vec::new();
+        for (id, secret) in &self.given {
+            if owner(state, id.as_bytes()).is_some_and(|owner| owner != user) {
+                return Err(Error::exists(format!("another user has the access key {id}")));
+            }
+            if has.insert(Bytes::copy_from_slice(id.as_bytes())) && has.len() > KEYS_MAX {
+                return Err(Error::limit(format!("a user has at most {KEYS_MAX} access keys")));
+            }
+            commands.push(given(broker, state, user, id, secret)?);
+        }
+        for id in &self.taken {
+            if !has.remove(id.as_bytes()) {
+                return Err(Error::not_found(format!("user {user} has no access key {id}")));
+            }
+            commands.push(gone(Bytes::copy_from_slice(id.as_bytes())));
+        }
+        Ok(commands)
+    }
+}
+
+fn given(broker: &Broker, state: &CatalogState, user: &str, id: &str, secret: &str) -> Result<Command> {
+    let sealed = seal(&*broker.env().random, state.secret, id.as_bytes(), secret.as_bytes())?;
+    let mut body = Vec::with_capacity(limits::NAME_LEN_MAX + sealed.len());
+    put_bytes(&mut body, user.as_bytes());
+    body.extend_from_slice(&sealed);
+    let key = Bytes::copy_from_slice(id.as_bytes());
+    Ok(Command::PutEntry { section: Section::AccessKeys, key, body: Some(body.into()) })
 }
 
 /// Takes every key of `user` away, ahead of the user itself.

@@ -1,6 +1,8 @@
 //! What names a user by itself, with no name beside it: public keys, whose owner proves that it has the other half, and
 //! tokens, which are proof enough. Of a token only a keyed hash is kept.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use model::{Error, Result, Seq};
@@ -68,45 +70,30 @@ impl Users<'_> {
     /// [`model::ErrorKind::Exists`] when it stands for another one, [`model::ErrorKind::Invalid`] for a text that is
     /// empty, too long or has other characters than visible ASCII.
     pub async fn put_identity(&self, user: &str, identity: Identity<'_>) -> Result<()> {
-        identity.check()?;
-        let seq = self.stage_identity(user, identity)?;
-        self.tell_watchers();
-        self.broker().durable(seq).await
+        let change = IdentityChange { given: vec![identity], taken: Vec::new() };
+        change.check()?;
+        self.change_identities(user, &change).await
     }
 
-    fn stage_identity(&self, user: &str, identity: Identity<'_>) -> Result<Seq> {
+    async fn change_identities(&self, user: &str, change: &IdentityChange<'_>) -> Result<()> {
         let broker = self.broker();
-        let mut state = broker.catalog().lock();
-        if !state.users.contains_key(user) {
-            return Err(no_such_user(user));
-        }
-        let key = identity.key(state.secret)?;
-        match state.entries.get(&(Section::Identities, key.clone())) {
-            Some(owner) if owner.as_ref() != user.as_bytes() => {
-                return Err(Error::exists("that key or token is another user's"));
+        let mut last = Seq(0);
+        {
+            let mut state = broker.catalog().lock();
+            if !state.users.contains_key(user) {
+                return Err(no_such_user(user));
             }
-            None if of_user(&state, user).count() >= PER_USER_MAX => {
-                return Err(Error::limit(format!("a user has at most {PER_USER_MAX} keys and tokens")));
+            for command in change.commands(&state, user)? {
+                last = broker.command(&mut state, command)?;
             }
-            _ => {}
         }
-        let body = Some(Bytes::copy_from_slice(user.as_bytes()));
-        broker.command(&mut state, Command::PutEntry { section: Section::Identities, key, body })
+        self.tell_watchers();
+        broker.durable(last).await
     }
 
     /// Takes `identity` away from `user`; answers after the commit. [`model::ErrorKind::NotFound`] when it has no such.
     pub async fn delete_identity(&self, user: &str, identity: Identity<'_>) -> Result<()> {
-        let seq = {
-            let mut state = self.broker().catalog().lock();
-            let key = identity.key(state.secret)?;
-            let owner = state.entries.get(&(Section::Identities, key.clone()));
-            if owner.is_none_or(|owner| owner.as_ref() != user.as_bytes()) {
-                return Err(Error::not_found(format!("user {user} has no such key or token")));
-            }
-            self.broker().command(&mut state, gone(key))?
-        };
-        self.tell_watchers();
-        self.broker().durable(seq).await
+        self.change_identities(user, &IdentityChange { given: Vec::new(), taken: vec![identity] }).await
     }
 
     /// Whom `identity` stands for.
@@ -123,6 +110,45 @@ impl Users<'_> {
     pub fn any_public_key(&self) -> bool {
         let state = self.broker().catalog().read();
         all(&state, PUBLIC_KEY).next().is_some()
+    }
+}
+
+/// What is to stand for a user, and what is not to any more then.
+pub(super) struct IdentityChange<'a> {
+    pub given: Vec<Identity<'a>>,
+    pub taken: Vec<Identity<'a>>,
+}
+
+impl IdentityChange<'_> {
+    /// What is refused without a look at what is there.
+    pub(super) fn check(&self) -> Result<()> {
+        self.given.iter().try_for_each(|identity| identity.check())
+    }
+
+    /// What makes the change, once all of it was checked.
+    pub(super) fn commands(&self, state: &CatalogState, user: &str) -> Result<Vec<Command>> {
+        let mut has: BTreeSet<Bytes> = of_user(state, user).cloned().collect();
+        let mut commands = Vec::new();
+        for identity in &self.given {
+            let key = identity.key(state.secret)?;
+            let owner = state.entries.get(&(Section::Identities, key.clone()));
+            if owner.is_some_and(|owner| owner.as_ref() != user.as_bytes()) {
+                return Err(Error::exists("that key or token is another user's"));
+            }
+            if has.insert(key.clone()) && has.len() > PER_USER_MAX {
+                return Err(Error::limit(format!("a user has at most {PER_USER_MAX} keys and tokens")));
+            }
+            let body = Some(Bytes::copy_from_slice(user.as_bytes()));
+            commands.push(Command::PutEntry { section: Section::Identities, key, body });
+        }
+        for identity in &self.taken {
+            let key = identity.key(state.secret)?;
+            if !has.remove(&key) {
+                return Err(Error::not_found(format!("user {user} has no such key or token")));
+            }
+            commands.push(gone(key));
+        }
+        Ok(commands)
     }
 }
 

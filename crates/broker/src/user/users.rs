@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::Broker,
-    catalog::{Command, UserRecord},
+    catalog::{CatalogState, Command, UserRecord},
     faults::Fault,
     future::blocking,
     watch::Watch,
@@ -100,43 +100,38 @@ impl<'a> Users<'a> {
     /// Makes or changes a user; answers after the commit. [`model::ErrorKind::Invalid`] for a name that is empty or too
     /// long. Does its hashing off the caller's thread.
     pub async fn put(&self, name: &str, spec: UserSpec) -> Result<()> {
+        self.check(name, &spec)?;
+        let forms = self.forms(spec.credentials.clone()).await?;
+        let seq = {
+            let mut state = self.broker.catalog().lock();
+            let user = changed(&state, name, forms, &spec);
+            self.broker.command(&mut state, Command::PutUser { name: name.into(), user: Box::new(user) })?
+        };
+        self.tell_watchers();
+        self.broker.durable(seq).await
+    }
+
+    /// What is refused without a look at what is there.
+    pub(super) fn check(&self, name: &str, spec: &UserSpec) -> Result<()> {
         if name.is_empty() || name.len() > limits::NAME_LEN_MAX {
             return Err(Error::invalid(format!("a user's name has 1 to {} bytes", limits::NAME_LEN_MAX)));
         }
         if spec.permissions.as_ref().is_some_and(|permissions| permissions.len() > PERMISSIONS_MAX) {
             return Err(Error::limit(format!("a user has at most {PERMISSIONS_MAX} permissions")));
         }
+        Ok(())
+    }
+
+    /// Credentials in the forms that are stored, made off the caller's thread.
+    pub(super) async fn forms(&self, credentials: Vec<Credentials>) -> Result<Vec<Form>> {
         let random = self.broker.env().random.clone();
-        let UserSpec { credentials, tenant, permissions } = spec;
         let forms = blocking(self.broker.env(), move || {
             credentials
                 .into_iter()
                 .map(|credentials| Form::of(&*random, credentials))
                 .collect::<Result<Vec<_>>>()
         });
-        let forms = forms.await?;
-        let seq = self.stage(name, forms, tenant, permissions)?;
-        self.tell_watchers();
-        self.broker.durable(seq).await
-    }
-
-    fn stage(
-        &self,
-        name: &str,
-        forms: Vec<Form>,
-        tenant: Option<String>,
-        permissions: Option<Vec<Permission>>,
-    ) -> Result<Seq> {
-        let mut state = self.broker.catalog().lock();
-        let mut user = state.users.get(name).cloned().unwrap_or_else(fresh);
-        forms.into_iter().for_each(|form| form.apply(&mut user));
-        if let Some(tenant) = tenant {
-            user.tenant = tenant.into();
-        }
-        if let Some(permissions) = permissions {
-            user.permissions = permissions.into();
-        }
-        self.broker.command(&mut state, Command::PutUser { name: name.into(), user: Box::new(user) })
+        forms.await
     }
 
     /// Removes a user; answers after the commit. [`model::ErrorKind::NotFound`] when it is not there.
@@ -181,6 +176,19 @@ impl<'a> Users<'a> {
     }
 }
 
+/// The user of that name, or a new one, with what is to change.
+pub(super) fn changed(state: &CatalogState, name: &str, forms: Vec<Form>, spec: &UserSpec) -> UserRecord {
+    let mut user = state.users.get(name).cloned().unwrap_or_else(fresh);
+    forms.into_iter().for_each(|form| form.apply(&mut user));
+    if let Some(tenant) = &spec.tenant {
+        user.tenant = tenant.as_str().into();
+    }
+    if let Some(permissions) = &spec.permissions {
+        user.permissions = permissions.as_slice().into();
+    }
+    user
+}
+
 pub(super) fn no_such_user(name: &str) -> Error {
     Error::not_found(format!("there is no user {name}"))
 }
@@ -201,7 +209,7 @@ fn fresh() -> UserRecord {
 }
 
 /// Credentials in the forms that are stored.
-enum Form {
+pub(super) enum Form {
     /// Check of a password, SHA-256 challenge, SHA-512 challenge.
     Password(Box<[ScramVerifier; 3]>),
     Scram(ScramHash, Option<ScramVerifier>),

@@ -1,7 +1,7 @@
 use model::ErrorKind;
 
 use crate::{
-    Action, Credentials, Identity, Permission, ScramHash, UserSpec,
+    Action, Credentials, Identity, Permission, ScramHash, UserChange, UserSpec,
     testing::{Rig, wait},
 };
 
@@ -172,4 +172,39 @@ fn keys_and_tokens_that_cannot_be_one_are_refused() {
     wait(users.put_identity("ann", Identity::Token(&"x".repeat(1_024)))).unwrap();
     let nobody = wait(users.put_identity("zoe", Identity::Token("x"))).unwrap_err();
     assert_eq!(nobody.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_change_of_a_user_is_made_whole_or_not_at_all() {
+    let rig = Rig::new();
+    let users = rig.broker.users();
+    wait(users.put("ann", with_password("secret"))).unwrap();
+    wait(users.put_access_key("ann", "AKID", "hush")).unwrap();
+    wait(users.put_identity("ann", Identity::Token("t0ken"))).unwrap();
+    let text = |text: &str| vec![text.to_owned()];
+    let key = |id: &str| vec![(id.to_owned(), "hush".to_owned())];
+    let wrong = [
+        (ErrorKind::Exists, UserChange { access_keys: key("AKID"), ..UserChange::default() }),
+        (ErrorKind::Invalid, UserChange { access_keys: key("a b"), ..UserChange::default() }),
+        (ErrorKind::NotFound, UserChange { remove_access_keys: text("AKID"), ..UserChange::default() }),
+        (ErrorKind::Exists, UserChange { tokens: text("t0ken"), ..UserChange::default() }),
+        (ErrorKind::NotFound, UserChange { remove_public_keys: text("UABC"), ..UserChange::default() }),
+    ];
+    let before = users.list();
+    for (kind, change) in wrong {
+        let change = UserChange { spec: with_password("secret"), ..change };
+        assert_eq!(wait(users.change("bob", change)).unwrap_err().kind(), kind);
+        assert_eq!(users.list(), before);
+    }
+    let change = UserChange {
+        spec: with_password("secret"),
+        access_keys: [key("AKID2"), key("AKID3")].concat(),
+        remove_access_keys: text("AKID3"),
+        public_keys: text("UX"),
+        ..UserChange::default()
+    };
+    wait(users.change("bob", change)).unwrap();
+    let bob = users.list().remove(1);
+    assert_eq!((bob.access_keys, bob.public_keys), (text("AKID2"), text("UX")));
+    assert!(wait(users.authenticate("bob", "secret")).is_ok());
 }
