@@ -75,7 +75,8 @@ func TestPermissions(t *testing.T) {
 	t.Parallel()
 	kit.Shows(t, kit.NATSGo, "what a user may not publish or subscribe to is told as a permissions violation")
 	broker := kit.StartBroker(t)
-	broker.Command("user", "add", "tenant-7", "--password", password, "--allow", "write:tenants.7.events.*", "--allow", "read:_INBOX.*")
+	broker.Command("user", "add", "root", "--password", password)
+	broker.Command("user", "add", "tenant-7", "--password", password, "--as", "root:"+password, "--allow", "write:tenants.7.events.*", "--allow", "read:_INBOX.*")
 	errs := make(chan error, 4)
 	nc := dial(t, "nats://"+broker.NATS, nats.UserInfo("tenant-7", password), nats.PermissionErrOnSubscribe(true),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { errs <- err }))

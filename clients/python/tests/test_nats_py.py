@@ -239,7 +239,8 @@ async def test_users(dial):
 async def test_permissions(dial):
     errors = asyncio.Queue()
     with brokers.started() as broker:
-        broker.command("user", "add", "tenant-7", "--password", "correct horse",
+        broker.command("user", "add", "root", "--password", "correct horse")
+        broker.command("user", "add", "tenant-7", "--password", "correct horse", "--as", "root:correct horse",
                        "--allow", "write:tenants.7.events.*", "--allow", "read:_INBOX.*")
         nc = await dial(broker.nats, user="tenant-7", password="correct horse", error_cb=errors.put)
         await publish(nc, "tenants.7.events.a", "allowed")

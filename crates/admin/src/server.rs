@@ -26,6 +26,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// What accepts where: listener name → address.
     pub listeners: BTreeMap<String, String>,
+    /// Whether others than this machine reach a listener, and nobody consented to let them in without a user.
+    pub beyond_loopback: bool,
     /// What clients are told instead: listener name → address.
     pub advertised: BTreeMap<String, String>,
     /// Where the data is, for people.

@@ -72,8 +72,8 @@ pub use store::{Durability, Stamp, StampFacts};
 pub use stream::{Bounds, EpochStart, Partition, PartitionStats, RouteKeyView, Stream};
 pub use tenant::TenantView;
 pub use user::{
-    AccessKey, Action, Credentials, Effect, Identity, Permission, Principal, ScramHash, ScramVerifier,
-    UserChange, UserSpec, UserView, Users,
+    AccessKey, Action, Credentials, Effect, Identity, LastUser, Permission, Principal, ScramHash,
+    ScramVerifier, UserChange, UserSpec, UserView, Users,
 };
 pub use watch::Watch;
 pub use work::{

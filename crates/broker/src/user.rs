@@ -7,12 +7,14 @@ use bytes::Bytes;
 mod access_key;
 mod change;
 mod identity;
+mod operator;
 mod password;
 mod users;
 
 pub use access_key::AccessKey;
 pub use change::UserChange;
 pub use identity::Identity;
+pub use operator::LastUser;
 pub(crate) use password::PasswordCache;
 pub use users::Users;
 
@@ -163,6 +165,11 @@ impl Principal {
             }
         }
         is_allowed
+    }
+
+    /// Whether it runs the whole server: may do everything, in the tenant `public`.
+    pub fn runs_the_server(&self) -> bool {
+        &*self.tenant == "public" && self.allows(Action::Admin, "*")
     }
 
     /// Whether something denies `action` to `name`.

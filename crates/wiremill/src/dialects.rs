@@ -74,6 +74,8 @@ fn admin_server(shared: &Shared<'_>, nats: Arc<::nats::Server>) -> Arc<admin::Se
         admin::Options {
             hosts: shared.settings.admin_hosts.clone(),
             listeners,
+            beyond_loopback: !shared.settings.insecure
+                && shared.bound.iter().any(|one| !one.address.ip().is_loopback()),
             advertised: shared
                 .settings
                 .advertise

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::IntoResponse,
 };
-use broker::{Action, Credentials, Effect, Permission, ScramHash, UserChange, UserSpec, UserView};
+use broker::{Action, Credentials, Effect, LastUser, Permission, ScramHash, UserChange, UserSpec, UserView};
 use model::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -151,7 +151,8 @@ pub(crate) async fn delete(
     Path(name): Path<String>,
 ) -> Answer {
     caller.need_operator()?;
-    shared.broker.users().delete(&name).await?;
+    let last = if shared.options.beyond_loopback { LastUser::Stays } else { LastUser::MayGo };
+    shared.broker.users().remove(&name, last).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

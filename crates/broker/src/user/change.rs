@@ -3,7 +3,10 @@
 use model::{Error, Result, Seq};
 use store::Class;
 
-use super::{Identity, UserSpec, Users, access_key::KeyChange, identity::IdentityChange, users::changed};
+use super::{
+    Identity, UserSpec, Users, access_key::KeyChange, identity::IdentityChange, operator::check_operator,
+    users::changed,
+};
 use crate::{
     broker::Broker,
     catalog::{CatalogState, Command},
@@ -50,8 +53,8 @@ impl UserChange {
 
 impl Users<'_> {
     /// Makes or changes a user with its keys and tokens; answers after the commit. The errors are those of
-    /// [`Users::put`], [`Users::put_access_key`], [`Users::put_identity`] and of taking away; after one nothing has
-    /// changed. Does its hashing off the caller's thread.
+    /// [`Users::put`], [`Users::put_access_key`], [`Users::put_identity`] and of taking away, and [`model::ErrorKind::Conflict`] when nobody could
+    /// administer the server any more; after one nothing has changed. Does its hashing off the caller's thread.
     pub async fn change(&self, name: &str, change: UserChange) -> Result<()> {
         self.check(name, &change.spec)?;
         let (keys, identities) = (change.keys(), change.identities());
@@ -62,6 +65,7 @@ impl Users<'_> {
             let broker = self.broker();
             let mut state = broker.catalog().lock();
             let user = changed(&state, name, forms, &change.spec);
+            check_operator(&state, name, Some(&user))?;
             let mut commands = vec![Command::PutUser { name: name.into(), user: Box::new(user) }];
             commands.extend(keys.commands(broker, &state, name)?);
             commands.extend(identities.commands(&state, name)?);

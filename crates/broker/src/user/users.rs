@@ -136,18 +136,17 @@ impl<'a> Users<'a> {
 
     /// Removes a user; answers after the commit. [`model::ErrorKind::NotFound`] when it is not there.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        let seq = self.stage_delete(name)?;
+        let seq = self.stage_delete(&mut self.broker.catalog().lock(), name)?;
         self.tell_watchers();
         self.broker.durable(seq).await
     }
 
-    fn stage_delete(&self, name: &str) -> Result<Seq> {
-        let mut state = self.broker.catalog().lock();
+    pub(super) fn stage_delete(&self, state: &mut CatalogState, name: &str) -> Result<Seq> {
         let known = state.users.get_key_value(name).map(|(name, _)| name.clone());
         let name: Arc<str> = known.ok_or_else(|| no_such_user(name))?;
-        stage_no_keys(self.broker, &mut state, &name)?;
-        stage_no_identities(self.broker, &mut state, &name)?;
-        self.broker.command(&mut state, Command::DeleteUser { name })
+        stage_no_keys(self.broker, state, &name)?;
+        stage_no_identities(self.broker, state, &name)?;
+        self.broker.command(state, Command::DeleteUser { name })
     }
 
     /// Every user, by name.

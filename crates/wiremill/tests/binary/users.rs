@@ -87,3 +87,22 @@ fn a_short_password_is_refused() {
     let why = ask(&server, &["user", "add", "bob", "--password", "1234567"]).unwrap_err();
     assert!(why.contains("at least 8"), "{why}");
 }
+
+#[test]
+fn the_last_user_stays_while_others_than_this_machine_are_let_in() {
+    let mut server = Server::start(&[]);
+    let first = ask(&server, &["user", "add", "reader", "--allow", "read:x"]).unwrap_err();
+    assert!(first.contains("admin:*"), "{first}");
+    add(&server, &["alice", "--password", "alice-password"]);
+    assert_eq!(server.stop(), 0);
+    let folder = std::mem::replace(&mut server.folder, Scratch::new());
+    let mut server = Server::start_in(folder, &["--listen", "kafka=0.0.0.0:0"]);
+    let gone = ["user", "rm", "alice", "--as", "alice:alice-password"];
+    let why = ask(&server, &gone).unwrap_err();
+    assert!(why.contains("the last user") && why.contains("--insecure"), "{why}");
+    assert_eq!(server.stop(), 0);
+    let folder = std::mem::replace(&mut server.folder, Scratch::new());
+    let server = Server::start_in(folder, &[]);
+    ask(&server, &gone).unwrap();
+    ask(&server, &["user", "ls"]).unwrap();
+}

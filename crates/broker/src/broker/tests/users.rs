@@ -1,7 +1,7 @@
 use model::ErrorKind;
 
 use crate::{
-    Action, Credentials, Identity, Permission, ScramHash, UserChange, UserSpec,
+    Action, Credentials, Identity, LastUser, Permission, ScramHash, UserChange, UserSpec,
     testing::{Rig, wait},
 };
 
@@ -207,4 +207,43 @@ fn a_change_of_a_user_is_made_whole_or_not_at_all() {
     let bob = users.list().remove(1);
     assert_eq!((bob.access_keys, bob.public_keys), (text("AKID2"), text("UX")));
     assert!(wait(users.authenticate("bob", "secret")).is_ok());
+}
+
+#[test]
+fn somebody_can_always_administer_the_server() {
+    let rig = Rig::new();
+    let users = rig.broker.users();
+    let refused = |name: &str, spec: UserSpec| {
+        let change = UserChange { spec, ..UserChange::default() };
+        let error = wait(users.change(name, change)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{name}");
+        assert!(error.text().contains("wiremill user add"), "{error}");
+    };
+    let made = |name: &str, spec: UserSpec| {
+        wait(users.change(name, UserChange { spec, ..UserChange::default() })).unwrap();
+    };
+    let reading = || Some(vec![Permission::allow(Action::Read, "x")]);
+    let less = || UserSpec { permissions: reading(), ..UserSpec::default() };
+    let elsewhere = || UserSpec { tenant: Some("acme".into()), ..UserSpec::default() };
+    // The first user: one who may not do everything, one of another tenant, one who cannot log in.
+    refused("ann", UserSpec { permissions: reading(), ..with_password("secret") });
+    refused("ann", UserSpec { tenant: Some("acme".into()), ..with_password("secret") });
+    refused("ann", UserSpec::default());
+    assert!(!users.any());
+    made("ann", with_password("secret"));
+    made("bob", UserSpec { permissions: reading(), ..with_password("secret") });
+    refused("ann", less());
+    refused("ann", elsewhere());
+    assert_eq!(wait(users.remove("ann", LastUser::MayGo)).unwrap_err().kind(), ErrorKind::Conflict);
+    made("zoe", with_password("secret"));
+    made("ann", less());
+    wait(users.remove("ann", LastUser::Stays)).unwrap();
+    wait(users.remove("bob", LastUser::Stays)).unwrap();
+    assert_eq!(wait(users.remove("ann", LastUser::Stays)).unwrap_err().kind(), ErrorKind::NotFound);
+    // The last one is kept while others than this machine would be let in.
+    let error = wait(users.remove("zoe", LastUser::Stays)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.text().contains("--insecure"), "{error}");
+    wait(users.remove("zoe", LastUser::MayGo)).unwrap();
+    assert!(!users.any());
 }

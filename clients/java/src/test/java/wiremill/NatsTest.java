@@ -284,7 +284,8 @@ class NatsTest {
             }
         };
         try (Broker broker = new Broker(folder)) {
-            Tools.wiremill(broker.admin(), "user", "add", "tenant-7", "--password", PASSWORD,
+            Tools.wiremill(broker.admin(), "user", "add", "root", "--password", PASSWORD);
+            Tools.wiremill(broker.admin(), "user", "add", "tenant-7", "--password", PASSWORD, "--as", "root:" + PASSWORD,
                     "--allow", "write:tenants.7.events.*", "--allow", "read:_INBOX.*");
             Options options = options(broker.nats()).userInfo("tenant-7", PASSWORD).errorListener(listener).build();
             try (Connection connection = Nats.connect(options)) {

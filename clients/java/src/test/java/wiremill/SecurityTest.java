@@ -114,7 +114,8 @@ class SecurityTest {
         try (Broker broker = new Broker(folder)) {
             String topic = Kit.newTopic(broker.kafka(), "mine", 1);
             String other = Kit.newTopic(broker.kafka(), "other", 1);
-            Tools.wiremill(broker.admin(), "user", "add", "writer", "--password", "correct horse", "--allow", "write:mine-*", "--allow", "read:mine-*");
+            Tools.wiremill(broker.admin(), "user", "add", "root", "--password", "correct horse");
+            Tools.wiremill(broker.admin(), "user", "add", "writer", "--password", "correct horse", "--as", "root:correct horse", "--allow", "write:mine-*", "--allow", "read:mine-*");
             Map<String, Object> writer = login("SASL_PLAINTEXT", "PLAIN", "writer", "correct horse");
             try (var producer = Kit.producer(broker.kafka(), writer)) {
                 Kit.get(producer.send(new ProducerRecord<>(topic, "x")));
