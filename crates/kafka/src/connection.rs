@@ -9,12 +9,15 @@ use std::{collections::VecDeque, future::Future, io, pin::Pin, sync::Arc, time::
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use wire::FrameBuffer;
 
-use crate::answer_budget::AnswerBudget;
+use crate::{
+    answer_budget::AnswerBudget,
+    request_budget::{RequestBudget, Share},
+};
 
 /// Produces that may wait for their commit at a time. Clients have five in flight, generators more; bounded because
 /// each holds a task's state.
@@ -26,8 +29,15 @@ const READ_AHEAD_MAX: usize = 256 * 1024;
 /// Frames up to this length are not charged to the budget: most are far below, and so is what one read brings.
 const UNCHARGED_LEN_MAX: usize = 64 * 1024;
 
-/// How long a frame that is charged may take to arrive: one that trickles in must not hold others up for ever.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes charged ahead of those that arrived, at most: what one read brings.
+const CHARGED_AHEAD_MAX: usize = 1 << 20;
+
+/// How often a long frame has to have come on.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+
+/// Bytes that have to arrive in that time of a long frame while others wait for what it holds: one that trickles in must
+/// not hold them up. Else one byte will do, as for short frames.
+const PROGRESS_LEN_MIN: usize = 4 << 20;
 
 /// How long a client may read nothing of its answers while others need the room that they take, or the process stops.
 /// Else it has the idle time.
@@ -47,6 +57,8 @@ pub(crate) enum Step {
     Later(Answering),
     /// The answer follows; nothing behind it is looked at before.
     Barrier(Answering),
+    /// As a barrier, but what it waits for is up to others: it holds nothing of its frame meanwhile.
+    Poll(Answering),
     /// No answer is owed.
     Silent,
     /// The connection cannot go on, for this reason.
@@ -84,7 +96,7 @@ pub(crate) struct Limits {
     /// How long it may be idle.
     pub idle_max: Duration,
     /// Bytes that long frames of all connections may take together.
-    pub requests: Arc<Semaphore>,
+    pub requests: Arc<RequestBudget>,
     /// Bytes that answers of all connections may take until they are read.
     pub answers: Arc<AnswerBudget>,
 }
@@ -105,7 +117,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Send>(
         out: VecDeque::new(),
         limits,
         shutdown,
-        charged: None,
+        long: None,
     };
     match connection.serve(handler).await {
         Ok(never) => match never {},
@@ -121,8 +133,23 @@ struct Connection<S> {
     out: VecDeque<Bytes>,
     limits: Limits,
     shutdown: watch::Receiver<bool>,
-    /// What the frame under way takes of it, and until when it has to be there.
-    charged: Option<(OwnedSemaphorePermit, Instant)>,
+    /// The frame under way, if it is a long one.
+    long: Option<Long>,
+}
+
+/// A long frame that is not whole yet.
+struct Long {
+    share: Share,
+    /// When it is looked at whether it came on.
+    look_at: Instant,
+    /// Bytes of it that were there at the last look.
+    len_before: usize,
+}
+
+impl Long {
+    fn look_later(&mut self, len: usize) {
+        (self.look_at, self.len_before) = (Instant::now() + PROGRESS_EVERY, len);
+    }
 }
 
 enum Never {}
@@ -136,36 +163,54 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                 return Err(End::Shutdown);
             }
             self.charge().await?;
-            let late_at = self.charged.as_ref().map(|(_, late_at)| *late_at);
+            let look_at = self.long.as_ref().map(|long| long.look_at);
             let idle_at = Instant::now() + self.limits.idle_max;
             let full = self.waiting.len() >= WAITING_MAX;
             tokio::select! {
                 biased;
                 answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.take(answer)?,
                 read = self.reader.read_buf(self.frames.room()), if !full => received(read)?,
-                () = sleep_until(late_at.unwrap_or(idle_at)), if late_at.is_some() => {
-                    return Err(End::Broken("a long frame took too long to arrive".to_owned()));
-                }
+                () = sleep_until(look_at.unwrap_or(idle_at)), if look_at.is_some() => self.look_at_progress()?,
                 () = sleep_until(idle_at), if self.waiting.is_empty() => return Err(End::Idle),
                 () = stopped(&mut self.shutdown), if self.waiting.is_empty() => return Err(End::Shutdown),
             }
         }
     }
 
-    /// Takes a long frame's bytes from the budget before they are read on; waits for them if need be, so that a crowd of
-    /// long frames comes in one after another rather than all into memory.
+    /// Takes a long frame's bytes from the budget as they arrive; waits for them if need be, so that a crowd of long frames
+    /// comes in one after another rather than all into memory.
     async fn charge(&mut self) -> Result<(), End> {
         let pending = self.frames.pending_len().map_err(|e| End::Broken(e.to_string()))?;
         let Some(len) = pending.filter(|len| *len > UNCHARGED_LEN_MAX) else { return Ok(()) };
-        if self.charged.is_some() {
-            return Ok(());
+        let arrived = self.frames.buffered_len().min(len);
+        let mut long = self.long.take().unwrap_or_else(|| Long {
+            share: self.limits.requests.share(),
+            look_at: Instant::now() + PROGRESS_EVERY,
+            len_before: arrived,
+        });
+        if arrived > UNCHARGED_LEN_MAX && !long.share.covers(arrived) {
+            // About as much again follows with the next reads.
+            let charged = len.min(arrived + arrived.min(CHARGED_AHEAD_MAX));
+            if !long.share.try_grow(charged) {
+                // What was promised before goes first: it may be what holds the budget.
+                self.drain().await?;
+                long.share.grow(charged).await;
+                long.look_later(arrived);
+            }
         }
-        // What was promised before goes first: it may be what holds the budget.
-        self.drain().await?;
-        let permits = u32::try_from(len).unwrap_or(u32::MAX);
-        let permit =
-            self.limits.requests.clone().acquire_many_owned(permits).await.map_err(|_| End::Shutdown)?;
-        self.charged = Some((permit, Instant::now() + FRAME_TIMEOUT));
+        self.long = Some(long);
+        Ok(())
+    }
+
+    /// Gives up on a long frame that does not come on.
+    fn look_at_progress(&mut self) -> Result<(), End> {
+        let Some(long) = &mut self.long else { return Ok(()) };
+        let arrived = self.frames.buffered_len();
+        let least = if self.limits.requests.is_short() { PROGRESS_LEN_MIN } else { 1 };
+        if arrived.saturating_sub(long.len_before) < least {
+            return Err(End::Broken("a long frame did not come on".to_owned()));
+        }
+        long.look_later(arrived);
         Ok(())
     }
 
@@ -176,12 +221,16 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             let frame = self.frames.next_frame().map_err(|e| End::Broken(e.to_string()))?;
             let Some(frame) = frame else { return Ok(()) };
             // Held until the frame is handled; what is staged of it counts in the queue to the disk.
-            let _charged = self.charged.take();
+            let held = self.long.take();
             match handler.handle(frame) {
                 Step::Answer(parts) if self.waiting.is_empty() => self.out.extend(parts),
                 Step::Answer(parts) => self.waiting.push_back(Box::pin(std::future::ready(Ok(parts)))),
                 Step::Later(answering) => self.waiting.push_back(answering),
                 Step::Barrier(answering) => self.pass_barrier(answering).await?,
+                Step::Poll(answering) => {
+                    drop(held);
+                    self.pass_barrier(answering).await?;
+                }
                 Step::Silent => {}
                 Step::Close(why) => {
                     self.drain().await?;

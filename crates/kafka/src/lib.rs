@@ -35,6 +35,7 @@ mod fetch_sessions;
 mod format;
 mod group;
 mod handlers;
+mod request_budget;
 mod server;
 mod session;
 #[cfg(test)]

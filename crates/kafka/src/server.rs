@@ -16,6 +16,7 @@ use crate::{
     coordinator::Coordinator,
     fetch_sessions::FetchSessions,
     group::GroupLimits,
+    request_budget::RequestBudget,
     session::Session,
 };
 
@@ -89,7 +90,7 @@ pub struct Server {
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
     pub(crate) cluster_id: String,
     /// Bytes that long requests of all connections may take while they are read and handled.
-    request_budget: Arc<Semaphore>,
+    request_budget: Arc<RequestBudget>,
     /// Bytes that fetch answers of all connections may take until they are read.
     pub(crate) answer_budget: Arc<AnswerBudget>,
     /// Turns of requests whose records unpack to much.
@@ -113,7 +114,7 @@ impl Server {
         let coordinator = Coordinator::open(broker.clone(), limits, retention_ms);
         broker.register_membership(coordinator.clone());
         let cluster_id = cluster_id(broker.incarnation_id());
-        let request_budget = Arc::new(Semaphore::new(request_budget_len(&broker, &options)));
+        let request_budget = RequestBudget::new(request_budget_len(&broker, &options));
         let fetch_sessions = Mutex::default();
         // An eighth, of which twice as much is held at the most.
         let answer_budget = AnswerBudget::new(broker.options().memory_budget_len / 8);
@@ -163,7 +164,7 @@ impl Server {
 /// A quarter of the broker's memory, and in any case one request of the largest kind.
 fn request_budget_len(broker: &Broker, options: &Options) -> usize {
     let quarter = broker.options().memory_budget_len / 4;
-    quarter.max(options.request_len_max).min(Semaphore::MAX_PERMITS)
+    quarter.max(options.request_len_max)
 }
 
 /// The cluster id as the original writes it: 128 bits in URL-safe Base64 without padding.

@@ -200,6 +200,18 @@ impl Session {
                 }))
             }};
         }
+        // What waits for others keeps nothing of its frame meanwhile.
+        macro_rules! poll {
+            ($request:ident, $handler:path) => {{
+                Step::Poll(Box::pin(async move {
+                    let request: $request = body(&frame, version)?;
+                    let answering = $handler(&ctx, request);
+                    drop(frame);
+                    let key = <$request as crate::codec::Request<'_>>::KEY;
+                    Ok(encode_response(key, version.number, correlation, &answering.await).into_chunks())
+                }))
+            }};
+        }
         match header.api.key {
             ApiKey::Produce => handlers::produce::produce(&ctx, &mut self.produce, &frame, correlation),
             ApiKey::ApiVersions => {
@@ -237,9 +249,11 @@ impl Session {
                     Ok(encode_response(key, version.number, correlation, &response).into_chunks())
                 }))
             }
-            ApiKey::Fetch => Step::Barrier(Box::pin(async move {
+            ApiKey::Fetch => Step::Poll(Box::pin(async move {
                 let request: FetchRequest<'_> = body(&frame, version)?;
-                let (response, charge) = handlers::fetch::fetch(&ctx, request).await;
+                let answering = handlers::fetch::fetch(&ctx, request);
+                drop(frame);
+                let (response, charge) = answering.await;
                 let answer = encode_response(ApiKey::Fetch, version.number, correlation, &response);
                 let mut parts = answer.into_chunks();
                 if let Some(charge) = charge {
@@ -254,10 +268,10 @@ impl Session {
             ApiKey::FindCoordinator => {
                 to!(FindCoordinatorRequest, handlers::find_coordinator::find_coordinator)
             }
-            ApiKey::JoinGroup => to!(JoinGroupRequest, handlers::join_group::join_group),
+            ApiKey::JoinGroup => poll!(JoinGroupRequest, handlers::join_group::join_group),
             ApiKey::Heartbeat => to!(HeartbeatRequest, handlers::group_members::heartbeat),
             ApiKey::LeaveGroup => to!(LeaveGroupRequest, handlers::group_members::leave_group),
-            ApiKey::SyncGroup => to!(SyncGroupRequest, handlers::join_group::sync_group),
+            ApiKey::SyncGroup => poll!(SyncGroupRequest, handlers::join_group::sync_group),
             ApiKey::DescribeGroups => to!(DescribeGroupsRequest, handlers::groups::describe_groups),
             ApiKey::ListGroups => to!(ListGroupsRequest, handlers::groups::list_groups),
             ApiKey::DeleteGroups => to!(DeleteGroupsRequest, handlers::groups::delete_groups),

@@ -26,7 +26,7 @@ impl Handler for Echo {
     }
 }
 
-fn limits(requests: &Arc<Semaphore>) -> Limits {
+fn limits(requests: &Arc<RequestBudget>) -> Limits {
     Limits {
         idle_max: Duration::from_secs(60),
         requests: requests.clone(),
@@ -34,7 +34,7 @@ fn limits(requests: &Arc<Semaphore>) -> Limits {
     }
 }
 
-fn serve(budget: &Arc<Semaphore>, left: usize) -> (DuplexStream, impl Future<Output = End>) {
+fn serve(budget: &Arc<RequestBudget>, left: usize) -> (DuplexStream, impl Future<Output = End>) {
     let (client, server) = duplex(4 << 20);
     let limits = limits(budget);
     let serving = async move {
@@ -50,35 +50,160 @@ fn frame(len: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn long_frames_wait_for_their_share_of_the_budget_and_short_ones_do_not() {
-    let budget = Arc::new(Semaphore::new(600_000));
-    let held = budget.clone().acquire_many_owned(200_000).await.unwrap();
+    let budget = RequestBudget::new(600_000);
+    let mut held = [budget.share(), budget.share()];
+    held[0].grow(500_000).await;
+    held[1].grow(200_000).await;
     let (mut long, serving_long) = serve(&budget, 1);
     let (mut short, serving_short) = serve(&budget, 1);
     long.write_all(&frame(500_000)).await.unwrap();
     short.write_all(&frame(5)).await.unwrap();
     let mut serving_long = Box::pin(serving_long);
-    assert!(timeout(Duration::from_millis(50), &mut serving_long).await.is_err(), "400,000 are left");
+    assert!(timeout(Duration::from_millis(50), &mut serving_long).await.is_err(), "100,000 are left");
     serving_short.await;
     assert_eq!(short.read_u32().await.unwrap(), 5);
     drop(held);
     serving_long.await;
     assert_eq!(long.read_u32().await.unwrap(), 500_000);
-    assert_eq!(budget.available_permits(), 600_000, "given back");
+    assert_eq!(budget.free_len(), 600_000, "given back");
+}
+
+#[tokio::test]
+async fn a_frame_that_is_announced_and_not_sent_takes_nothing_from_others() {
+    let budget = RequestBudget::new(1 << 20);
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let (mut client, serving) = serve(&budget, 1);
+        client.write_all(&1_000_000u32.to_be_bytes()).await.unwrap();
+        client.write_all(&[7; 1_000]).await.unwrap();
+        let mut serving = Box::pin(serving);
+        assert!(timeout(Duration::from_millis(20), &mut serving).await.is_err());
+        silent.push((client, serving));
+    }
+    assert_eq!(budget.free_len(), 1 << 20);
+    let (mut client, serving) = serve(&budget, 1);
+    client.write_all(&frame(1_000_000)).await.unwrap();
+    timeout(Duration::from_secs(20), serving).await.unwrap();
+    assert_eq!(client.read_u32().await.unwrap(), 1_000_000);
+}
+
+#[tokio::test]
+async fn frames_that_together_are_more_than_the_budget_arrive_one_after_another() {
+    let budget = RequestBudget::new(1 << 20);
+    let exchange = |len: u32| {
+        let (mut client, serving) = serve(&budget, 1);
+        async move {
+            let asking = async {
+                for part in frame(len).chunks(100_000) {
+                    client.write_all(part).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                client.read_u32().await.unwrap()
+            };
+            tokio::join!(serving, asking).1
+        }
+    };
+    let all = async { tokio::join!(exchange(900_000), exchange(900_001), exchange(900_002)) };
+    assert_eq!(timeout(Duration::from_secs(60), all).await.unwrap(), (900_000, 900_001, 900_002));
+    assert_eq!(budget.free_len(), 1 << 20);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_frame_that_trickles_in_does_not_hold_its_share_for_ever() {
-    let budget = Arc::new(Semaphore::new(1 << 20));
+async fn a_long_frame_may_take_its_time_as_long_as_it_comes_on() {
+    let budget = RequestBudget::new(1 << 20);
     let (mut client, serving) = serve(&budget, 1);
-    client.write_all(&500_000u32.to_be_bytes()).await.unwrap();
-    let end = timeout(Duration::from_secs(61), serving).await.unwrap();
+    let sending = async {
+        for part in frame(1_000_000).chunks(50_000) {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            client.write_all(part).await.unwrap();
+        }
+        client.read_u32().await.unwrap()
+    };
+    assert_eq!(tokio::join!(serving, sending).1, 1_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_frame_that_does_not_come_on_does_not_hold_its_share_for_ever() {
+    let budget = RequestBudget::new(1 << 20);
+    let (mut client, serving) = serve(&budget, 1);
+    client.write_all(&frame(500_000)[..300_000]).await.unwrap();
+    let began = Instant::now();
+    let end = timeout(Duration::from_secs(200), serving).await.unwrap();
+    assert!(matches!(end, End::Broken(_) | End::Idle));
+    assert_eq!(began.elapsed().as_secs(), 120, "from the first look after the last byte");
+    assert_eq!(budget.free_len(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_frame_that_trickles_in_ends_when_others_wait_for_what_it_holds() {
+    let budget = RequestBudget::new(400_000);
+    let (mut client, serving) = serve(&budget, 1);
+    let began = Instant::now();
+    let trickle = async {
+        client.write_all(&frame(500_000)[..300_000]).await.unwrap();
+        while client.write_all(b"7").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        began.elapsed().as_secs()
+    };
+    let waiting = async {
+        tokio::time::sleep(Duration::from_secs(150)).await;
+        let mut others = [budget.share(), budget.share()];
+        others[0].grow(350_000).await;
+        others[1].grow(350_000).await;
+        began.elapsed().as_secs()
+    };
+    let (end, _, waited) = tokio::join!(serving, trickle, waiting);
     assert!(matches!(end, End::Broken(_)));
-    assert_eq!(budget.available_permits(), 1 << 20);
+    assert!((150..=181).contains(&waited), "{waited}");
+}
+
+/// Waits for something with each frame, as a fetch does.
+struct Waits(Arc<tokio::sync::Notify>);
+
+impl Handler for Waits {
+    fn handle(&mut self, frame: Bytes) -> Step {
+        let there = self.0.clone();
+        Step::Poll(Box::pin(async move {
+            let answer = frame.slice(..4);
+            drop(frame);
+            there.notified().await;
+            Ok(vec![answer])
+        }))
+    }
+
+    fn frame_len_max(&self) -> usize {
+        1 << 20
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_long_wait_holds_nothing_of_its_frame() {
+    let budget = RequestBudget::new(1 << 20);
+    let there = Arc::new(tokio::sync::Notify::new());
+    let (mut client, server) = duplex(4 << 20);
+    let (_stop, shutdown) = watch::channel(false);
+    let (limits, mut handler) = (limits(&budget), Waits(there.clone()));
+    let mut serving = Box::pin(run(server, &mut handler, limits, shutdown));
+    client.write_all(&frame(500_000)).await.unwrap();
+    assert!(timeout(Duration::from_millis(100), &mut serving).await.is_err());
+    assert_eq!(budget.free_len(), 1 << 20);
+    there.notify_one();
+    let answer = async {
+        let answer = client.read_u32().await.unwrap();
+        drop(client);
+        answer
+    };
+    assert_eq!(tokio::join!(serving, answer).1, 0x0707_0707);
 }
 
 #[tokio::test]
 async fn the_answer_that_ends_a_connection_is_sent_before_it_ends() {
-    let budget = Arc::new(Semaphore::new(1));
+    let budget = RequestBudget::new(1);
     let (mut client, serving) = serve(&budget, 1);
     client.write_all(&[frame(3), frame(4)].concat()).await.unwrap();
     serving.await;
@@ -90,7 +215,7 @@ async fn the_answer_that_ends_a_connection_is_sent_before_it_ends() {
 /// `connections.max.idle.ms`.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_says_nothing_for_the_idle_time_ends_and_each_word_begins_it_anew() {
-    let budget = Arc::new(Semaphore::new(1));
+    let budget = RequestBudget::new(1);
     let (mut client, serving) = serve(&budget, 9);
     let began = Instant::now();
     let talking = async {
@@ -128,7 +253,7 @@ impl Handler for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_waits_for_an_answer_is_not_idle() {
-    let budget = Arc::new(Semaphore::new(1));
+    let budget = RequestBudget::new(1);
     let (mut client, server) = duplex(1 << 20);
     let (_stop, shutdown) = watch::channel(false);
     let limits = limits(&budget);
@@ -142,7 +267,7 @@ async fn a_connection_that_waits_for_an_answer_is_not_idle() {
 
 /// A client that asks and does not read the answer, which does not fit into what lies between it and the server.
 async fn unread_for(idle_secs: u64, held_by_others: usize) -> u64 {
-    let requests = Arc::new(Semaphore::new(1));
+    let requests = RequestBudget::new(1);
     let (mut client, server) = duplex(4);
     let (_stop, shutdown) = watch::channel(false);
     let limits = Limits { idle_max: Duration::from_secs(idle_secs), ..limits(&requests) };

@@ -37,23 +37,32 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 const MISSES_MAX: u32 = 2;
 
 /// The answer, with what it takes of the memory for answers until it is written.
-pub(crate) async fn fetch(ctx: &Ctx, request: FetchRequest<'_>) -> (FetchResponse<'static>, Option<Charge>) {
-    let plan = match plan_of(ctx, &request) {
-        Ok(plan) => plan,
-        Err(error) => return (FetchResponse { error_code: session_code(error), ..Default::default() }, None),
-    };
+/// What it was asked with is gone while it waits.
+pub(crate) fn fetch<'c>(
+    ctx: &'c Ctx,
+    request: FetchRequest<'_>,
+) -> impl Future<Output = (FetchResponse<'static>, Option<Charge>)> + Send + use<'c> {
+    let plan = plan_of(ctx, &request);
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_LEN_MAX);
+    let several = plan.as_ref().is_ok_and(|plan| plan.partitions.len() > 1);
     let read = Fetch {
         ctx,
         by_ids: ctx.version >= 13,
         // More than fits into an answer never comes.
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         upto: if request.isolation_level == READ_COMMITTED { Upto::Stable } else { Upto::Durable },
-        ahead: if plan.partitions.len() > 1 { Ahead::Asked } else { Ahead::Own },
+        ahead: if several { Ahead::Asked } else { Ahead::Own },
     };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
-    let (shares, charge) = read.until_enough(&plan, max_bytes, Instant::now() + wait).await;
-    (answer(ctx, &plan, shares), charge)
+    async move {
+        match plan {
+            Ok(plan) => {
+                let (shares, charge) = read.until_enough(&plan, max_bytes, Instant::now() + wait).await;
+                (answer(ctx, &plan, shares), charge)
+            }
+            Err(error) => (FetchResponse { error_code: session_code(error), ..Default::default() }, None),
+        }
+    }
 }
 
 fn session_code(error: SessionError) -> ErrorCode {

@@ -29,19 +29,35 @@ const PROTOCOLS_MAX: usize = 1_000;
 /// The version of SyncGroup from which protocol type and name must be given.
 const PROTOCOL_IS_NAMED_FROM: i16 = 5;
 
-pub(crate) async fn join_group(ctx: &Ctx, request: JoinGroupRequest<'_>) -> JoinGroupResponse<'static> {
+/// What it was asked with is gone while it waits.
+pub(crate) fn join_group<'c>(
+    ctx: &'c Ctx,
+    request: JoinGroupRequest<'_>,
+) -> impl Future<Output = JoinGroupResponse<'static>> + Send + use<'c> {
+    let join = may_join(ctx, &request);
+    let asked = join.map(|()| (CursorKey::new(&ctx.namespace(), request.group_id), join_of(ctx, &request)));
+    let member_id = request.member_id.to_owned();
+    async move {
+        let joined = match asked {
+            Ok((key, join)) => ctx.server.coordinator.join(&key, join).await,
+            Err(error_code) => return refused(error_code, member_id),
+        };
+        match joined {
+            Ok(joined) => answer(ctx, joined),
+            Err((refusal, member_id)) => refused(errors::of_group(refusal), member_id),
+        }
+    }
+}
+
+fn may_join(ctx: &Ctx, request: &JoinGroupRequest<'_>) -> Result<(), ErrorCode> {
     if !ctx.allows(Action::Read, request.group_id) {
-        return refused(ErrorCode::GROUP_AUTHORIZATION_FAILED, request.member_id.to_owned());
+        return Err(ErrorCode::GROUP_AUTHORIZATION_FAILED);
     }
     let protocols_len: usize = request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
     if protocols_len > PROTOCOLS_LEN_MAX || request.protocols.len() > PROTOCOLS_MAX {
-        return refused(ErrorCode::INVALID_REQUEST, request.member_id.to_owned());
+        return Err(ErrorCode::INVALID_REQUEST);
     }
-    let key = CursorKey::new(&ctx.namespace(), request.group_id);
-    match ctx.server.coordinator.join(&key, join_of(ctx, &request)).await {
-        Ok(joined) => answer(ctx, joined),
-        Err((refusal, member_id)) => refused(errors::of_group(refusal), member_id),
-    }
+    Ok(())
 }
 
 /// As much of a client's reason as is kept.
@@ -105,17 +121,40 @@ fn refused(error_code: ErrorCode, member_id: String) -> JoinGroupResponse<'stati
     JoinGroupResponse { error_code, member_id: member_id.into(), ..Default::default() }
 }
 
-pub(crate) async fn sync_group(ctx: &Ctx, request: SyncGroupRequest<'_>) -> SyncGroupResponse<'static> {
-    let refused = |error_code| SyncGroupResponse { error_code, ..Default::default() };
+/// What it was asked with is gone while it waits.
+pub(crate) fn sync_group<'c>(
+    ctx: &'c Ctx,
+    request: SyncGroupRequest<'_>,
+) -> impl Future<Output = SyncGroupResponse<'static>> + Send + use<'c> {
+    let key = CursorKey::new(&ctx.namespace(), request.group_id);
+    let asked = sync_of(ctx, &request);
+    async move {
+        let synced = match asked {
+            Ok(sync) => ctx.server.coordinator.sync(&key, sync).await.map_err(errors::of_group),
+            Err(error_code) => Err(error_code),
+        };
+        match synced {
+            Ok(synced) => SyncGroupResponse {
+                protocol_type: Some(synced.protocol_type.into()),
+                protocol_name: Some(synced.protocol.into()),
+                assignment: Vec::from(synced.assignment).into(),
+                ..Default::default()
+            },
+            Err(error_code) => SyncGroupResponse { error_code, ..Default::default() },
+        }
+    }
+}
+
+fn sync_of(ctx: &Ctx, request: &SyncGroupRequest<'_>) -> Result<Sync, ErrorCode> {
     // From this version on a member says which protocol it follows (KIP-559).
     let says_which = request.protocol_type.is_some() && request.protocol_name.is_some();
     if ctx.version >= PROTOCOL_IS_NAMED_FROM && !says_which {
-        return refused(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+        return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
     }
     if !ctx.allows(Action::Read, request.group_id) {
-        return refused(ErrorCode::GROUP_AUTHORIZATION_FAILED);
+        return Err(ErrorCode::GROUP_AUTHORIZATION_FAILED);
     }
-    let sync = Sync {
+    Ok(Sync {
         member_id: request.member_id.to_owned(),
         instance_id: request.group_instance_id.map(str::to_owned),
         generation: request.generation_id,
@@ -126,15 +165,5 @@ pub(crate) async fn sync_group(ctx: &Ctx, request: SyncGroupRequest<'_>) -> Sync
             .iter()
             .map(|a| (a.member_id.to_owned(), Bytes::copy_from_slice(a.assignment)))
             .collect(),
-    };
-    let key = CursorKey::new(&ctx.namespace(), request.group_id);
-    match ctx.server.coordinator.sync(&key, sync).await {
-        Ok(synced) => SyncGroupResponse {
-            protocol_type: Some(synced.protocol_type.into()),
-            protocol_name: Some(synced.protocol.into()),
-            assignment: Vec::from(synced.assignment).into(),
-            ..Default::default()
-        },
-        Err(refusal) => refused(errors::of_group(refusal)),
-    }
+    })
 }

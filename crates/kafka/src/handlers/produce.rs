@@ -181,7 +181,9 @@ fn try_again(ctx: &Ctx, frame: Bytes, correlation: i32, mut long: bool) -> Step 
             };
             match attempted {
                 Attempt::Done(Step::Answer(answer)) => return Ok(answer),
-                Attempt::Done(Step::Later(answering) | Step::Barrier(answering)) => return answering.await,
+                Attempt::Done(Step::Later(answering) | Step::Barrier(answering) | Step::Poll(answering)) => {
+                    return answering.await;
+                }
                 Attempt::Done(Step::Silent) => return Ok(Vec::new()),
                 Attempt::Done(Step::Close(why)) => return Err(why),
                 // Still no room: somebody else took it.
