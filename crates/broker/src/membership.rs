@@ -1,4 +1,4 @@
-//! What a dialect tells about who works on its cursors, for the admin views.
+//! What a dialect tells about who works on its cursors: for the admin views, and for whoever ends positions.
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
@@ -14,6 +14,8 @@ pub trait Membership: Send + Sync + 'static {
     fn cursors(&self) -> Vec<CursorKey>;
     /// In which state the group of members is, in the dialect's words; `None` when this dialect does not know the cursor.
     fn state(&self, cursor: &CursorKey) -> Option<String>;
+    /// Whether the cursor's position in `stream` stays although its time is over: its members still read there.
+    fn keeps_position(&self, cursor: &CursorKey, stream: &StreamKey) -> bool;
     /// Who works on it now.
     fn members(&self, cursor: &CursorKey) -> Vec<MemberView>;
     /// The last rebalances, oldest first, at most 100.

@@ -13,6 +13,7 @@ use store::{Keep, LogCore, TimeOf};
 use crate::{
     broker::{Broker, Inner},
     log_state::{LogState, positions::Positions},
+    position::CursorKey,
     settings::{StreamSettings, TimeSource},
     stream::{Partition, Stream},
 };
@@ -116,7 +117,7 @@ impl Broker {
                 }
             }
             self.end_history(partition, stream.settings().history_ms, now_ms);
-            self.expire_positions(partition, now_ms);
+            self.expire_positions(stream, partition, now_ms);
         }
     }
 
@@ -132,9 +133,14 @@ impl Broker {
         }
     }
 
-    fn expire_positions(&self, partition: &Arc<Partition>, now_ms: i64) {
+    fn expire_positions(&self, stream: &Stream, partition: &Arc<Partition>, now_ms: i64) {
         let lapsed = partition.log().with(|_, state| lapsed(state.positions.as_deref(), now_ms));
-        for key in lapsed {
+        if lapsed.is_empty() {
+            return;
+        }
+        let memberships = self.memberships();
+        let is_kept = |key: &CursorKey| memberships.iter().any(|all| all.keeps_position(key, stream.key()));
+        for key in lapsed.into_iter().filter(|key| !is_kept(key)) {
             // Whoever committed meanwhile has moved the deadline: `expire` looks again.
             let expired = self
                 .change_positions(&key, std::slice::from_ref(partition), 0, |held| Ok(held.expire(now_ms)));
@@ -145,7 +151,7 @@ impl Broker {
     }
 }
 
-fn lapsed(positions: Option<&Positions>, now_ms: i64) -> Vec<Arc<crate::position::CursorKey>> {
+fn lapsed(positions: Option<&Positions>, now_ms: i64) -> Vec<Arc<CursorKey>> {
     let Some(positions) = positions else { return Vec::new() };
     let due = positions
         .by_cursor

@@ -3,11 +3,31 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use broker::{CursorKey, Partition, PositionView};
-use model::Namespace;
+use model::{Namespace, StreamKey};
 use tracing::{info, warn};
 
 use super::{Coordinator, Slot, document_key, views::subscribed};
 use crate::{group::Phase, topics};
+
+/// Which offsets of a group do not expire.
+pub(super) enum Use {
+    /// None: it is empty, since then if that is known.
+    None { emptied_ms: Option<i64> },
+    /// Those of the topics that its members are subscribed to.
+    Topics(BTreeSet<String>),
+    /// It rebalances, or its subscriptions do not read.
+    All,
+}
+
+impl Use {
+    pub(super) fn keeps(&self, stream: &StreamKey) -> bool {
+        match self {
+            Use::None { .. } => false,
+            Use::Topics(topics) => topics.contains(topics::shown_name(stream).as_str()),
+            Use::All => true,
+        }
+    }
+}
 
 impl Coordinator {
     /// Takes expired offsets away. A group with members keeps those of the topics it is subscribed to, and all while it
@@ -38,19 +58,26 @@ impl Coordinator {
         }
     }
 
-    fn expire_offsets_of(&self, namespace: &Namespace, key: &CursorKey, now_ms: i64) {
-        let mut emptied_ms = None;
-        let mut in_use = BTreeSet::new();
-        if let Some(slot) = self.find(key) {
-            let state = slot.state.lock();
-            match (state.group.phase(), subscribed(&state.group)) {
-                (Phase::Empty, _) => emptied_ms = state.group.emptied_wall_ms,
-                (Phase::Stable, Some(topics)) => in_use = topics,
-                _ => return,
-            }
+    /// What a group makes of its offsets now.
+    pub(super) fn use_of(&self, key: &CursorKey) -> Use {
+        let Some(slot) = self.find(key) else { return Use::None { emptied_ms: None } };
+        let state = slot.state.lock();
+        match (state.group.phase(), subscribed(&state.group)) {
+            (Phase::Empty, _) => Use::None { emptied_ms: state.group.emptied_wall_ms },
+            (Phase::Stable, Some(topics)) => Use::Topics(topics),
+            _ => Use::All,
         }
+    }
+
+    fn expire_offsets_of(&self, namespace: &Namespace, key: &CursorKey, now_ms: i64) {
+        let in_use = self.use_of(key);
+        let emptied_ms = match in_use {
+            Use::None { emptied_ms } => emptied_ms,
+            Use::Topics(_) => None,
+            Use::All => return,
+        };
         let expired = |view: &PositionView| {
-            if in_use.contains(topics::shown_name(&view.stream).as_str()) {
+            if in_use.keeps(&view.stream) {
                 return false;
             }
             let from_ms = view.position.committed_at_ms.max(emptied_ms.unwrap_or(i64::MIN));

@@ -104,6 +104,10 @@ impl Membership for Coordinator {
         self.find(cursor).map(|slot| slot.state.lock().group.phase().name().to_owned())
     }
 
+    fn keeps_position(&self, cursor: &CursorKey, stream: &StreamKey) -> bool {
+        self.use_of(cursor).keeps(stream)
+    }
+
     fn members(&self, cursor: &CursorKey) -> Vec<MemberView> {
         let Some(slot) = self.find(cursor) else { return Vec::new() };
         let state = slot.state.lock();

@@ -16,6 +16,7 @@ use crate::{
         offset_commit::offset_commit,
     },
     testing::Rig,
+    topics,
 };
 use broker::CursorKey;
 use model::Namespace;
@@ -140,4 +141,24 @@ async fn a_commit_of_an_old_version_is_kept_as_long_as_it_says() {
     commit(&rig, 4, OffsetCommitRequest { retention_time_ms: 2 * HOUR_MS, ..both(-1, "") }).await;
     assert_eq!(left_after(&rig, 2 * HOUR_MS - 10_000), ["t", "u"]);
     assert!(left_after(&rig, 20_000).is_empty());
+}
+
+/// The broker looks for positions whose time is over too.
+#[tokio::test]
+async fn what_a_commit_says_does_not_count_while_its_group_is_subscribed() {
+    let rig = start().await;
+    let (generation, member_id) = member(&rig).await;
+    let request = OffsetCommitRequest { retention_time_ms: 2 * HOUR_MS, ..both(generation, &member_id) };
+    commit(&rig, 4, request).await;
+    let retain = || {
+        for stream in topics::list(rig.broker(), &Namespace::default()) {
+            rig.broker().retain(&stream);
+        }
+    };
+    rig.advance(3 * HOUR_MS);
+    retain();
+    assert_eq!(left_after(&rig, 0), ["t"], "nobody of the group is subscribed to u");
+    leave(&rig, &member_id).await;
+    retain();
+    assert!(left_after(&rig, 0).is_empty());
 }
