@@ -114,7 +114,8 @@ impl Work {
         let store = self.broker.store();
         let copies = ready.iter().flat_map(|one| &one.copies);
         let len = copies.map(|(_, batch)| batch.body.len() + MOVED_LEN).sum::<usize>();
-        let permit = store.reserve(len + 64 * spans.run_count(), Class::Drain)?;
+        let class = if len > 0 { Class::Move } else { Class::Drain };
+        let permit = store.reserve(len + 64 * spans.run_count(), class)?;
         let logs: Vec<_> =
             [&self.partition].into_iter().chain(&targets).map(|partition| partition.log()).collect();
         let mut locked = store.lock(&logs);

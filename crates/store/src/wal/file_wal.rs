@@ -16,8 +16,8 @@ use model::{Error, Result, Seq, limits};
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    Class, Commit, Permit, Place, Room, Wal, WalFileInfo, WalStats, codec, files::FileTable, room::Queue,
-    tail::Ring, writer::Writer,
+    ByClass, Class, Commit, Permit, Place, Room, Wal, WalFileInfo, WalStats, codec, files::FileTable,
+    room::Queue, tail::Ring, writer::Writer,
 };
 use crate::{blobs::Blob, entry::Unit, faults::Faults};
 
@@ -121,8 +121,7 @@ pub(super) struct Staged {
 /// Room that the units up to `last` hold, per class.
 pub(super) struct Spent {
     pub(super) last: Seq,
-    pub(super) publish_len: usize,
-    pub(super) drain_len: usize,
+    pub(super) lens: ByClass<usize>,
 }
 
 /// What is known of the disk's free space.
@@ -317,17 +316,15 @@ impl Wal for FileWal {
             std::mem::replace(&mut *waiters, later)
         };
         reached.into_values().flatten().for_each(Waker::wake);
-        let (mut publish_len, mut drain_len) = (0, 0);
+        let mut lens = ByClass::default();
         {
             let mut spent = self.shared.spent.lock();
             while spent.front().is_some_and(|oldest| oldest.last <= upto) {
                 let Some(oldest) = spent.pop_front() else { break };
-                publish_len += oldest.publish_len;
-                drain_len += oldest.drain_len;
+                lens.iter_mut().zip(oldest.lens).for_each(|(all, len): (&mut usize, usize)| *all += len);
             }
         }
-        self.shared.queue.give_back(publish_len, Class::Publish);
-        self.shared.queue.give_back(drain_len, Class::Drain);
+        Class::ALL.into_iter().zip(lens).for_each(|(class, len)| self.shared.queue.give_back(len, class));
     }
 
     fn tail(&self, place: Place, len: u32) -> Option<Bytes> {

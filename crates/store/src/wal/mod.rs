@@ -36,6 +36,33 @@ pub enum Class {
     Publish,
     /// Settlements, leases, drops, trims, catalog commands: a full broker can always be drained.
     Drain,
+    /// Records that move from one log to another, as dead letters do: much of it holds up nothing that drains.
+    Move,
+}
+
+/// Something for each class.
+pub(crate) type ByClass<T> = [T; 3];
+
+impl Class {
+    const ALL: ByClass<Class> = [Class::Publish, Class::Drain, Class::Move];
+
+    /// What is there for it.
+    fn of<T>(self, [publish, drain, moves]: &ByClass<T>) -> &T {
+        match self {
+            Class::Publish => publish,
+            Class::Drain => drain,
+            Class::Move => moves,
+        }
+    }
+
+    /// The same, to change.
+    fn of_mut<T>(self, [publish, drain, moves]: &mut ByClass<T>) -> &mut T {
+        match self {
+            Class::Publish => publish,
+            Class::Drain => drain,
+            Class::Move => moves,
+        }
+    }
 }
 
 /// Room in the queue, taken before any lock. Dropping it unused gives the room back.

@@ -8,12 +8,11 @@ use std::{
 use model::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-use super::{Class, Room};
+use super::{ByClass, Class, Room};
 
-/// Two budgets of bytes, so that whoever drains is never shut out by whoever publishes.
+/// Budgets of bytes, so that whoever drains is never shut out by whoever publishes, or by what moves.
 pub(super) struct Queue {
-    publish: Budget,
-    drain: Budget,
+    budgets: ByClass<Budget>,
     unit_len_max: usize,
     waiting: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
@@ -25,12 +24,11 @@ struct Budget {
 }
 
 impl Queue {
-    /// Room for `publish_max` bytes of new records and `drain_max` of everything else.
+    /// Room for `publish_max` bytes of new records, `drain_max` of those that move, and as much of everything else.
     pub(super) fn new(publish_max: usize, drain_max: usize, unit_len_max: usize) -> Self {
         let budget = |max| Budget { used: AtomicUsize::new(0), max };
         Queue {
-            publish: budget(publish_max),
-            drain: budget(drain_max),
+            budgets: [publish_max, drain_max, drain_max].map(budget),
             unit_len_max,
             waiting: AtomicBool::new(false),
             wakers: Mutex::new(Vec::new()),
@@ -76,16 +74,13 @@ impl Queue {
         }
     }
 
-    /// Bytes taken, of both classes.
+    /// Bytes taken, of all classes.
     pub(super) fn used_len(&self) -> usize {
-        self.publish.used.load(Ordering::SeqCst) + self.drain.used.load(Ordering::SeqCst)
+        self.budgets.iter().map(|budget| budget.used.load(Ordering::SeqCst)).sum()
     }
 
     fn budget(&self, class: Class) -> &Budget {
-        match class {
-            Class::Publish => &self.publish,
-            Class::Drain => &self.drain,
-        }
+        class.of(&self.budgets)
     }
 }
 
@@ -105,6 +100,7 @@ mod tests {
         let queue = Queue::new(100, 50, 1000);
         queue.take(100, Class::Publish).unwrap();
         assert_eq!(queue.take(1, Class::Publish).unwrap_err().kind(), ErrorKind::Throttled);
+        queue.take(50, Class::Move).unwrap();
         queue.take(50, Class::Drain).unwrap();
         assert_eq!(queue.take(1, Class::Drain).unwrap_err().kind(), ErrorKind::Throttled);
         queue.give_back(100, Class::Publish);

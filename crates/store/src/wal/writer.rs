@@ -15,7 +15,7 @@ use model::{Error, Result, Seq};
 use parking_lot::Mutex;
 
 use super::{
-    Class, Commit, Place, Run,
+    Commit, Place, Run,
     ahead::{Prepared, patience_ns},
     file_wal::{Shared, Spent, Staged},
     files::{WalFile, is_full},
@@ -323,12 +323,9 @@ impl Writer {
             self.shared.ring.write().push(place, frame.clone(), capacity);
         }
         self.shared.synced_to(last);
-        let mut spent = Spent { last, publish_len: 0, drain_len: 0 };
-        for staged in &self.batch {
-            match staged.room {
-                (len, Class::Publish) => spent.publish_len += len,
-                (len, Class::Drain) => spent.drain_len += len,
-            }
+        let mut spent = Spent { last, lens: Default::default() };
+        for (len, class) in self.batch.iter().map(|staged| staged.room) {
+            *class.of_mut(&mut spent.lens) += len;
         }
         self.shared.hand_out(Commit { first, last, runs, frame, place }, spent);
     }
