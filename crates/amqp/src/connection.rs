@@ -112,9 +112,12 @@ where
     end
 }
 
+/// Bytes that are read from a client before it has read what it was sent.
+const AHEAD_LEN: usize = 1 << 20;
+
 /// What came of waiting for the client.
 enum Read {
-    /// It sent something.
+    /// It sent something, or what it sent before can be handled.
     More,
     /// It is gone, or has not been heard.
     Over(End),
@@ -146,10 +149,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
                 Some(Ending::Told(failed)) => return self.close(&failed, Some(buffer)).await,
                 Some(Ending::Broken(failed)) => return self.close(&failed, None).await,
             }
-            self.client.has_room().await;
+            let waits = self.session.is_cut() || !self.client.has_room_now();
             let missing = self.session.wanted(&buffer).saturating_sub(buffer.len());
             buffer.reserve(missing.clamp(READ_LEN, GROW_MAX));
-            match self.read_on(&mut buffer, opened_by).await {
+            match self.read_on(&mut buffer, opened_by, waits).await {
                 Read::More => {}
                 Read::Over(end) => return end,
                 Read::Failed(failed) => return self.close(&failed, Some(buffer)).await,
@@ -165,18 +168,30 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
         }
     }
 
-    /// Reads what comes next, and meanwhile does what time brings.
-    async fn read_on(&mut self, buffer: &mut BytesMut, opened_by: Instant) -> Read {
-        let heard = Instant::now();
+    /// Reads what comes next, and meanwhile does what time brings. A client that has read little of what it was sent
+    /// `waits`, until it has read more: what it sends until then is taken in, as far as there is room, and shows that it is
+    /// there, as does that it reads.
+    async fn read_on(&mut self, buffer: &mut BytesMut, opened_by: Instant, waits: bool) -> Read {
+        let (mut heard, mut left) = (Instant::now(), self.client.outbox.len());
         loop {
             let patience = self.patience(opened_by, heard);
             let look_in = self.session.look_in();
+            let reads = !waits || buffer.len() < AHEAD_LEN;
             let read = tokio::select! {
-                read = timeout(patience, self.reader.read_buf(buffer)) => match read {
-                    Ok(Ok(1..)) => Some(Read::More),
-                    Ok(_) => Some(Read::Over(End::Gone)),
-                    Err(_) => Some(Read::Over(End::Stale)),
+                () = self.client.has_room(), if waits => Some(Read::More),
+                read = self.reader.read_buf(buffer), if reads => match read {
+                    Ok(1..) if waits => {
+                        heard = Instant::now();
+                        None
+                    }
+                    Ok(1..) => Some(Read::More),
+                    Ok(0) | Err(_) => Some(Read::Over(End::Gone)),
                 },
+                () = sleep(patience), if reads => {
+                    let is_read = waits && self.client.outbox.len() < left;
+                    (heard, left) = (Instant::now(), self.client.outbox.len());
+                    (!is_read).then_some(Read::Over(End::Stale))
+                }
                 _ = self.shutdown.wait_for(|stop| *stop) => Some(Read::Stop),
                 () = self.client.ended() => Some(Read::Over(End::Gone)),
                 () = sleep(look_in.unwrap_or(IDLE)), if look_in.is_some() => None,

@@ -38,6 +38,18 @@ struct Death<'a> {
     fields: Table<'a>,
 }
 
+impl Death<'_> {
+    /// Whether the message had another routing key in that queue than it has now: it was given one there.
+    fn had_another_key(&self, routing_key: &[u8]) -> bool {
+        keys_of(self.fields, "routing-keys").first().is_none_or(|first| *first != routing_key)
+    }
+}
+
+/// Whether the last queue that a dead letter left gave it its routing key, in place of all that it had.
+pub(crate) fn has_own_key(headers: Table<'_>, routing_key: &[u8]) -> bool {
+    deaths_of(headers).first().is_some_and(|newest| newest.had_another_key(routing_key))
+}
+
 fn reason_of(reason: LetterReason) -> &'static str {
     match reason {
         LetterReason::Rejected => "rejected",
@@ -201,9 +213,8 @@ impl Route<'_> {
     /// The further routing keys that count for the message: those of its header, which stays as it was sent, unless a queue
     /// that it left before put a key of its own in place of all of them.
     fn further_keys<'t>(&self, headers: Table<'t>, deaths: &[Death<'t>]) -> Vec<&'t [u8]> {
-        let own = |death: &Death<'t>| keys_of(death.fields, "routing-keys").first().copied();
-        match deaths.first().map(own) {
-            Some(first) if first != Some(self.stored.routing_key) => Vec::new(),
+        match deaths.first() {
+            Some(newest) if newest.had_another_key(self.stored.routing_key) => Vec::new(),
             _ => keys_of(headers, "CC"),
         }
     }

@@ -240,6 +240,17 @@ fn to_record(stored: &Stored<'_>) -> Record {
     }
 }
 
+/// A value as bindings compare it: text is text, whether it was sent as that or as bytes.
+pub(crate) fn compared(value: HeaderValue) -> HeaderValue {
+    match value {
+        HeaderValue::Binary(bytes) => match std::str::from_utf8(&bytes) {
+            Ok(text) => HeaderValue::Text(text.to_owned()),
+            Err(_) => HeaderValue::Binary(bytes),
+        },
+        other => other,
+    }
+}
+
 /// A header's value as every dialect understands it. `room` is how many more there may be.
 pub(crate) fn canonical(value: Value<'_>, room: &mut usize) -> HeaderValue {
     if *room == 0 {

@@ -24,7 +24,7 @@ use crate::{
         deliveries::{Laid, Reading, each_message},
     },
     codec::{Properties, Table, TableWriter, Value},
-    dead_letters::{goes_round, internal, keys_of, vhost_name},
+    dead_letters::{goes_round, has_own_key, internal, keys_of, vhost_name},
     intake::{Batches, Intake},
     message::with_headers,
     server::Server,
@@ -208,9 +208,9 @@ impl Courier {
     fn route(&mut self, vhost: &Vhost, delivery: &Delivery) -> Result<Due> {
         let now_ms = self.broker.env().clock.wall_ms();
         let (mut due, mut failed) = (Due::default(), None);
-        let queue = &self.queue;
+        let (queue, is_moved) = (&self.queue, delivery.batch.origin.is_some());
         each_message(&self.broker, delivery, &mut self.reading, &mut |laid| {
-            let routed = route_one(vhost, queue, &laid, now_ms, &mut due.intake);
+            let routed = route_one(vhost, queue, &laid, (is_moved, now_ms), &mut due.intake);
             match routed {
                 Ok(true) => due.done.add(Span::one(laid.offset)),
                 Ok(false) => due.unroutable.add(Span::one(laid.offset)),
@@ -246,12 +246,12 @@ impl Courier {
     }
 }
 
-/// Takes one message in that is due. Whether it is done with here.
+/// Takes one message in that is due, and that came from another queue if it `is_moved`. Whether it is done with here.
 fn route_one(
     vhost: &Vhost,
     queue: &Queue,
     laid: &Laid<'_>,
-    now_ms: i64,
+    (is_moved, now_ms): (bool, i64),
     intake: &mut Intake,
 ) -> Result<bool> {
     let stored = Properties::read(laid.properties).unwrap_or_default();
@@ -259,8 +259,10 @@ fn route_one(
     let own_exchange = std::str::from_utf8(laid.exchange).unwrap_or_default();
     let exchange = queue.name.strip_prefix(OF_EXCHANGE);
     let mut keys = vec![laid.routing_key];
-    keys.extend(keys_of(headers, "CC"));
-    keys.extend(keys_of(headers, "BCC"));
+    if !(is_moved && has_own_key(headers, laid.routing_key)) {
+        keys.extend(keys_of(headers, "CC"));
+        keys.extend(keys_of(headers, "BCC"));
+    }
     let raw_properties = if exchange.is_some() { due_properties(&stored) } else { laid.properties.to_vec() };
     let properties = Properties::read(&raw_properties).unwrap_or_default();
     let headers = properties.headers.unwrap_or_default();

@@ -19,14 +19,15 @@ pub enum Hop<N, T> {
 pub struct Expansion<T> {
     /// Every target once, nearest first.
     pub targets: Vec<T>,
-    /// Whether routes were left unfollowed because they are more than [`HOPS_MAX`] away.
+    /// Whether routes were left unfollowed because they are further away than was asked for.
     pub is_cut: bool,
 }
 
-/// Follows routes from `start`. `hops` adds those that lead on from a node; it is asked once for each node, however
-/// many routes lead there, so that circles come to an end.
+/// Follows routes from `start`, `hops_max` hops far. `hops` adds those that lead on from a node; it is asked once for each
+/// node, however many routes lead there, so that circles come to an end.
 pub fn expand<N: Ord + Clone, T: Ord + Clone>(
     start: N,
+    hops_max: usize,
     mut hops: impl FnMut(&N, &mut Vec<Hop<N, T>>),
 ) -> Expansion<T> {
     let (mut known, mut taken) = (BTreeSet::from([start.clone()]), BTreeSet::new());
@@ -42,7 +43,7 @@ pub fn expand<N: Ord + Clone, T: Ord + Clone>(
                         expansion.targets.push(target);
                     }
                 }
-                Hop::Onward(next) if depth == HOPS_MAX => expansion.is_cut |= !known.contains(&next),
+                Hop::Onward(next) if depth == hops_max => expansion.is_cut |= !known.contains(&next),
                 Hop::Onward(next) => {
                     if known.insert(next.clone()) {
                         open.push_back((next, depth + 1));
@@ -63,7 +64,7 @@ pub struct Way<N, T, W> {
     pub steps: Vec<(N, W)>,
 }
 
-/// The same targets as [`expand`], in the same order, each with the way there. `hops` adds routes with why they apply
+/// The same targets as [`expand`] finds within [`HOPS_MAX`] hops, in the same order, each with the way there. `hops` adds routes with why they apply
 /// ([`crate::Routes::explain`] knows). For people.
 pub fn explain<N: Ord + Clone, T: Ord + Clone, W: Clone>(
     start: N,
@@ -71,7 +72,7 @@ pub fn explain<N: Ord + Clone, T: Ord + Clone, W: Clone>(
 ) -> Vec<Way<N, T, W>> {
     let mut ways: BTreeMap<N, Vec<(N, W)>> = BTreeMap::from([(start.clone(), Vec::new())]);
     let mut reasons: BTreeMap<T, (N, W)> = BTreeMap::new();
-    let expansion = expand(start, |node, out| {
+    let expansion = expand(start, HOPS_MAX, |node, out| {
         let mut found = Vec::new();
         hops(node, &mut found);
         for (why, hop) in found {
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     fn run(links: &[(u32, u32)], stores: &[(u32, &'static str)]) -> Expansion<&'static str> {
-        expand(0, |node, out| {
+        expand(0, HOPS_MAX, |node, out| {
             out.extend(links.iter().filter(|(from, _)| from == node).map(|(_, to)| Hop::Onward(*to)));
             out.extend(
                 stores.iter().filter(|(from, _)| from == node).map(|(_, target)| Hop::Target(*target)),

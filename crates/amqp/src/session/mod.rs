@@ -110,6 +110,8 @@ pub(crate) struct Session {
     unfinished: Option<Failed>,
     wants_blocked: bool,
     wants_auth_close: bool,
+    /// Whole frames were left because the client does not read what it gets for them.
+    is_cut: bool,
     /// When it is looked next whether a delivery was not settled in time, by the monotonic clock, nanoseconds.
     look_ns: Option<u64>,
     /// Bytes of messages that are not whole or not committed, over all channels, and what is charged for them.
@@ -148,8 +150,14 @@ impl Session {
             unfinished: None,
             wants_blocked: false,
             wants_auth_close: false,
+            is_cut: false,
             look_ns: None,
         }
+    }
+
+    /// Whether whole frames were left that the client may have sent, until it has read more.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Whether the handshake is over.
@@ -162,9 +170,11 @@ impl Session {
         if self.phase == Phase::Header { 0 } else { wanted(buffer).min(self.client.frame_max() + 16) }
     }
 
-    /// Handles whole frames at the start of `buffer`, as far as there are, and answers how many bytes they were.
+    /// Handles whole frames at the start of `buffer`, as far as there are and the client reads what it gets for them, and
+    /// answers how many bytes they were.
     pub(crate) async fn handle(&mut self, buffer: &[u8]) -> (usize, Option<Ending>) {
         let mut done = 0;
+        self.is_cut = false;
         let ending = loop {
             // What there is most of makes no future: that is large, and would be moved for every frame.
             while let Some(len) = self.quick(buffer.get(done..).unwrap_or_default()) {
@@ -177,6 +187,11 @@ impl Session {
                 Ok(0) => break None,
                 Ok(len) => done += len,
                 Err(ending) => break Some(ending),
+            }
+            if !self.client.has_room_now() {
+                // What it asks for next waits until it has read some of that.
+                self.is_cut = true;
+                break None;
             }
         };
         let ending = match (ending, self.work_off().await) {
@@ -360,7 +375,7 @@ impl Session {
             };
         };
         if channel.is_closing {
-            return self.closing_channel(number, method);
+            return self.closing_channel(number, method).await;
         }
         if channel.assembly.is_under_way() {
             return Err(Failed { exception: channel.assembly.interrupted(), class: 60, method: 40 });
@@ -381,14 +396,15 @@ impl Session {
     }
 
     /// A channel that the server closed takes the client's word on that, and nothing else.
-    fn closing_channel(&mut self, number: u16, method: Method<'_>) -> Result<()> {
+    async fn closing_channel(&mut self, number: u16, method: Method<'_>) -> Result<()> {
         match method {
             Method::ChannelCloseOk {} => {
                 self.channels.remove(&number);
             }
             Method::ChannelClose { .. } => {
                 self.channels.remove(&number);
-                put_method(&mut self.out, number, Method::ChannelCloseOk {});
+                // After the server's own word, which may still wait for confirms.
+                self.tell_in_turn(number, Method::ChannelCloseOk {}).await;
             }
             _ => {}
         }

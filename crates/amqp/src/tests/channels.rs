@@ -88,6 +88,59 @@ async fn the_end_of_a_channel_comes_after_the_confirms_of_what_was_published_on_
     peer.expect("BasicAck").await;
     peer.expect_close(404, "NOT_FOUND - no queue 'none' in vhost '/'").await;
     assert_eq!(peer.counts("q").await.0, 2);
+    // Where both sides close at once, the server's word comes first.
+    peer.confirm().await;
+    peer.publish(("", "q"), "z").await;
+    peer.ask_declare("none", Flags { passive: true, ..Flags::default() }, &[]).await;
+    peer.send(1, Method::ChannelClose { code: 200, text: "", class: 0, method: 0 }).await;
+    for expected in ["BasicAck", "ChannelClose { code: 404", "ChannelCloseOk"] {
+        peer.expect(expected).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_dropped_once_it_is_not_heard_either() {
+    let rig = Rig::new();
+    let mut other = rig.connect().await;
+    other.declare("q").await;
+    for _ in 0..12 {
+        other.publish_on(1, ("", "q"), persistent(), &vec![b'x'; 1 << 20]).await;
+    }
+    let mut peer = rig.raw();
+    peer.start_plain().await;
+    peer.send(0, Method::ConnectionTuneOk { channel_max: 10, frame_max: 131_072, heartbeat: 1 }).await;
+    peer.send(0, Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false }).await;
+    peer.expect("ConnectionOpenOk").await;
+    peer.open(1).await;
+    peer.consume("q", "t", false).await;
+    // It is heard, although it reads nothing.
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        peer.send_bytes(&[8, 0, 0, 0, 0, 0, 0, 0xce]).await;
+    }
+    assert_eq!(other.counts("q").await.1, 1);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if other.counts("q").await == (12, 0) {
+            return;
+        }
+    }
+    panic!("{:?}", other.counts("q").await);
+}
+
+#[tokio::test]
+async fn many_gets_at_once_are_answered_as_their_client_reads() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare("q").await;
+    for _ in 0..30 {
+        peer.publish_on(1, ("", "q"), persistent(), &vec![b'x'; 1 << 20]).await;
+    }
+    for _ in 0..31 {
+        peer.send(1, Method::BasicGet { ticket: 0, queue: "q", no_ack: true }).await;
+    }
+    assert_eq!(peer.messages(30).await.iter().map(|message| message.body.len()).sum::<usize>(), 30 << 20);
+    peer.expect("BasicGetEmpty").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,6 +66,7 @@ async fn a_headers_exchange_looks_at_headers() {
     for (headers, expected) in [
         (&[("a", Value::I64(1)), ("b", Value::Text(b"x"))][..], &["all", "any"][..]),
         (&[("b", Value::Text(b"x"))], &["any"]),
+        (&[("b", Value::Bytes(b"x"))], &["any"]),
         (&[("x-y", Value::I32(1)), ("c", Value::Bool(false))], &["with-x", "there"]),
         (&[("a", Value::I32(2))], &[]),
     ] {
@@ -215,4 +216,93 @@ async fn further_keys_of_a_message_count_and_hidden_ones_are_taken_out() {
     peer.publish_on(1, ("", "a"), with_table(table_of(&wrong)), b"x").await;
     let words = "PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,\"CC\",longstr}";
     peer.expect_close(406, words).await;
+}
+
+/// Declares an exchange that goes with its last binding.
+async fn fleeting(peer: &mut Peer, exchange: &str) {
+    let declare = Method::ExchangeDeclare {
+        ticket: 0,
+        exchange,
+        kind: "fanout",
+        passive: false,
+        durable: false,
+        auto_delete: true,
+        internal: false,
+        nowait: true,
+        arguments: Table::default(),
+    };
+    peer.send(1, declare).await;
+}
+
+async fn bind_exchange(peer: &mut Peer, source: &str, destination: &str) {
+    let bind = Method::ExchangeBind {
+        ticket: 0,
+        destination,
+        source,
+        routing_key: Key(b""),
+        nowait: true,
+        arguments: Table::default(),
+    };
+    peer.send(1, bind).await;
+}
+
+#[tokio::test]
+async fn a_long_chain_of_exchanges_is_followed_to_its_end_and_goes_at_once() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let count = 8_000;
+    for at in 0..count {
+        fleeting(&mut peer, &format!("e{at}")).await;
+        if at > 0 {
+            bind_exchange(&mut peer, &format!("e{}", at - 1), &format!("e{at}")).await;
+        }
+    }
+    peer.declare("q").await;
+    peer.bind("q", &format!("e{}", count - 1), "", &[]).await;
+    peer.publish(("e0", ""), "far").await;
+    assert_eq!(got(&mut peer, &["q"]).await, ["q"]);
+    let delete =
+        Method::QueueDelete { ticket: 0, queue: "q", if_unused: false, if_empty: false, nowait: false };
+    peer.send(1, delete).await;
+    peer.expect("QueueDeleteOk").await;
+    for exchange in ["e0", "e7999"] {
+        peer.passive_exchange(exchange).await;
+        peer.expect_close(404, &format!("NOT_FOUND - no exchange '{exchange}' in vhost '/'")).await;
+    }
+}
+
+#[tokio::test]
+async fn bindings_go_with_a_queue_that_another_dialect_deletes() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.exchange("alternate", "fanout", &[]).await;
+    peer.exchange("e", "direct", &[("alternate-exchange", Value::Text(b"alternate"))]).await;
+    for queue in ["q", "other"] {
+        peer.declare(queue).await;
+    }
+    peer.bind("q", "e", "k", &[]).await;
+    peer.bind("other", "alternate", "", &[]).await;
+    let key = model::StreamKey::queue(&model::Namespace::default(), "q");
+    for round in 0..3 {
+        rig.server.broker.delete_stream(&key).await.unwrap();
+        match round {
+            0 => {
+                peer.publish(("e", "k"), "nobody's").await;
+                assert_eq!(got(&mut peer, &["other"]).await, ["other"]);
+            }
+            1 => {
+                rig.reopen(0);
+                peer = rig.connect().await;
+            }
+            _ => {}
+        }
+        peer.declare("q").await;
+        peer.publish(("e", "k"), "not bound").await;
+        assert_eq!(got(&mut peer, &["q", "other"]).await, ["other"], "round {round}");
+        peer.bind("q", "e", "k", &[]).await;
+    }
+    rig.server.broker.delete_stream(&key).await.unwrap();
+    let delete = Method::ExchangeDelete { ticket: 0, exchange: "e", if_unused: true, nowait: false };
+    peer.send(1, delete).await;
+    peer.expect("ExchangeDeleteOk").await;
 }

@@ -116,7 +116,7 @@ async fn exchanges_are_refused_in_the_originals_words() {
 }
 
 impl Peer {
-    async fn passive_exchange(&mut self, exchange: &str) {
+    pub(super) async fn passive_exchange(&mut self, exchange: &str) {
         let declare = Method::ExchangeDeclare {
             ticket: 0,
             exchange,

@@ -1,6 +1,9 @@
 //! Bindings: from an exchange to a queue or to another exchange.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use broker::routing::{HeaderMatch, HeaderRule, Pattern, Rule, Syntax};
 use model::Seq;
@@ -14,7 +17,7 @@ use super::{
 use crate::{
     codec::Value,
     error::{Exception, Result},
-    message::canonical,
+    message::{canonical, compared},
     schedule,
 };
 
@@ -79,7 +82,7 @@ fn header_rule(fields: &[u8]) -> Result<HeaderRule> {
     let counts = |name: &[u8]| name != b"x-match" && (with_x || !name.starts_with(b"x-"));
     let mut room = usize::MAX;
     let fields = table.fields().filter(|(name, _)| counts(name)).map(|(name, value)| {
-        let value = (value != Value::Void).then(|| canonical(value, &mut room));
+        let value = (value != Value::Void).then(|| compared(canonical(value, &mut room)));
         (String::from_utf8_lossy(name).into_owned(), value)
     });
     Ok(HeaderRule { mode, fields: fields.collect() })
@@ -113,6 +116,12 @@ impl Topology {
         }
         self.binding_count -= 1;
         true
+    }
+
+    /// Whether an exchange goes with its last binding, and that is gone.
+    fn is_unused(&self, name: &str) -> bool {
+        let exchange = self.exchanges.get(name);
+        exchange.is_some_and(|exchange| exchange.spec.auto_delete && exchange.bindings.is_empty())
     }
 
     /// An exchange has no binding to that target any more.
@@ -214,35 +223,51 @@ impl Vhost {
         Ok(seq.max(dropped))
     }
 
-    /// Takes out every binding to a target that is gone, and the exchanges that this leaves unused.
-    pub(super) fn drop_target(&self, topology: &mut Topology, target: &Target) -> Result<Seq> {
-        let mut seq = Seq(0);
-        for source in topology.sources.remove(target).unwrap_or_default() {
-            let Some(exchange) = topology.exchanges.get(&source) else { continue };
-            let bindings: Vec<_> = exchange.to(target).cloned().collect();
-            for binding in bindings {
-                topology.remove_binding(&source, &binding);
-                seq = seq.max(stored::put_binding(&self.broker, &self.namespace, &source, &binding, false)?);
+    /// Takes out every binding to a target that is gone, the exchanges that this leaves unused, and so on.
+    pub(super) fn drop_target(&self, topology: &mut Topology, target: Target) -> Result<Seq> {
+        let (mut seq, mut gone) = (Seq(0), VecDeque::from([target]));
+        while let Some(target) = gone.pop_front() {
+            for source in topology.sources.remove(&target).unwrap_or_default() {
+                let Some(exchange) = topology.exchanges.get(&source) else { continue };
+                let bindings: Vec<_> = exchange.to(&target).cloned().collect();
+                for binding in bindings {
+                    topology.remove_binding(&source, &binding);
+                    let put = stored::put_binding(&self.broker, &self.namespace, &source, &binding, false);
+                    seq = seq.max(put?);
+                }
+                if topology.is_unused(&source) {
+                    seq = seq.max(self.take_exchange(topology, &source)?);
+                    gone.push_back(Target::Exchange(source));
+                }
             }
-            seq = seq.max(self.drop_unused(topology, &source)?);
         }
         Ok(seq)
+    }
+
+    /// Takes out the bindings of an exchange to queues that are not there: another dialect deleted them.
+    pub(super) fn forget_missing(&self, source: &str) -> Result<()> {
+        let missing: BTreeSet<Arc<str>> = {
+            let topology = self.topology.read();
+            let bindings = topology.exchanges.get(source).into_iter().flat_map(|known| &known.bindings);
+            let queues = bindings.filter_map(|binding| match &binding.target {
+                Target::Queue(name) => Some(name),
+                Target::Exchange(_) => None,
+            });
+            queues.filter(|name| self.stream(name).is_none()).cloned().collect()
+        };
+        missing.iter().try_for_each(|name| self.forget_queue(name).map(drop))
     }
 
     /// Takes out every binding to a queue that is gone.
     pub(crate) fn forget_queue(&self, name: &str) -> Result<Seq> {
         let mut topology = self.topology.write();
-        let seq = self.drop_target(&mut topology, &Target::Queue(name.into()))?;
+        let seq = self.drop_target(&mut topology, Target::Queue(name.into()))?;
         self.changed();
         Ok(seq)
     }
 
     /// Deletes an exchange whose last binding went, if it was declared so.
     fn drop_unused(&self, topology: &mut Topology, source: &str) -> Result<Seq> {
-        let is_unused = topology
-            .exchanges
-            .get(source)
-            .is_some_and(|exchange| exchange.spec.auto_delete && exchange.bindings.is_empty());
-        if is_unused { self.drop_exchange(topology, source) } else { Ok(Seq(0)) }
+        if topology.is_unused(source) { self.drop_exchange(topology, source) } else { Ok(Seq(0)) }
     }
 }

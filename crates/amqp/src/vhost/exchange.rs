@@ -239,6 +239,9 @@ impl Vhost {
 
     /// Deletes an exchange with its bindings. One that is not there is fine. Wait for the sequence.
     pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<Seq> {
+        if if_unused {
+            self.forget_missing(name)?;
+        }
         let mut topology = self.topology.write();
         let Some(exchange) = topology.exchanges.get(name) else { return Ok(self.broker.catalog_staged()) };
         if if_unused && !exchange.bindings.is_empty() {
@@ -252,6 +255,12 @@ impl Vhost {
 
     /// Takes an exchange out, with the bindings from and to it, and those exchanges that this leaves unused.
     pub(super) fn drop_exchange(&self, topology: &mut Topology, name: &str) -> Result<Seq> {
+        let taken = self.take_exchange(topology, name)?;
+        Ok(taken.max(self.drop_target(topology, Target::Exchange(name.into()))?))
+    }
+
+    /// Takes an exchange out with the bindings from it; those to it are left.
+    pub(super) fn take_exchange(&self, topology: &mut Topology, name: &str) -> Result<Seq> {
         let mut seq = Seq(0);
         let Some(exchange) = topology.exchanges.remove(name) else { return Ok(seq) };
         for binding in &exchange.bindings {
@@ -267,7 +276,7 @@ impl Vhost {
         if exchange.spec.is_delayed {
             seq = seq.max(self.drop_schedule(&schedule::of_exchange(name))?);
         }
-        Ok(seq.max(self.drop_target(topology, &Target::Exchange(name.into()))?))
+        Ok(seq)
     }
 
     /// Whether messages may be published to it by clients.

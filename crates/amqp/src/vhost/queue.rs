@@ -347,6 +347,8 @@ impl Vhost {
                 return Ok((known, self.broker.catalog_staged()));
             }
             let arguments = self.check_spec(name, spec, may_lead_to)?;
+            // Of a queue that had the name and was deleted by another dialect.
+            self.forget_queue(name)?;
             let created =
                 self.broker.stage_create_stream(self.key(name), stream_spec(name, spec, &arguments));
             match created {

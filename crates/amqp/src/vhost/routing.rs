@@ -3,11 +3,16 @@
 use std::{borrow::Cow, sync::Arc};
 
 use broker::routing::{Hop, Routed, expand};
-use model::Header;
+use model::{Header, HeaderValue};
 
 use super::{Topology, Vhost, binding::Target, queue::Queue};
 use crate::{
-    codec::Table, dead_letters::DIALECT, error::Result, intake::BATCH_COUNT, message::canonical, schedule,
+    codec::Table,
+    dead_letters::DIALECT,
+    error::Result,
+    intake::BATCH_COUNT,
+    message::{canonical, compared},
+    schedule,
 };
 
 /// Headers of one message that a binding may look at.
@@ -86,7 +91,7 @@ impl Topology {
         let mut read: Option<Cow<'_, [Header]>> = None;
         let mut through = Vec::new();
         let start: Arc<str> = exchange.into();
-        let expansion = expand(start, |name, hops: &mut Vec<Hop<Arc<str>, Arc<str>>>| {
+        let expansion = expand(start, usize::MAX, |name, hops: &mut Vec<Hop<Arc<str>, Arc<str>>>| {
             let known = self.exchanges.get(name);
             if name.is_empty() {
                 through.push(name.clone());
@@ -140,7 +145,15 @@ impl Topology {
 fn headers_of(headers: Headers<'_>) -> Cow<'_, [Header]> {
     let table = match headers {
         Headers::Sent(table) => table,
-        Headers::Read(headers) => return Cow::Borrowed(headers),
+        Headers::Read(headers) => {
+            let is_bytes = |header: &Header| matches!(header.value, HeaderValue::Binary(_));
+            if !headers.iter().any(is_bytes) {
+                return Cow::Borrowed(headers);
+            }
+            let read =
+                |header: &Header| Header { name: header.name.clone(), value: compared(header.value.clone()) };
+            return headers.iter().map(read).collect();
+        }
         Headers::Unknown => return Cow::Borrowed(&[]),
     };
     let mut room = HEADERS_MAX;
@@ -148,7 +161,7 @@ fn headers_of(headers: Headers<'_>) -> Cow<'_, [Header]> {
     fields
         .map(|(name, value)| Header {
             name: String::from_utf8_lossy(name).into_owned(),
-            value: canonical(value, &mut room),
+            value: compared(canonical(value, &mut room)),
         })
         .collect()
 }
@@ -156,6 +169,25 @@ fn headers_of(headers: Headers<'_>) -> Cow<'_, [Header]> {
 impl Vhost {
     /// Where a message goes. An exchange that is not there leads nowhere.
     pub(crate) fn resolve(&self, exchange: &str, keys: &[&[u8]], headers: Table<'_>) -> Result<Resolved> {
+        loop {
+            let (resolved, missing) = self.resolve_once(exchange, keys, headers)?;
+            if missing.is_empty() {
+                return Ok(resolved);
+            }
+            // Another dialect deleted them. Without their bindings an alternate exchange may apply.
+            for queue in &missing {
+                self.forget_queue(queue)?;
+            }
+        }
+    }
+
+    /// Where a message goes, and the queues that are not there although bindings lead to them.
+    fn resolve_once(
+        &self,
+        exchange: &str,
+        keys: &[&[u8]],
+        headers: Table<'_>,
+    ) -> Result<(Resolved, Vec<Arc<str>>)> {
         let mut onward = Vec::new();
         let mut leads_on = |exchange: &str, key: &[u8]| {
             let routed = self.routed(exchange, key);
@@ -165,8 +197,20 @@ impl Vhost {
         };
         let found = self.topology.read().targets(exchange, keys, Headers::Sent(headers), &mut leads_on);
         let queues = self.queues_of(&found.queues)?;
+        let missing = match queues.len() < found.queues.len() {
+            true => self.missing(&found.queues),
+            false => Vec::new(),
+        };
         let is_by_key = found.is_by_key && keys.len() == 1;
-        Ok(Resolved::of(queues, onward.into(), is_by_key))
+        Ok((Resolved::of(queues, onward.into(), is_by_key), missing))
+    }
+
+    /// Those of these queues that have bindings and are not there.
+    fn missing(&self, queues: &[Arc<str>]) -> Vec<Arc<str>> {
+        let topology = self.topology.read();
+        let is_bound = |name: &&Arc<str>| topology.sources.contains_key(&Target::Queue(Arc::clone(name)));
+        let bound = queues.iter().filter(is_bound);
+        bound.filter(|name| self.stream(name).is_none()).cloned().collect()
     }
 
     pub(super) fn queues_of(&self, names: &[Arc<str>]) -> Result<Vec<Arc<Queue>>> {

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use broker::{Broker, DocumentKey};
-use model::{Namespace, Seq};
+use model::{Namespace, Seq, StreamKey};
 use wire::compact::{Reader, put_bytes};
 
 use super::{
@@ -141,8 +141,18 @@ pub(super) fn load(broker: &Broker, namespace: &Namespace, topology: &mut Topolo
         if !key.name.starts_with('b') {
             continue;
         }
-        let added =
-            decode_binding(body).map(|(source, binding)| topology.add_binding(&source, Arc::new(binding)));
+        let read = decode_binding(body);
+        if let Some((source, binding)) = &read
+            && let Target::Queue(queue) = &binding.target
+            && broker.stream(&StreamKey::queue(namespace, queue)).is_none()
+        {
+            // The queue was deleted by another dialect, or a crash came between.
+            if let Err(error) = put_binding(broker, namespace, source, binding, false) {
+                tracing::warn!(document = key.name, %error, "a binding to a queue that is gone stays stored");
+            }
+            continue;
+        }
+        let added = read.map(|(source, binding)| topology.add_binding(&source, Arc::new(binding)));
         if !matches!(added, Some(Ok(_))) {
             tracing::error!(document = key.name, "a stored binding does not read");
         }
