@@ -11,9 +11,9 @@ pub enum LagStatus {
     Lagging,
     /// It commits, and does not move although there is something to read.
     Stalled,
-    /// It does not commit any more although there is something to read.
+    /// It does not commit any more although there is something to read for long.
     Stopped,
-    /// It went back.
+    /// It went back, and is not where it was yet.
     Rewound,
     /// Records that it had not read were deleted.
     Truncated,
@@ -46,14 +46,14 @@ pub struct LagView {
     pub start: Offset,
     /// End of what can be read.
     pub end: Offset,
-    /// Offsets between the position and the end.
+    /// Records between the position and the end: what was deleted or never stored does not count.
     pub lag_records: u64,
     /// Stored bytes between the position and the end.
     pub lag_bytes: u64,
     /// Now − append time of the oldest unread record, milliseconds; 0 when there is none.
     pub lag_age_ms: u64,
-    /// Time until retention deletes the next unread record, milliseconds; `None` = nothing deletes it by time or there
-    /// is none.
+    /// Time until retention deletes the next unread record, milliseconds: 0 where more bytes or records lie behind it than
+    /// stay; `None` = nothing deletes it, or there is none.
     pub retention_headroom_ms: Option<u64>,
     /// Bytes of unread records by which the cursor holds retention back; `None` = it is not protected.
     pub protect_len: Option<u64>,

@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 
 use model::{Offset, Result, StreamKey};
+use store::{Keep, LogCore, TimeOf};
 
 use super::Broker;
 use crate::{
     lag::{LagStatus, LagView},
-    log_state::positions::{MOVES_KEPT, Move, Unread},
+    log_state::{
+        LogState,
+        positions::{MOVES_KEPT, Move, Unread},
+    },
     position::CursorKey,
     read::ReadLimits,
     settings::TimeSource,
@@ -16,7 +20,7 @@ use crate::{
 
 /// A cursor that has something to read and did not commit for this long counts as stopped, milliseconds: longer than
 /// any client's default commit interval and session time-out.
-const STOPPED_AFTER_MS: i64 = 60_000;
+const STOPPED_AFTER_MS: u64 = 60_000;
 
 impl Broker {
     /// How far a cursor is behind, per partition on which it has a position. [`model::ErrorKind::NotFound`] when there is
@@ -38,36 +42,31 @@ impl Broker {
         let looked = partition.log().with(|core, state| {
             let held = state.positions.as_ref()?.by_cursor.get(cursor)?;
             let commit = held.cursor.commit()?;
-            let unread_len = core.bytes_from(commit.offset);
-            let facts = (commit.offset, commit.committed_at_ms, held.cursor.protect_len());
-            Some((facts, core.bounds(), unread_len, held.moves.clone(), state.settings.clone()))
+            let held_back = (commit.offset, commit.committed_at_ms, held.cursor.protect_len());
+            Some((held_back, held.moves.clone(), behind(core, state, commit.offset)))
         });
-        let Some(((position, committed_at_ms, protect_len), bounds, lag_bytes, moves, settings)) = looked
-        else {
+        let Some(((position, committed_at_ms, protect_len), moves, behind)) = looked else {
             return Ok(None);
         };
+        let Behind { bounds, records, bytes, fate } = behind;
         let now_ms = self.env().clock.wall_ms();
-        let lag_records = bounds.stable_end.since(position.max(bounds.start));
         let from = position.max(bounds.start);
-        let times = if lag_records == 0 { None } else { self.unread(cursor, partition, from).await? };
-        let retention_ms = settings.and_then(|settings| settings.retention.time_ms);
-        let headroom = |unread: Unread| {
-            let left = unread.time_ms.saturating_add_unsigned(retention_ms?).saturating_sub(now_ms);
-            Some(u64::try_from(left).unwrap_or(0))
-        };
+        let times = if records == 0 { None } else { self.unread(cursor, partition, from).await? };
+        let lag_age_ms = times.map_or(0, |unread| u64::try_from(now_ms - unread.append_time_ms).unwrap_or(0));
+        let idle_ms = u64::try_from(now_ms.saturating_sub(committed_at_ms)).unwrap_or(0).min(lag_age_ms);
         Ok(Some(LagView {
             stream,
             partition: partition.index(),
             position,
             start: bounds.start,
             end: bounds.stable_end,
-            lag_records,
-            lag_bytes,
-            lag_age_ms: times.map_or(0, |unread| u64::try_from(now_ms - unread.append_time_ms).unwrap_or(0)),
-            retention_headroom_ms: times.and_then(headroom),
+            lag_records: records,
+            lag_bytes: bytes,
+            lag_age_ms,
+            retention_headroom_ms: times.and_then(|unread| fate.headroom_ms(unread.time_ms, now_ms)),
             protect_len,
             committed_at_ms,
-            status: status(position, bounds, lag_records, committed_at_ms, &moves, now_ms),
+            status: status(position, bounds.start, records, idle_ms, &moves),
         }))
     }
 
@@ -112,28 +111,91 @@ impl Broker {
     }
 }
 
-/// What a cursor's movement says. The rules are those of consumer-lag monitors: judged over the last commits, not by a
-/// threshold that somebody has to choose.
-pub(super) fn status(
-    position: Offset,
+/// What lies between a position and the end of a log.
+struct Behind {
     bounds: Bounds,
-    lag_records: u64,
-    committed_at_ms: i64,
-    moves: &VecDeque<Move>,
-    now_ms: i64,
-) -> LagStatus {
-    if position < bounds.start {
-        return LagStatus::Truncated;
+    records: u64,
+    bytes: u64,
+    fate: Fate,
+}
+
+/// What retention does to the first unread record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing: there is no bound, or a protected cursor holds it.
+    Stays,
+    /// It goes at so many milliseconds of age.
+    GoesAt(u64),
+    /// It may go at any time: there are more bytes or records behind it than stay.
+    MayGo,
+}
+
+impl Fate {
+    fn headroom_ms(self, time_ms: i64, now_ms: i64) -> Option<u64> {
+        match self {
+            Fate::Stays => None,
+            Fate::MayGo => Some(0),
+            Fate::GoesAt(age_ms) => {
+                let left = time_ms.saturating_add_unsigned(age_ms).saturating_sub(now_ms);
+                Some(u64::try_from(left).unwrap_or(0))
+            }
+        }
     }
-    let went_back = moves.iter().zip(moves.iter().skip(1)).any(|(a, b)| b.offset < a.offset);
-    if went_back {
-        return LagStatus::Rewound;
+}
+
+fn behind(core: &LogCore, state: &LogState, position: Offset) -> Behind {
+    let bounds = core.bounds();
+    let from = position.max(bounds.start);
+    // Settled ones that are kept for a while are gaps to whoever looks.
+    let kept = state.history.as_ref().map_or(0, |history| history.count_in(from..bounds.stable_end));
+    Behind {
+        bounds,
+        records: core.records_in(from..bounds.stable_end).saturating_sub(kept),
+        bytes: core.bytes_from(from),
+        fate: fate(core, state, core.first_from(from).unwrap_or(from)),
+    }
+}
+
+/// What retention, as it stands, does to the record at `first`.
+fn fate(core: &LogCore, state: &LogState, first: Offset) -> Fate {
+    let Some(retention) = state.settings.as_ref().map(|settings| &settings.retention) else {
+        return Fate::Stays;
+    };
+    let keep = Keep { since_ms: None, time: TimeOf::Append, bytes: None, records: None };
+    let is_held = |(offset, bytes_max): (Offset, u64)| {
+        offset <= first && core.retention_point(Keep { bytes: Some(bytes_max), ..keep }) <= first
+    };
+    if state.positions.iter().flat_map(|positions| positions.protected()).any(is_held) {
+        return Fate::Stays;
+    }
+    let much = Keep { bytes: retention.bytes, records: retention.records, ..keep };
+    if (much.bytes, much.records) != (None, None) && core.retention_point(much) > first {
+        return Fate::MayGo;
+    }
+    retention.time_ms.map_or(Fate::Stays, Fate::GoesAt)
+}
+
+/// What a cursor's movement says. The rules are those of consumer-lag monitors: judged over the last commits, not by a
+/// threshold that somebody has to choose. `idle_ms` is for how long there was something to read and no commit.
+fn status(
+    position: Offset,
+    start: Offset,
+    lag_records: u64,
+    idle_ms: u64,
+    moves: &VecDeque<Move>,
+) -> LagStatus {
+    if position < start {
+        return LagStatus::Truncated;
     }
     if lag_records == 0 {
         return LagStatus::Ok;
     }
-    if now_ms.saturating_sub(committed_at_ms) > STOPPED_AFTER_MS {
+    if idle_ms > STOPPED_AFTER_MS {
         return LagStatus::Stopped;
+    }
+    // Until it is where it was before.
+    if moves.iter().any(|step| step.offset > position) {
+        return LagStatus::Rewound;
     }
     let (Some(first), Some(last)) = (moves.front(), moves.back()) else { return LagStatus::Ok };
     if moves.len() < MOVES_KEPT / 2 || moves.iter().any(|step| step.lag == 0) {
@@ -150,16 +212,10 @@ pub(super) fn status(
 mod tests {
     use super::*;
 
-    fn judge(position: u64, start: u64, end: u64, moves: &[(u64, u64)], idle_ms: i64) -> LagStatus {
-        let bounds = Bounds {
-            start: Offset(start),
-            stable_end: Offset(end),
-            durable_end: Offset(end),
-            end: Offset(end),
-        };
+    fn judge(position: u64, start: u64, end: u64, moves: &[(u64, u64)], idle_ms: u64) -> LagStatus {
         let moves =
             moves.iter().map(|(offset, lag)| Move { at_ms: 0, offset: Offset(*offset), lag: *lag }).collect();
-        status(Offset(position), bounds, end - position.max(start), 0, &moves, idle_ms)
+        status(Offset(position), Offset(start), end - position.max(start), idle_ms, &moves)
     }
 
     #[test]
@@ -174,6 +230,9 @@ mod tests {
             (LagStatus::Stalled, judge(1, 0, 15, &standing, 0)),
             (LagStatus::Stopped, judge(5, 0, 15, &falling_behind, STOPPED_AFTER_MS + 1)),
             (LagStatus::Rewound, judge(2, 0, 15, &[(5, 1), (2, 13)], 0)),
+            (LagStatus::Rewound, judge(4, 0, 15, &[(5, 1), (2, 13), (4, 11)], STOPPED_AFTER_MS)),
+            (LagStatus::Stopped, judge(2, 0, 15, &[(5, 1), (2, 13)], STOPPED_AFTER_MS + 1)),
+            (LagStatus::Ok, judge(6, 0, 15, &[(5, 1), (2, 13), (6, 9)], 0)),
             (LagStatus::Truncated, judge(2, 3, 15, &[], 0)),
         ] {
             assert_eq!(status, expected);

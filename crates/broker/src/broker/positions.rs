@@ -25,18 +25,39 @@ const COMMIT_OVERHEAD_LEN: usize = 600;
 /// On which partitions each cursor has a position.
 #[derive(Default)]
 pub(crate) struct CursorIndex {
-    places: BTreeMap<Arc<CursorKey>, BTreeSet<(StreamId, PartitionIndex)>>,
+    places: BTreeMap<Arc<CursorKey>, Places>,
+}
+
+/// Where one cursor has positions.
+#[derive(Default)]
+struct Places {
+    at: BTreeSet<(StreamId, PartitionIndex)>,
+    /// How many bytes it holds back in each of them, and in those to come.
+    protect_len: Option<u64>,
 }
 
 impl CursorIndex {
-    fn insert(&mut self, key: &Arc<CursorKey>, place: (StreamId, PartitionIndex)) {
-        self.places.entry(key.clone()).or_default().insert(place);
+    /// `protected` is for how many bytes the cursor is protected from now on, where that changed.
+    fn insert(
+        &mut self,
+        key: &Arc<CursorKey>,
+        place: (StreamId, PartitionIndex),
+        protected: Option<Option<u64>>,
+    ) {
+        let places = self.places.entry(key.clone()).or_default();
+        places.at.insert(place);
+        places.protect_len = protected.unwrap_or(places.protect_len);
+    }
+
+    /// For how many bytes a cursor is protected that has no position at `place` yet.
+    fn protect_len_for(&self, key: &CursorKey, place: (StreamId, PartitionIndex)) -> Option<u64> {
+        self.places.get(key).filter(|places| !places.at.contains(&place))?.protect_len
     }
 
     fn remove(&mut self, key: &CursorKey, place: (StreamId, PartitionIndex)) {
         if let Some(places) = self.places.get_mut(key) {
-            places.remove(&place);
-            if places.is_empty() {
+            places.at.remove(&place);
+            if places.at.is_empty() {
                 self.places.remove(key);
             }
         }
@@ -113,27 +134,35 @@ impl Broker {
         let (core, state) = log.parts();
         let positions = state.positions.get_or_insert_default();
         let held = positions.by_cursor.entry(key.clone()).or_default();
+        let place = (partition.stream_id(), partition.index());
+        let protected_before = held.cursor.protect_len();
         let entry = change(&mut held.cursor)?;
+        let mut inherited = None;
         if let (Some(_), Some(commit)) = (&entry, held.cursor.commit()) {
-            let lag = core.durable_end().since(commit.offset.max(core.start()));
+            // To be compared with itself alone, so that offsets do; whether there is anything is exact.
+            let lag = match core.first_from(commit.offset) {
+                Some(_) => core.durable_end().since(commit.offset.max(core.start())),
+                None => 0,
+            };
             held.moved(Move { at_ms: now_ms, offset: commit.offset, lag });
+            let protect_len = self.inner.cursors.lock().protect_len_for(key, place);
+            inherited = protect_len.and_then(|len| held.cursor.protect(Some(len)));
         }
-        let gone = is_idle(&held.cursor);
+        let (gone, protect_len) = (is_idle(&held.cursor), held.cursor.protect_len());
+        let protected = (protect_len != protected_before).then_some(protect_len);
         if gone {
             positions.by_cursor.remove(key);
             if positions.by_cursor.is_empty() {
                 state.positions = None;
             }
         }
-        let place = (partition.stream_id(), partition.index());
         let mut index = self.inner.cursors.lock();
-        if gone {
-            index.remove(key, place)
-        } else {
-            index.insert(key, place)
+        match gone {
+            true => index.remove(key, place),
+            false => index.insert(key, place, protected),
         }
         drop(index);
-        if let Some(entry) = entry {
+        for entry in inherited.into_iter().chain(entry) {
             log.note(Positions::note(key, &entry));
         }
         Ok(())
@@ -156,7 +185,7 @@ impl Broker {
 
     fn places(&self, cursor: &CursorKey) -> Option<Vec<(StreamId, PartitionIndex)>> {
         let index = self.inner.cursors.lock();
-        index.places.get(cursor).map(|places| places.iter().copied().collect())
+        index.places.get(cursor).map(|places| places.at.iter().copied().collect())
     }
 
     fn partition_at(
@@ -247,7 +276,8 @@ impl Broker {
         self.durable(seq).await
     }
 
-    /// Lets a cursor hold retention back by up to `bytes_max` of unread records per partition; `None` = not at all.
+    /// Lets a cursor hold retention back by up to `bytes_max` of unread records per partition, also of those on which it
+    /// gets a position later; `None` = not at all.
     /// Answers after the commit. [`model::ErrorKind::NotFound`] when there is no such cursor.
     pub async fn protect(&self, cursor: &CursorKey, bytes_max: Option<u64>) -> Result<()> {
         let partitions: Vec<_> =
@@ -271,7 +301,9 @@ impl Broker {
         partition.log().with(|_, state| {
             let Some(positions) = &state.positions else { return };
             let mut index = self.inner.cursors.lock();
-            positions.by_cursor.keys().for_each(|key| index.insert(key, (stream, at)));
+            for (key, held) in &positions.by_cursor {
+                index.insert(key, (stream, at), held.cursor.protect_len().map(Some));
+            }
         });
     }
 }

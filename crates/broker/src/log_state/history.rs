@@ -1,6 +1,6 @@
 //! Settled records that a queue keeps for a while, by when they were settled.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use cursor::{Span, Spans};
 use model::{Error, Offset, Result};
@@ -30,6 +30,11 @@ impl History {
     /// How many records are kept.
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// How many of them are in `range`.
+    pub(crate) fn count_in(&self, range: Range<Offset>) -> u64 {
+        self.parts.iter().map(|(_, part)| part.range_cardinality(range.start.0..range.end.0)).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

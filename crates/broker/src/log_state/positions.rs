@@ -27,7 +27,7 @@ pub(crate) const MOVES_KEPT: usize = 10;
 pub(crate) struct Move {
     pub at_ms: i64,
     pub offset: Offset,
-    /// Records behind after it.
+    /// Offsets behind after it; 0 where none of them has a record.
     pub lag: u64,
 }
 

@@ -132,6 +132,46 @@ impl LogCore {
         self.stretches_from(from).map(part).sum()
     }
 
+    /// Live records in `range`, as far as they are readable. Exact: what was dropped and what was never stored does not
+    /// count.
+    pub fn records_in(&self, range: Range<Offset>) -> u64 {
+        let from = range.start.max(self.start());
+        let until = range.end.min(self.durable_end());
+        let extents = self.live.extents().range(self.live.extent_from(from)..);
+        let stored = extents.map(|extent| (extent.base..extent.end(), u64::from(extent.live)));
+        let held = self.live.volatile_from(from).map(|held| (held.base..held.end(), u64::from(held.live)));
+        let part = |(offsets, live): (Range<Offset>, u64)| {
+            if offsets.start >= from && offsets.end <= until {
+                return live;
+            }
+            let (start, end) = (offsets.start.max(from).0, offsets.end.min(until).0);
+            let dropped = self.live.dropped();
+            end.saturating_sub(start).saturating_sub(dropped.range_cardinality(start..end.max(start)))
+        };
+        let within = |(offsets, _): &(Range<Offset>, u64)| offsets.start < until;
+        stored.take_while(within).map(part).sum::<u64>() + held.take_while(within).map(part).sum::<u64>()
+    }
+
+    /// The first readable record at or after `from`.
+    pub fn first_from(&self, from: Offset) -> Option<Offset> {
+        let from = from.max(self.start());
+        let first_live = |range: Range<Offset>| {
+            let range = range.start.max(from)..range.end;
+            let gone = self.live.dropped().range_cardinality(range.start.0..range.end.0);
+            let any = range.end.since(range.start) > gone;
+            any.then(|| Offset(self.after_live(&range, 1).0.saturating_sub(1)))
+        };
+        // Each has a live record, but the first of them perhaps before `from`.
+        let mut stored = self.live.extents().range(self.live.extent_from(from)..).take(2);
+        let stored = stored.find_map(|extent| first_live(extent.base..extent.end()));
+        let readable = |held: &&Volatile| held.end() <= self.durable_end();
+        let mut held = self.live.volatile_from(from).take_while(readable).take(2);
+        match (stored, held.find_map(|held| first_live(held.base..held.end()))) {
+            (Some(stored), Some(held)) => Some(stored.min(held)),
+            (stored, held) => stored.or(held),
+        }
+    }
+
     /// Everything below may go by `keep`: whole stretches from the start, as long as one of the bounds lets the next
     /// one go; by the count of records exactly. Only what is durable goes.
     pub fn retention_point(&self, keep: Keep) -> Offset {

@@ -175,6 +175,97 @@ fn lag_tells_records_bytes_age_and_the_time_until_retention() {
 }
 
 #[test]
+fn lag_counts_records_and_not_offsets_without_one() {
+    let rig = Rig::new();
+    rig.log("a", 1);
+    rig.append(&rig.partition("a", 0), &["a", "b", "c", "d"]);
+    commit(&rig, "readers", &[("a", 0, 1)]);
+    let behind = |drop: std::ops::Range<u64>| {
+        let dropped = crate::Span { start: Offset(drop.start), end: Offset(drop.end) };
+        let dropped = [dropped].into_iter().collect();
+        let seq = rig.broker.drop_records(&rig.partition("a", 0), &dropped).unwrap();
+        wait(rig.broker.durable(seq)).unwrap();
+        let lag = wait(rig.broker.lag(&group("readers"))).unwrap().remove(0);
+        (lag.end, lag.lag_records, lag.status)
+    };
+    rig.advance(60_001);
+    assert_eq!(behind(1..3), (Offset(4), 1, LagStatus::Stopped));
+    assert_eq!(behind(3..4), (Offset(4), 0, LagStatus::Ok));
+}
+
+#[test]
+fn a_cursor_that_was_idle_because_nothing_came_has_not_stopped() {
+    let rig = Rig::new();
+    rig.log("a", 1);
+    let partition = rig.partition("a", 0);
+    rig.append(&partition, &["x", "y"]);
+    commit(&rig, "readers", &[("a", 0, 2)]);
+    let status = || wait(rig.broker.lag(&group("readers"))).unwrap()[0].status;
+    rig.advance(600_000);
+    rig.append(&partition, &["z"]);
+    assert_eq!(status(), LagStatus::Ok);
+    rig.advance(60_000);
+    assert_eq!(status(), LagStatus::Ok);
+    rig.advance(1);
+    assert_eq!(status(), LagStatus::Stopped);
+    // One that went back is rewound until it is where it was, unless it died on the way.
+    commit(&rig, "readers", &[("a", 0, 0)]);
+    assert_eq!(status(), LagStatus::Rewound);
+    rig.advance(60_001);
+    assert_eq!(status(), LagStatus::Stopped);
+    commit(&rig, "readers", &[("a", 0, 1)]);
+    assert_eq!(status(), LagStatus::Rewound);
+    commit(&rig, "readers", &[("a", 0, 2)]);
+    assert_eq!(status(), LagStatus::Ok);
+}
+
+#[test]
+fn headroom_is_what_retention_leaves_whatever_bounds_it() {
+    let check = |retention: Retention, protect: Option<u64>, expected: Option<u64>| {
+        let rig = Rig::new();
+        rig.log_with("a", 1, StreamSettings { retention, ..StreamSettings::default() });
+        for _ in 0..5 {
+            rig.append(&rig.partition("a", 0), &["x", "y"]);
+        }
+        commit(&rig, "readers", &[("a", 0, 4)]);
+        wait(rig.broker.protect(&group("readers"), protect)).unwrap();
+        let lag = wait(rig.broker.lag(&group("readers"))).unwrap();
+        assert_eq!(lag[0].retention_headroom_ms, expected, "{retention:?} {protect:?}");
+    };
+    let none = Retention::default();
+    check(none, None, None);
+    check(Retention { time_ms: Some(1_000), ..none }, None, Some(1_000));
+    check(Retention { records: Some(6), ..none }, None, None);
+    check(Retention { records: Some(5), ..none }, None, Some(0));
+    check(Retention { bytes: Some(1), ..none }, None, Some(0));
+    check(Retention { bytes: Some(1 << 20), time_ms: Some(7), ..none }, None, Some(7));
+    // Protected, and within its limit; beyond it as if it were not.
+    check(Retention { bytes: Some(1), time_ms: Some(7), ..none }, Some(1 << 20), None);
+    check(Retention { records: Some(5), ..none }, Some(1), Some(0));
+}
+
+#[test]
+fn a_cursor_is_protected_also_where_it_gets_a_position_later() {
+    let mut rig = Rig::new();
+    rig.log("a", 3);
+    commit(&rig, "readers", &[("a", 0, 0)]);
+    wait(rig.broker.protect(&group("readers"), Some(9))).unwrap();
+    let protected = |rig: &Rig| {
+        let views = wait(rig.broker.lag(&group("readers"))).unwrap();
+        views.iter().map(|view| view.protect_len).collect::<Vec<_>>()
+    };
+    commit(&rig, "readers", &[("a", 1, 0)]);
+    rig.reopen();
+    commit(&rig, "readers", &[("a", 2, 0)]);
+    assert_eq!(protected(&rig), [Some(9); 3]);
+    wait(rig.broker.protect(&group("readers"), None)).unwrap();
+    let seq = rig.broker.delete_positions(&group("readers"), &[rig.partition("a", 2)]).unwrap();
+    wait(rig.broker.durable(seq)).unwrap();
+    commit(&rig, "readers", &[("a", 2, 0)]);
+    assert_eq!(protected(&rig), [None; 3]);
+}
+
+#[test]
 fn documents_are_kept_by_dialect_and_name_over_a_restart() {
     let mut rig = Rig::new();
     let document = |dialect: &str, name: &str| DocumentKey {

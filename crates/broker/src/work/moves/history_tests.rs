@@ -57,6 +57,9 @@ fn settled_records_are_kept_and_count_for_nothing_also_after_a_restart() {
     for _ in 0..3 {
         let counts = rig.broker.queue_counts(&rig.broker.stream(&queue_key("a")).unwrap());
         assert_eq!((counts.unsettled(), kept(&rig)), (0, 3));
+        let looker = crate::CursorKey::new(&model::Namespace::default(), "looker");
+        wait(rig.broker.seek(&looker, vec![(find(&rig, "a"), Offset(0))])).unwrap();
+        assert_eq!(wait(rig.broker.lag(&looker)).unwrap()[0].lag_records, 0);
         assert_eq!(bodies(&rig, "a"), numbers(3));
         retain(&rig);
         rig.reopen();

@@ -92,3 +92,23 @@ fn bytes_from_an_offset_count_a_cut_stretch_in_proportion() {
     assert_eq!(log.with(|core, _| core.latest_time_ms(TimeOf::Event)), Some(4500));
     assert_eq!(log.with(|core, _| core.latest_time_ms(TimeOf::Append)), Some(9000));
 }
+
+#[test]
+fn records_are_counted_and_offsets_without_one_are_not() {
+    let (world, log) = ten_by_ten();
+    let count = |range: std::ops::Range<u64>| {
+        log.with(|core, _| core.records_in(Offset(range.start)..Offset(range.end)))
+    };
+    assert_eq!((count(0..100), count(5..95), count(95..1_000), count(100..200)), (100, 90, 5, 0));
+    world.change(&log, |l| l.drop_offsets(vec![Offset(70)..Offset(74), Offset(80)..Offset(90)]));
+    world.settle();
+    assert_eq!((count(0..100), count(65..100), count(72..76), count(80..90)), (86, 21, 2, 0));
+    world.change(&log, |l| l.trim(Offset(71)));
+    world.settle();
+    assert_eq!((count(0..100), count(0..75)), (16, 1));
+    let first = |from| log.with(|core, _| core.first_from(Offset(from)));
+    assert_eq!(
+        (first(0), first(82), first(95), first(100)),
+        (Some(Offset(74)), Some(Offset(90)), Some(Offset(95)), None)
+    );
+}
