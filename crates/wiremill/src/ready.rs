@@ -23,6 +23,16 @@ pub fn write(path: &Path, bound: &[Bound]) -> io::Result<Ready> {
     Ok(Ready { path: path.to_owned() })
 }
 
+/// Takes away what a run left behind that did not end in order: it says where that one listened.
+pub fn remove_stale(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(format!("the ready file {} of an earlier run cannot be removed: {e}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Drop for Ready {
     fn drop(&mut self) {
         if let Err(e) = fs::remove_file(&self.path)

@@ -115,6 +115,8 @@ impl Drop for DataDir {
 }
 
 async fn start(settings: &Settings) -> Result<Running, String> {
+    // Ahead of all that takes time: whoever looks for the file must not find one until this run is ready.
+    settings.ready_file.as_deref().map_or(Ok(()), ready::remove_stale)?;
     for warning in &settings.warnings {
         warn!("{warning}");
     }

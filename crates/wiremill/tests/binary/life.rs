@@ -101,6 +101,19 @@ fn a_port_that_is_taken_is_refused_with_its_holder_and_a_way_out() {
 }
 
 #[test]
+fn a_ready_file_that_a_killed_server_left_is_gone_before_the_next_one_is_ready() {
+    let server = Server::start(&[]);
+    let folder = Scratch::new();
+    let ready = folder.path("ready.json");
+    std::fs::write(&ready, r#"{"admin":"127.0.0.1:1"}"#).unwrap();
+    // One that never gets ready: its data directory is in use.
+    let output = serve(&server.folder.path("data"), &ready).output().unwrap();
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("in use"), "{}", text(&output.stderr));
+    assert!(!ready.exists());
+}
+
+#[test]
 fn beyond_loopback_needs_a_user_or_consent() {
     let folder = Scratch::new();
     let beyond = ["--listen", "admin=0.0.0.0:0"];
