@@ -1,10 +1,13 @@
 //! One HTTP/1.1 connection after another, over whatever the binary accepted.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, middleware, routing::get};
 use broker::{Broker, NewBatch, TimeSource};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use model::{Error, Kind, Record, Result};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,6 +21,11 @@ use crate::{
     error::Failed,
     guard, health, metrics, monitoring,
 };
+
+/// How long the head of a request may take to come whole, also the first byte of the next one on a connection.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a connection has in a shutdown for the request that is in flight.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the server is made with.
 #[derive(Clone, Default)]
@@ -78,6 +86,10 @@ pub struct Peer {
     pub local: SocketAddr,
 }
 
+/// Turns true when the process ends: whoever waits for something answers with what there is.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
+
 /// What handlers share.
 pub(crate) struct Shared {
     pub(crate) broker: Broker,
@@ -107,21 +119,24 @@ impl Server {
     }
 
     /// Answers the requests of one connection until it closes; after `shutdown` turns true, until the one in flight is
-    /// answered.
+    /// answered, and not for longer than a second.
     pub async fn serve_connection<S>(&self, io: S, peer: Peer, mut shutdown: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = TowerToHyperService::new(self.router.clone().layer(Extension(peer)));
-        let connection =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        let router = self.router.clone().layer(Extension(peer)).layer(Extension(Stopping(shutdown.clone())));
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_LIMIT)
+            .serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
         let mut connection = std::pin::pin!(connection);
         let stopped = async { drop(shutdown.wait_for(|stop| *stop).await) };
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
             () = stopped => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                let Ok(outcome) = tokio::time::timeout(GOODBYE_LIMIT, connection).await else { return };
+                outcome
             }
         };
         if let Err(e) = outcome {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
     response::IntoResponse,
@@ -20,7 +20,7 @@ use crate::{
     body::{Asked, Body},
     caller::{Caller, invalid},
     error::Answer,
-    server::Shared,
+    server::{Shared, Stopping},
 };
 
 /// Records of one answer at most.
@@ -58,6 +58,7 @@ pub(crate) async fn read(
     caller: Caller,
     Path(name): Path<String>,
     Asked(query): Asked<ReadQuery>,
+    Extension(stopping): Extension<Stopping>,
 ) -> Answer {
     let stream = streams::find(&shared.broker, &caller, &name, query.kind)?;
     caller.need(Action::Read, &name)?;
@@ -65,7 +66,8 @@ pub(crate) async fn read(
     let from = place(&shared.broker, partition, &query.from).await?;
     let count = query.count.min(COUNT_MAX);
     let wait = Duration::from_millis(query.wait_ms.min(WAIT_MAX_MS));
-    let (records, next) = await_records(&shared.broker, &stream, partition, from, count, wait).await?;
+    let until = until_over(wait, stopping);
+    let (records, next) = await_records(&shared.broker, &stream, partition, from, count, until).await?;
     let rows: Vec<Value> = records.iter().map(|(offset, record)| shown(*offset, record)).collect();
     let bounds = partition.bounds();
     Ok(Json(json!({
@@ -98,17 +100,25 @@ pub(crate) async fn place(broker: &Broker, partition: &Arc<Partition>, text: &st
     }
 }
 
-/// Records from `from` on, and where the next read goes on. Waits up to `wait` for the first.
+/// Resolves when a request has waited for long enough, or the process ends.
+async fn until_over(wait: Duration, Stopping(mut shutdown): Stopping) {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Records from `from` on, and where the next read goes on. Waits for the first, but not beyond `until`.
 async fn await_records(
     broker: &Broker,
     stream: &Stream,
     partition: &Partition,
     mut from: Offset,
     count: u64,
-    wait: Duration,
+    until: impl Future<Output = ()>,
 ) -> Result<(Vec<(Offset, Record)>, Offset)> {
     let watch = Watch::new();
-    let deadline = tokio::time::Instant::now() + wait;
+    let mut until = std::pin::pin!(until);
     loop {
         partition.watch(from, &watch);
         let limits = ReadLimits { records: count, ..ReadLimits::bytes(READ_LEN) };
@@ -120,8 +130,13 @@ async fn await_records(
         }
         let moved = chunk.next > from; // gaps, or another dialect's control records
         from = from.max(chunk.next);
-        if !moved && tokio::time::timeout_at(deadline, watch.changed()).await.is_err() {
-            return Ok((Vec::new(), from));
+        if moved {
+            continue;
+        }
+        tokio::select! {
+            biased; // what came is looked at once more, however late it is
+            () = watch.changed() => {}
+            () = &mut until => return Ok((Vec::new(), from)),
         }
     }
 }

@@ -86,7 +86,13 @@ fn start(
     let supervisor = acceptor.supervisor.clone();
     supervisor.spawn(Class::Session, name.text(), async move {
         let _until_the_end = permit;
-        match open(&acceptor, stream, peer).await {
+        let mut shutdown = acceptor.shutdown.clone();
+        let opened = tokio::select! {
+            opened = open(&acceptor, stream, peer) => opened,
+            // Nothing was said on it yet.
+            _ = shutdown.wait_for(|stop| *stop) => Err("the process ends".to_owned()),
+        };
+        match opened {
             Ok((io, connection)) => {
                 acceptor.dialect.serve(io, connection, acceptor.shutdown.clone()).await;
             }

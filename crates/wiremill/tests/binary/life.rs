@@ -1,4 +1,7 @@
-use std::{io::Read, net::TcpStream};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 use crate::process::{Scratch, Server, request, run, serve, text};
 
@@ -72,6 +75,32 @@ fn an_idle_connection_does_not_hold_the_shutdown_up() {
     for connection in &mut idle {
         assert_eq!(connection.read(&mut [0; 16]).unwrap(), 0);
     }
+}
+
+#[test]
+fn neither_a_follower_nor_half_a_request_holds_the_shutdown_up() {
+    let mut server = Server::start(&["--shutdown-deadline-ms", "600000"]);
+    crate::cli::ask(&server, &["stream", "create", "orders"]).unwrap();
+    let send = |text: &str| {
+        let mut stream = TcpStream::connect(server.address("admin")).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let mut waiting = send(
+        "GET /api/v1/streams/orders/records?from=latest&wait_ms=60000 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    );
+    let half = send("GET /api/v1/streams HTTP/1.1\r\nhost: loc");
+    // The one that asks is the third; the follower's request was read before its own.
+    while !server.get("/metrics").1.contains("wiremill_connections{listener=\"admin\"} 3") {
+        assert!(server.child.try_wait().unwrap().is_none());
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(server.stop(), 0, "{}", server.log());
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"records\":[]"), "{answer}");
+    drop(half);
 }
 
 #[test]

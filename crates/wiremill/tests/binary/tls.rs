@@ -180,3 +180,16 @@ fn an_amqp_client_logs_in_by_its_certificate() {
     stream.write_all(&out).unwrap();
     assert_eq!(frame(&mut stream)[..4], [0, 10, 0, 30], "connection.tune");
 }
+
+#[test]
+fn half_a_handshake_does_not_hold_the_shutdown_up() {
+    let paper = Paper::new();
+    let mut server = paper.start(false);
+    let mut half = TcpStream::connect(server.address("admin")).unwrap();
+    half.write_all(&[0x16, 3, 1]).unwrap();
+    // Behind the other one, and through.
+    drop(paper.connect(&server, "admin", false).unwrap().write(b"GET / HTTP/1.1\r\n"));
+    let began = std::time::Instant::now();
+    assert_eq!(server.stop(), 0, "{}", server.log());
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+}
