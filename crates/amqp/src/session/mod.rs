@@ -6,9 +6,10 @@
 //! - [`publish`] takes messages in, [`reply`] those that go through no queue; [`settle`] takes the client's word on
 //!   deliveries, and [`overdue`] ends those on which it takes too long; [`transact`] has confirms and transactions;
 //!   [`room`] is what a client waits for that publishes more than there is room for; [`failed`] words what is wrong beside
-//!   what a method asks for.
+//!   what a method asks for, and [`ending`] takes channels and sessions apart.
 
 mod consume;
+mod ending;
 mod failed;
 mod handshake;
 mod manage;
@@ -31,11 +32,10 @@ use wire::Gathered;
 
 use self::failed::{internal, of_frame, unread};
 use crate::{
-    channel::{Channel, Failed, Publishing, assembly::Assembly, deliveries::Deliveries, settling::Settling},
+    channel::{Channel, Failed, assembly::Assembly, settling::Settling},
     client::Client,
     codec::{
-        ContentHeader, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header, put_method,
-        snippet, wanted,
+        ContentHeader, Frame, FrameKind, Method, ProtocolHeader, next_frame, protocol_header, snippet, wanted,
     },
     error::{Code, Exception, Scope},
     held::Held,
@@ -524,78 +524,5 @@ impl Session {
             "{verb} access to {what} '{name}' in vhost '{vhost}' refused for user '{}'",
             self.user
         )))
-    }
-
-    /// Closes a channel with an error.
-    async fn fail_channel(&mut self, number: u16, failed: &Failed) {
-        self.leave_channel(number).await;
-        if let Some(channel) = self.channels.get_mut(&number) {
-            channel.is_closing = true;
-        }
-        let text = failed.exception.text();
-        let method = Method::ChannelClose {
-            code: failed.exception.code.number(),
-            text: &text,
-            class: failed.class,
-            method: failed.method,
-        };
-        self.tell_in_turn(number, method).await;
-    }
-
-    /// Tells the end of a channel after the confirms of what was published on it: after it, a client takes them for a
-    /// breach of the protocol, or for those of a new channel of the same number.
-    async fn tell_in_turn(&mut self, number: u16, method: Method<'_>) {
-        let mut frames = Vec::new();
-        put_method(&mut frames, number, method);
-        self.answer(Answer { wait: Seq(0), frames }).await;
-    }
-
-    /// Ends everything that goes on on a channel: consumers stop, what is out goes back.
-    async fn leave_channel(&mut self, number: u16) {
-        self.end_replies(number, None);
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        let consumers: Vec<_> = channel.consumers.drain().map(|(_, consumer)| consumer).collect();
-        let deliveries = channel.deliveries.clone();
-        if let Publishing::Transaction(transaction) = std::mem::take(&mut channel.publishing) {
-            transaction.roll_back(&deliveries);
-        }
-        self.forget_held(number);
-        for running in &consumers {
-            Deliveries::stop(&running.consumer.lessee);
-        }
-        self.give_back(&deliveries);
-        consumers.iter().for_each(|running| self.left(&running.consumer));
-        // Before the consumers leave: whose turn is next finds what comes back in its place.
-        if let Err(failed) = self.work_off().await {
-            tracing::warn!(error = %failed.exception, "what was out on a channel could not be given back");
-        }
-        for running in consumers {
-            running.ended().await;
-        }
-    }
-
-    /// Takes the session apart: whatever it had goes back or goes away.
-    pub(crate) async fn leave(&mut self) {
-        let numbers: Vec<u16> = self.channels.keys().copied().collect();
-        for number in numbers {
-            self.leave_channel(number).await;
-        }
-        self.channels.clear();
-        if let Some(vhost) = &self.vhost {
-            vhost.drop_owned(self.client.id);
-        }
-    }
-
-    /// Tells the client why the connection ends.
-    pub(crate) fn tell_end(&mut self, failed: &Failed) {
-        let text = failed.exception.text();
-        let method = Method::ConnectionClose {
-            code: failed.exception.code.number(),
-            text: &text,
-            class: failed.class,
-            method: failed.method,
-        };
-        put_method(&mut self.out, 0, method);
-        self.flush();
     }
 }
