@@ -151,7 +151,11 @@ pub(crate) async fn create(
         settings.mode = Mode::Queue;
     }
     body.settings.apply(&mut settings);
-    let partitions = body.partitions.unwrap_or(shared.broker.options().default_partitions);
+    let default = match kind {
+        Kind::Log => shared.broker.options().default_partitions,
+        Kind::Queue => 1,
+    };
+    let partitions = body.partitions.unwrap_or(default);
     let key = StreamKey { namespace: caller.namespace, kind, name: body.name.into() };
     let spec = StreamSpec { partitions, settings, facets: Facets::default() };
     let stream = shared.broker.create_stream(key, spec).await?;
@@ -177,8 +181,12 @@ pub(crate) async fn alter(
     Asked(query): Asked<KindQuery>,
     Body(body): Body<AlterBody>,
 ) -> Answer {
-    let key = find(&shared.broker, &caller, &name, query.kind)?.key().clone();
+    let found = find(&shared.broker, &caller, &name, query.kind)?;
     caller.need(Action::Configure, &name)?;
+    let key = found.key().clone();
+    let more = body.partitions.filter(|total| *total as usize != found.partitions().len());
+    // Ahead of the settings, so that an error leaves everything as it was.
+    more.map_or(Ok(()), |total| shared.broker.check_growth(&key, total))?;
     let mut stream = shared
         .broker
         .alter_stream(&key, |settings| {
@@ -186,7 +194,7 @@ pub(crate) async fn alter(
             Ok(())
         })
         .await?;
-    if let Some(total) = body.partitions.filter(|total| *total as usize != stream.partitions().len()) {
+    if let Some(total) = more {
         stream = shared.broker.add_partitions(&key, total).await?;
     }
     Ok(Json(details(&stream)).into_response())

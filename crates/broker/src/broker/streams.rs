@@ -88,7 +88,7 @@ impl Broker {
         start: Offset,
     ) -> Result<(Arc<Stream>, Seq)> {
         check_key(&key)?;
-        check_partitions(spec.partitions)?;
+        check_partitions(&key, spec.partitions)?;
         let count = if spec.settings.over.is_some() { 0 } else { spec.partitions as usize };
         let permits = self.log_permits(count)?;
         let mut state = self.catalog().lock();
@@ -188,17 +188,17 @@ impl Broker {
         Ok(stream)
     }
 
+    /// Whether a stream can be given `total` partitions; the errors are those of [`Broker::add_partitions`].
+    pub fn check_growth(&self, key: &StreamKey, total: u32) -> Result<()> {
+        growth(&self.catalog().read(), key, total).map(drop)
+    }
+
     fn stage_add_partitions(&self, key: &StreamKey, total: u32) -> Result<(Arc<Stream>, Seq)> {
-        check_partitions(total)?;
+        check_partitions(key, total)?;
         let permits = self.log_permits(total as usize)?;
         let mut state = self.catalog().lock();
+        let more = growth(&state, key, total)?;
         let before = state.streams.get(key).ok_or_else(|| unknown(key))?.clone();
-        if before.settings().over.is_some() {
-            return Err(Error::invalid("a queue over a log has the partitions of the log"));
-        }
-        let more = (total as usize).checked_sub(before.logs().len()).filter(|more| *more > 0);
-        let more =
-            more.ok_or_else(|| Error::invalid(format!("{key} has {} partitions", before.logs().len())))?;
         let logs: Box<[LogId]> = (0..more).map(|_| self.store().next_log_id()).collect();
         if before.facets().transient {
             state.replace(before.with_logs(&logs));
@@ -400,8 +400,23 @@ fn check_history(settings: &StreamSettings) -> Result<()> {
     ))
 }
 
-fn check_partitions(count: u32) -> Result<()> {
+/// How many partitions a stream lacks that is to have `total`.
+fn growth(state: &CatalogState, key: &StreamKey, total: u32) -> Result<usize> {
+    let before = state.streams.get(key).ok_or_else(|| unknown(key))?;
+    if before.settings().over.is_some() {
+        return Err(Error::invalid("a queue over a log has the partitions of the log"));
+    }
+    check_partitions(key, total)?;
+    let has = before.logs().len();
+    let more = (total as usize).checked_sub(has).filter(|more| *more > 0);
+    more.ok_or_else(|| Error::invalid(format!("{key} has {has} partitions, and can only be given more")))
+}
+
+fn check_partitions(key: &StreamKey, count: u32) -> Result<()> {
     match count {
+        2.. if key.kind == Kind::Queue => {
+            Err(Error::invalid("a queue has one partition: clients of queues would see only the first"))
+        }
         0 => Err(Error::invalid("a stream has at least one partition")),
         1..=limits::PARTITIONS_MAX => Ok(()),
         _ => Err(Error::limit(format!("a stream has at most {} partitions", limits::PARTITIONS_MAX))),

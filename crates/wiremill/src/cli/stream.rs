@@ -106,7 +106,7 @@ impl Kind {
 pub struct Spec {
     #[command(flatten)]
     kind: Kind,
-    /// How many partitions; absent: the server's default
+    /// How many partitions; absent: the server's default, and one for a queue, which has no more
     #[arg(long)]
     partitions: Option<u32>,
     /// Whether records survive a crash

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{ask, json},
-    process::{Scratch, Server, binary, serve, text},
+    process::{Scratch, Server, binary, request_with_body, serve, text},
 };
 
 fn bodies(server: &Server, stream: &str) -> Vec<String> {
@@ -343,4 +343,25 @@ fn a_damaged_format_file_keeps_a_server_from_starting_until_it_is_given_up() {
 
     let server = Server::start_in(folder, &[]);
     assert_eq!(bodies(&server, "kept"), ["a record"], "{}", server.log());
+}
+
+#[test]
+fn a_change_of_a_stream_that_is_refused_changes_nothing() {
+    let server = Server::start(&["--default-partitions", "3"]);
+    ask(&server, &["stream", "create", "orders"]).unwrap();
+    let body = r#"{"partitions": 2, "settings": {"retention_time_ms": 5}}"#;
+    let head = format!(
+        "PATCH /api/v1/streams/orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    let (status, why) = request_with_body(server.address("admin"), &head, body);
+    assert_eq!(status, 400, "{why}");
+    let stream = json(&server, &["stream", "describe", "orders"]);
+    assert_eq!(stream["settings"]["retention_time_ms"], serde_json::Value::Null, "{stream}");
+    // A queue has one partition, whatever the default is.
+    ask(&server, &["stream", "create", "jobs", "--kind", "queue"]).unwrap();
+    assert_eq!(json(&server, &["stream", "describe", "jobs"])["partitions"], 1);
+    let why =
+        ask(&server, &["stream", "create", "more", "--kind", "queue", "--partitions", "2"]).unwrap_err();
+    assert!(why.contains("a queue has one partition"), "{why}");
 }

@@ -50,6 +50,33 @@ fn partitions_are_limited() {
 }
 
 #[test]
+fn a_queue_has_one_partition() {
+    let rig = Rig::new();
+    let queue = StreamKey { kind: Kind::Queue, ..key("jobs") };
+    for count in [2, 3] {
+        let made = rig.broker.stage_create_stream(queue.clone(), StreamSpec::with_partitions(count));
+        assert_eq!(made.err().unwrap().kind(), ErrorKind::Invalid);
+    }
+    wait(rig.broker.create_stream(queue.clone(), StreamSpec::with_partitions(1))).unwrap();
+    assert_eq!(wait(rig.broker.add_partitions(&queue, 2)).err().unwrap().kind(), ErrorKind::Invalid);
+    assert_eq!(rig.broker.stream(&queue).unwrap().partitions().len(), 1);
+}
+
+#[test]
+fn whether_a_stream_can_grow_is_known_before_it_does() {
+    let rig = Rig::new();
+    rig.log("orders", 2);
+    let check = |total: u32| rig.broker.check_growth(&key("orders"), total).map_err(|e| e.kind());
+    assert_eq!(check(3), Ok(()));
+    assert_eq!(check(model::limits::PARTITIONS_MAX + 1), Err(ErrorKind::Limit));
+    for total in [0, 1, 2] {
+        assert_eq!(check(total), Err(ErrorKind::Invalid), "{total}");
+    }
+    assert_eq!(rig.broker.check_growth(&key("absent"), 3).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(rig.stream("orders").partitions().len(), 2);
+}
+
+#[test]
 fn streams_are_listed_by_namespace_kind_and_name() {
     let rig = Rig::new();
     let other = Namespace::new("public", "other");
