@@ -34,9 +34,15 @@ pub struct Queue {
 /// What can be said of a queue, with what it means, for the reference page.
 pub const KEYS: [(&str, &str); 9] = [
     ("lease", "How long a received message is hidden, as `VisibilityTimeout`: whole seconds, at most 12h."),
-    ("delay", "How long each message waits before it can be received, as `DelaySeconds`: at most 15m."),
-    ("wait", "How long a receive waits that does not say, as `ReceiveMessageWaitTimeSeconds`: at most 20s."),
-    ("retention", "How long messages are kept, as `MessageRetentionPeriod`: 60s to 14d."),
+    (
+        "delay",
+        "How long each message waits before it can be received, as `DelaySeconds`: whole seconds, at most 15m.",
+    ),
+    (
+        "wait",
+        "How long a receive waits that does not say, as `ReceiveMessageWaitTimeSeconds`: whole seconds, at most 20s.",
+    ),
+    ("retention", "How long messages are kept, as `MessageRetentionPeriod`: whole seconds, 60s to 14d."),
     ("history", "How long settled messages are kept for `wiremill queue replay`."),
     ("record_len_max", "Bytes of the longest message, as `MaximumMessageSize`: 1KiB to 1MiB."),
     (
@@ -70,10 +76,10 @@ fn one(source: &str, name: String, value: toml::Value) -> Result<Queue, Refused>
 impl Queue {
     fn set(&mut self, key: &str, value: &toml::Value) -> Result<(), String> {
         match key {
-            "lease" => self.lease = Some(time(value)?),
-            "delay" => self.delay = Some(time(value)?),
-            "wait" => self.wait = Some(time(value)?),
-            "retention" => self.retention = Some(time(value)?),
+            "lease" => self.lease = Some(seconds(value)?),
+            "delay" => self.delay = Some(seconds(value)?),
+            "wait" => self.wait = Some(seconds(value)?),
+            "retention" => self.retention = Some(seconds(value)?),
             "history" => self.history = Some(time(value)?),
             "record_len_max" => self.record_len_max = Some(bytes(value)?),
             "content_dedup" => self.content_dedup = Some(value.as_bool().ok_or("is neither true nor false")?),
@@ -101,6 +107,15 @@ impl Queue {
 fn time(value: &toml::Value) -> Result<Duration, String> {
     let text = value.as_str().ok_or("is a time in quotes, such as \"30s\"")?;
     crate::cli::duration_ms(text).map(Duration::from_millis)
+}
+
+/// A time that its dialect knows in seconds.
+fn seconds(value: &toml::Value) -> Result<Duration, String> {
+    let time = time(value)?;
+    if time.subsec_nanos() != 0 {
+        return Err(format!("{value} must be whole seconds, such as \"1s\""));
+    }
+    Ok(time)
 }
 
 fn bytes(value: &toml::Value) -> Result<u64, String> {
@@ -145,6 +160,19 @@ mod tests {
             ),
             ("[queues.jobs]\nlease = 30", "f.toml: queues.jobs: lease is a time in quotes"),
             ("[queues.jobs]\nlease = \"30\"", "f.toml: queues.jobs: lease \"30\" is not a time"),
+            (
+                "[queues.jobs]\nlease = \"500ms\"",
+                "f.toml: queues.jobs: lease \"500ms\" must be whole seconds",
+            ),
+            (
+                "[queues.jobs]\ndelay = \"1500ms\"",
+                "f.toml: queues.jobs: delay \"1500ms\" must be whole seconds",
+            ),
+            ("[queues.jobs]\nwait = \"1ms\"", "f.toml: queues.jobs: wait \"1ms\" must be whole seconds"),
+            (
+                "[queues.jobs]\nretention = \"60001ms\"",
+                "f.toml: queues.jobs: retention \"60001ms\" must be whole seconds",
+            ),
             ("[queues.jobs]\ndelivery_limit = 0", "f.toml: queues.jobs: delivery_limit must be a number"),
             (
                 "[queues.jobs]\nrecord_len_max = 2000000",
