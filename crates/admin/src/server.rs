@@ -11,7 +11,7 @@ use hyper_util::{
 use model::{Error, Kind, Record, Result};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 use tracing::debug;
 
@@ -94,6 +94,8 @@ pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
 pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) options: Options,
+    /// Taken by requests whose bodies are longer than those of others.
+    pub(crate) long_bodies: Arc<Semaphore>,
 }
 
 /// The admin API of one broker.
@@ -104,7 +106,7 @@ pub struct Server {
 impl Server {
     /// A server that answers for `broker`.
     pub fn new(broker: Broker, options: Options) -> Arc<Server> {
-        let shared = Arc::new(Shared { broker, options });
+        let shared = Arc::new(Shared { broker, options, long_bodies: Arc::new(Semaphore::new(1)) });
         let router = Router::new()
             .route("/metrics", get(metrics::metrics))
             .merge(monitoring::router())

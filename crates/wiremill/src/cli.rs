@@ -4,6 +4,7 @@ mod context;
 mod cursor;
 mod dlq;
 mod http;
+mod lines;
 mod moves;
 mod order;
 mod out;

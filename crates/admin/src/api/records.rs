@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::streams::{self, KindName},
-    body::{Asked, Body},
+    body::{Asked, Records},
     caller::{Caller, invalid},
     error::Answer,
     server::{Shared, Stopping},
@@ -256,7 +256,7 @@ pub(crate) async fn publish(
     caller: Caller,
     Path(name): Path<String>,
     Asked(kind): Asked<streams::KindQuery>,
-    Body(body): Body<PublishBody>,
+    Records { body, _turn }: Records<PublishBody>,
 ) -> Answer {
     let stream = streams::find(&shared.broker, &caller, &name, kind.kind)?;
     caller.need(Action::Write, &name)?;

@@ -1,7 +1,5 @@
 //! `wiremill stream …`
 
-use std::io::BufRead;
-
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 use serde_json::{Map, Value, json};
@@ -10,11 +8,8 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     context::Context,
     http::{Client, escaped},
-    out, table, time,
+    lines, out, table, time,
 };
-
-/// Lines of standard input that are published in one request.
-const LINES_PER_REQUEST: usize = 500;
 
 /// What can be done with streams.
 #[derive(Subcommand)]
@@ -352,15 +347,11 @@ impl Publish {
     }
 
     async fn lines(&self) -> Result<(), String> {
-        let mut lines = std::io::stdin().lock().lines();
-        loop {
-            let some: Result<Vec<String>, _> = lines.by_ref().take(LINES_PER_REQUEST).collect();
-            let some = some.map_err(|e| format!("standard input: {e}"))?;
-            if some.is_empty() {
-                return Ok(());
-            }
+        let mut lines = lines::of(std::io::BufReader::new(std::io::stdin()));
+        while let Some(some) = lines.next().await? {
             self.send(some).await?;
         }
+        Ok(())
     }
 
     async fn send(&self, bodies: Vec<String>) -> Result<(), String> {

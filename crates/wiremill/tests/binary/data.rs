@@ -365,3 +365,36 @@ fn a_change_of_a_stream_that_is_refused_changes_nothing() {
         ask(&server, &["stream", "create", "more", "--kind", "queue", "--partitions", "2"]).unwrap_err();
     assert!(why.contains("a queue has one partition"), "{why}");
 }
+
+#[test]
+fn long_lines_of_standard_input_are_published_and_what_is_too_long_is_named() {
+    let server = Server::start(&[]);
+    ask(&server, &["stream", "create", "orders"]).unwrap();
+    let admin = format!("http://{}", server.address("admin"));
+    let mut publish = binary()
+        .args(["stream", "publish", "orders", "--admin", &admin])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = publish.stdin.take().unwrap();
+    input.write_all(b"first\n").unwrap();
+    // Nothing more comes for now, and it is there all the same.
+    let began = Instant::now();
+    while json(&server, &["stream", "describe", "orders"])["records"] != 1 {
+        assert!(began.elapsed() < Duration::from_secs(20), "a line is held back");
+    }
+    input.write_all(format!("{}\n", "x".repeat(6_000)).repeat(600).as_bytes()).unwrap();
+    drop(input);
+    let output = publish.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(json(&server, &["stream", "describe", "orders"])["records"], 601);
+    let body = format!(r#"{{"name": "{}"}}"#, "x".repeat(2 << 20)); // a little beyond
+    let head = format!(
+        "POST /api/v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    let (status, why) = request_with_body(server.address("admin"), &head, &body);
+    assert_eq!(status, 422, "{why}");
+    assert!(why.contains("2097152 bytes"), "{why}");
+}
