@@ -11,6 +11,7 @@
 
 mod banner;
 mod cli;
+mod data_dir;
 mod dialects;
 mod doctor;
 mod listeners;

@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    banner, dialects,
+    banner, data_dir, dialects,
     listeners::{self, Acceptor, Bound, ListenerName, tls::Tls},
     logging::Logging,
     ready,
@@ -122,7 +122,10 @@ async fn start(settings: &Settings) -> Result<Running, String> {
     }
     let supervisor = Supervisor::default();
     let tls = load_tls(settings)?;
-    let data_dir = data_dir(settings);
+    let data_dir = folder(settings);
+    if settings.ephemeral && !data_dir.temporary {
+        data_dir::lend(&data_dir.path)?;
+    }
     let (env, test_clock) = environment(settings, &supervisor);
     let broker = open_broker(settings, &data_dir.path, env).await?;
     let world =
@@ -217,7 +220,7 @@ fn load_tls(settings: &Settings) -> Result<TlsByName, String> {
     settings.tls.iter().map(load).collect()
 }
 
-fn data_dir(settings: &Settings) -> DataDir {
+fn folder(settings: &Settings) -> DataDir {
     match &settings.data_dir {
         Some(path) => DataDir { path: path.clone(), temporary: false },
         None => {

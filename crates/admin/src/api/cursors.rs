@@ -9,32 +9,38 @@ use axum::{
     response::IntoResponse,
 };
 use broker::{Action, Broker, CursorKey, LagStatus, LagView, Stream};
-use model::{Error, PartitionIndex, Result, StreamKey};
+use model::{Error, PartitionIndex, Result, StreamKey, limits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{groups, records, streams},
+    api::{groups, page::PageQuery, records, streams},
     body::{Asked, Body},
     caller::{Caller, invalid},
-    error::Answer,
+    error::{Answer, unless_gone},
     server::Shared,
 };
 
 /// `GET /api/v1/cursors`: every cursor with its sums over all partitions.
-pub(crate) async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Answer {
+pub(crate) async fn list(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Asked(page): Asked<PageQuery>,
+) -> Answer {
     let mut names: Vec<Arc<str>> =
         shared.broker.cursors(&caller.namespace).into_iter().map(|cursor| cursor.name).collect();
     let with_members = groups::cursors(&shared.broker, &caller.namespace);
     names.extend(with_members.into_iter().map(|cursor| cursor.name));
     names.sort_unstable();
     names.dedup();
+    let seen = names.into_iter().filter(|name| caller.sees(name));
+    let (part, next) = page.of(seen, |name| name.to_string())?;
     let mut rows = Vec::new();
-    for name in names.into_iter().filter(|name| caller.sees(name)) {
+    for name in part {
         let cursor = CursorKey { namespace: caller.namespace.clone(), name };
-        rows.push(row(&shared.broker, &cursor).await?);
+        rows.extend(unless_gone(row(&shared.broker, &cursor).await)?);
     }
-    Ok(Json(json!({ "cursors": rows })).into_response())
+    Ok(Json(json!({ "cursors": rows, "next": next })).into_response())
 }
 
 async fn row(broker: &Broker, cursor: &CursorKey) -> Result<Value> {
@@ -187,6 +193,9 @@ pub(crate) async fn copy(
     Body(body): Body<CopyBody>,
 ) -> Answer {
     let from = known(&shared.broker, &caller, &name)?;
+    if body.to.is_empty() || body.to.len() > limits::NAME_LEN_MAX {
+        return Err(invalid(format!("a cursor's name has 1 to {} bytes", limits::NAME_LEN_MAX)).into());
+    }
     caller.need(Action::Configure, &body.to)?;
     let to = CursorKey::new(&caller.namespace, &body.to);
     if !groups::members_of(&shared.broker, &to).is_empty() {

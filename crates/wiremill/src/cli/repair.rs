@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 
 use super::{context::json_flag, finish, out};
-use crate::offline;
+use crate::{data_dir, offline};
 
 /// The command and its flags.
 pub fn command() -> Command {
@@ -40,6 +40,12 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     };
     if !path.is_dir() {
         return out::problem(&format!("{} is no folder", path.display()));
+    }
+    if !data_dir::is_data_dir(path) {
+        return out::problem(&format!(
+            "{} is no data directory: there is neither a format file nor a log in it; see --data-dir",
+            path.display()
+        ));
     }
     let report = match offline::examine(path, matches.get_flag("accept_loss")) {
         Ok(report) => report,

@@ -38,6 +38,17 @@ pub fn facts(object: &Value, keys: &[&str]) -> String {
     keys.iter().map(|key| format!("{key:<width$}  {}\n", cell(key, &object[*key]))).collect()
 }
 
+/// Text without what a terminal would obey: names are whatever somebody called a thing.
+pub fn plain(text: &str) -> String {
+    match text.chars().any(char::is_control) {
+        false => text.to_owned(),
+        true => text
+            .chars()
+            .map(|one| if one.is_control() { one.escape_default().to_string() } else { one.to_string() })
+            .collect(),
+    }
+}
+
 fn is_time(key: &str) -> bool {
     matches!(key, "at_ms" | "last_heartbeat_ms" | "last_commit_ms")
         || key.ends_with("_at_ms")
@@ -48,7 +59,7 @@ fn cell(key: &str, value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => plain(text),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::Number(number) => match number.as_i64() {
             Some(0) if is_time(key) => "-".to_owned(),
@@ -96,6 +107,15 @@ mod tests {
         assert_eq!(
             render(&[row], &[("A", "a"), ("B", "b"), ("C", "c"), ("D", "d")]),
             "A  B  C  D\n-  -  -  -\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_obeys_no_name() {
+        let row = json!({"a": "x\u{1b}]0;title\u{7}\ny", "b": ["\u{9b}1m", "\u{e4}"]});
+        assert_eq!(
+            render(&[row], &[("A", "a"), ("B", "b")]),
+            "A                        B\nx\\u{1b}]0;title\\u{7}\\ny  \\u{9b}1m,\u{e4}\n"
         );
     }
 

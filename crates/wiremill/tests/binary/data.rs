@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{ask, json},
-    process::{Scratch, Server, binary, request_with_body, serve, text},
+    process::{Scratch, Server, binary, request_with_body, run, serve, text},
 };
 
 fn bodies(server: &Server, stream: &str) -> Vec<String> {
@@ -397,4 +397,24 @@ fn long_lines_of_standard_input_are_published_and_what_is_too_long_is_named() {
     let (status, why) = request_with_body(server.address("admin"), &head, &body);
     assert_eq!(status, 422, "{why}");
     assert!(why.contains("2097152 bytes"), "{why}");
+}
+
+#[test]
+fn a_repair_makes_no_data_directory_of_another_folder() {
+    let folder = Scratch::new();
+    let path = folder.0.to_str().unwrap();
+    let output = run(&["repair", "--data-dir", path]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("is no data directory"), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[test]
+fn a_cursor_is_not_copied_to_no_name() {
+    let server = Server::start(&[]);
+    ask(&server, &["stream", "create", "orders"]).unwrap();
+    ask(&server, &["cursor", "seek", "readers", "earliest", "--stream", "orders"]).unwrap();
+    let why = ask(&server, &["cursor", "copy", "readers", ""]).unwrap_err();
+    assert!(why.contains("a cursor's name has 1 to 255 bytes"), "{why}");
+    assert_eq!(json(&server, &["cursor", "ls"])["cursors"].as_array().unwrap().len(), 1);
 }

@@ -195,3 +195,20 @@ fn the_version_is_said() {
     assert!(output.status.success());
     assert_eq!(text(&output.stdout), format!("wiremill {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn an_ephemeral_run_is_refused_where_something_is_kept() {
+    let mut server = Server::start(&[]);
+    crate::cli::ask(&server, &["stream", "create", "kept"]).unwrap();
+    assert_eq!(server.stop(), 0);
+    let ready = server.folder.path("ready.json");
+    let output = serve(&server.folder.path("data"), &ready).arg("--ephemeral").output().unwrap();
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("holds durable data"), "{}", text(&output.stderr));
+    // A folder that only ephemeral runs had is theirs.
+    let mut server = Server::start(&["--ephemeral"]);
+    assert_eq!(server.stop(), 0);
+    let folder = std::mem::replace(&mut server.folder, Scratch::new());
+    let mut server = Server::start_in(folder, &["--ephemeral"]);
+    assert_eq!(server.stop(), 0);
+}
