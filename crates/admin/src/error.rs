@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use model::{Error, ErrorKind};
+use model::{Error, ErrorKind, Result};
 use serde_json::json;
 
 /// An error on its way out. Built from [`model::Error`] with `?`.
@@ -28,6 +28,15 @@ impl IntoResponse for Failed {
             tracing::error!(error = %self.0, "an admin request failed");
         }
         (status, Json(json!({ "error": { "kind": kind, "message": self.0.text() } }))).into_response()
+    }
+}
+
+/// What was found; `None` when it went while it was looked at, which spoils no list.
+pub(crate) fn unless_gone<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Closed) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -55,6 +64,14 @@ pub(crate) fn code(kind: ErrorKind) -> (StatusCode, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_went_meanwhile_is_no_error_of_a_list() {
+        assert_eq!(unless_gone(Ok(1)), Ok(Some(1)));
+        assert_eq!(unless_gone::<()>(Err(Error::not_found("it"))), Ok(None));
+        assert_eq!(unless_gone::<()>(Err(Error::new(ErrorKind::Closed, "it"))), Ok(None));
+        assert!(unless_gone::<()>(Err(Error::corrupt("it"))).is_err());
+    }
 
     #[test]
     fn every_kind_has_a_word_of_its_own() {

@@ -11,9 +11,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{api::cursors::seconds, caller::Caller, error::Answer, server::Shared};
+use crate::{
+    api::cursors::seconds,
+    caller::Caller,
+    error::{Answer, unless_gone},
+    server::Shared,
+};
 
-/// Streams, and cursors, that one scrape lists; the rest is counted in a gauge. Bounds the answer to a few megabytes.
+/// Streams, and cursors on partitions, that one scrape lists; the rest is counted in a gauge. Bounds the answer to a few megabytes.
 const LISTED_MAX: usize = 10_000;
 
 type Labels = Vec<(&'static str, String)>;
@@ -165,7 +170,9 @@ async fn queues(registry: &mut Registry, broker: &Broker, namespaces: &[Namespac
             labels.push(("state", state.to_owned()));
             records.set(&labels, float(count));
         }
-        age.set(&labels, seconds(broker.queue_age_ms(&queue).await?.unwrap_or(0)));
+        if let Some(oldest_ms) = unless_gone(broker.queue_age_ms(&queue).await)? {
+            age.set(&labels, seconds(oldest_ms.unwrap_or(0)));
+        }
     }
     Ok(())
 }
@@ -181,7 +188,8 @@ async fn cursors(registry: &mut Registry, broker: &Broker, namespaces: &[Namespa
         "Time until retention deletes the next unread record; absent when it does not",
     );
     let status = Gauges::named(registry, "cursor_status", "1 for the state that the cursor is in");
-    let left_out = Gauges::named(registry, "cursors_not_listed", "Cursors that this answer leaves out");
+    let left_out =
+        Gauges::named(registry, "cursors_not_listed", "Cursors of which this answer leaves rows out");
     let mut listed = 0_usize;
     let mut skipped = 0_u64;
     for namespace in namespaces {
@@ -190,8 +198,13 @@ async fn cursors(registry: &mut Registry, broker: &Broker, namespaces: &[Namespa
                 skipped += 1;
                 continue;
             }
-            listed += 1;
-            for view in broker.lag(&cursor).await? {
+            let Some(mut views) = unless_gone(broker.lag(&cursor).await)? else { continue };
+            if views.len() > LISTED_MAX - listed {
+                views.truncate(LISTED_MAX - listed);
+                skipped += 1;
+            }
+            listed += views.len();
+            for view in views {
                 let mut labels = labels_of(namespace, &cursor.name, &view);
                 lag_records.set(&labels, float(view.lag_records));
                 lag_bytes.set(&labels, float(view.lag_bytes));

@@ -2,6 +2,7 @@
 
 pub(crate) mod cursors;
 pub(crate) mod groups;
+pub(crate) mod page;
 pub(crate) mod places;
 pub(crate) mod queues;
 pub(crate) mod records;

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    api::page::PageQuery,
     body::{Asked, Body},
     caller::Caller,
     error::Answer,
@@ -131,11 +132,14 @@ pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     Asked(query): Asked<KindQuery>,
+    Asked(page): Asked<PageQuery>,
 ) -> Answer {
     let streams = shared.broker.streams(&caller.namespace, query.kind.map(Kind::from));
     let seen = streams.iter().filter(|stream| !stream.facets().hidden && caller.sees(&stream.key().name));
-    let rows: Vec<Value> = seen.map(|stream| summary(stream)).collect();
-    Ok(Json(json!({ "streams": rows })).into_response())
+    let place = |stream: &&Arc<Stream>| format!("{}:{}", stream.key().kind, stream.key().name);
+    let (part, next) = page.of(seen, place)?;
+    let rows: Vec<Value> = part.into_iter().map(|stream| summary(stream)).collect();
+    Ok(Json(json!({ "streams": rows, "next": next })).into_response())
 }
 
 /// `POST /api/v1/streams`

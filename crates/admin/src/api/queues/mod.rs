@@ -22,7 +22,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::settings::QueueSettings;
-use crate::{api::places, body::Body, caller::Caller, error::Answer, server::Shared};
+use crate::{
+    api::{page::PageQuery, places},
+    body::{Asked, Body},
+    caller::Caller,
+    error::{Answer, unless_gone},
+    server::Shared,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,14 +41,19 @@ pub(crate) struct CreateBody {
 }
 
 /// `GET /api/v1/queues`
-pub(crate) async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Answer {
+pub(crate) async fn list(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Asked(page): Asked<PageQuery>,
+) -> Answer {
     let queues = shared.broker.streams(&caller.namespace, Some(Kind::Queue));
     let seen = queues.iter().filter(|queue| !queue.facets().hidden && caller.sees(&queue.key().name));
+    let (part, next) = page.of(seen, |queue| queue.key().name.to_string())?;
     let mut rows = Vec::new();
-    for queue in seen {
-        rows.push(summary(&shared.broker, queue).await?);
+    for queue in part {
+        rows.extend(unless_gone(summary(&shared.broker, queue).await)?);
     }
-    Ok(Json(json!({ "queues": rows })).into_response())
+    Ok(Json(json!({ "queues": rows, "next": next })).into_response())
 }
 
 /// `POST /api/v1/queues`
