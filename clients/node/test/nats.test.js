@@ -182,7 +182,8 @@ shows('users are let in by name and password, and nobody else', () => withBroker
 }, broker.nats)))
 
 shows('what a user may not publish or subscribe to is told as a permissions violation', () => withBroker(broker => connected(async dial => {
-  broker.addUser('tenant-7', 'correct horse', '--allow', 'write:tenants.7.events.*', '--allow', 'read:_INBOX.*')
+  broker.addUser('root', 'correct horse')
+  broker.addUser('tenant-7', 'correct horse', '--as', 'root:correct horse', '--allow', 'write:tenants.7.events.*', '--allow', 'read:_INBOX.*')
   const nc = await dial({ user: 'tenant-7', pass: 'correct horse' })
   const told = (async () => {
     for await (const status of nc.status()) if (status.type === 'error') return status.error
