@@ -118,6 +118,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Send>(
         limits,
         shutdown,
         long: None,
+        is_gone: false,
     };
     match connection.serve(handler).await {
         Ok(never) => match never {},
@@ -135,6 +136,8 @@ struct Connection<S> {
     shutdown: watch::Receiver<bool>,
     /// The frame under way, if it is a long one.
     long: Option<Long>,
+    /// The client closed its side, or the connection broke: what came whole is done, and nothing is answered any more.
+    is_gone: bool,
 }
 
 /// A long frame that is not whole yet.
@@ -159,18 +162,26 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         loop {
             self.handle_frames(handler).await?;
             self.flush().await?;
+            if self.is_gone {
+                // What had to wait for answers before it.
+                self.handle_frames(handler).await?;
+                return Err(End::Gone);
+            }
             if *self.shutdown.borrow() && self.waiting.is_empty() {
                 return Err(End::Shutdown);
             }
             self.charge().await?;
+            if self.is_gone {
+                continue;
+            }
             let look_at = self.long.as_ref().map(|long| long.look_at);
             let idle_at = Instant::now() + self.limits.idle_max;
             let full = self.waiting.len() >= WAITING_MAX;
             tokio::select! {
                 biased;
                 answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.take(answer)?,
-                read = self.reader.read_buf(self.frames.room()), if !full => received(read)?,
-                () = sleep_until(look_at.unwrap_or(idle_at)), if look_at.is_some() => self.look_at_progress()?,
+                read = self.reader.read_buf(self.frames.room()), if !full => self.received(read),
+                () = sleep_until(look_at.unwrap_or(idle_at)), if look_at.is_some() && !full => self.look_at_progress()?,
                 () = sleep_until(idle_at), if self.waiting.is_empty() => return Err(End::Idle),
                 () = stopped(&mut self.shutdown), if self.waiting.is_empty() => return Err(End::Shutdown),
             }
@@ -194,7 +205,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             if !long.share.try_grow(charged) {
                 // What was promised before goes first: it may be what holds the budget.
                 self.drain().await?;
-                long.share.grow(charged).await;
+                if !self.is_gone {
+                    long.share.grow(charged).await;
+                }
                 long.look_later(arrived);
             }
         }
@@ -216,20 +229,21 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
 
     /// Handles every whole frame that is there.
     async fn handle_frames(&mut self, handler: &mut impl Handler) -> Result<(), End> {
-        while self.waiting.len() < WAITING_MAX {
+        while self.waiting.len() < WAITING_MAX || self.is_gone {
             self.frames.set_max_len(handler.frame_len_max());
             let frame = self.frames.next_frame().map_err(|e| End::Broken(e.to_string()))?;
             let Some(frame) = frame else { return Ok(()) };
             // Held until the frame is handled; what is staged of it counts in the queue to the disk.
             let held = self.long.take();
             match handler.handle(frame) {
+                Step::Answer(_) | Step::Later(_) | Step::Poll(_) if self.is_gone => {}
                 Step::Answer(parts) if self.waiting.is_empty() => self.out.extend(parts),
                 Step::Answer(parts) => self.waiting.push_back(Box::pin(std::future::ready(Ok(parts)))),
                 Step::Later(answering) => self.waiting.push_back(answering),
-                Step::Barrier(answering) => self.pass_barrier(answering).await?,
+                Step::Barrier(answering) => self.pass_barrier(answering, false).await?,
                 Step::Poll(answering) => {
                     drop(held);
-                    self.pass_barrier(answering).await?;
+                    self.pass_barrier(answering, true).await?;
                 }
                 Step::Silent => {}
                 Step::Close(why) => {
@@ -245,25 +259,30 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         Ok(())
     }
 
-    /// Answers everything that waits, and then this.
-    async fn pass_barrier(&mut self, mut answering: Answering) -> Result<(), End> {
+    /// Answers everything that waits, and then this. A client that went away waits for nothing: a long poll of its ends
+    /// here, but what it asked to be done is done, and so is what it sent behind.
+    async fn pass_barrier(&mut self, mut answering: Answering, is_poll: bool) -> Result<(), End> {
         self.drain().await?;
-        loop {
-            let ahead = self.frames.buffered_len() < READ_AHEAD_MAX;
+        while !(is_poll && self.is_gone) {
+            let ahead = !self.is_gone && self.frames.buffered_len() < READ_AHEAD_MAX;
             tokio::select! {
                 biased;
                 answer = &mut answering => {
                     self.take(answer)?;
                     return Ok(());
                 }
-                // A client that went away waits for nothing: its long poll ends here.
-                read = self.reader.read_buf(self.frames.room()), if ahead => received(read)?,
+                read = self.reader.read_buf(self.frames.room()), if ahead => self.received(read),
             }
         }
+        Ok(())
+    }
+
+    fn received(&mut self, read: io::Result<usize>) {
+        self.is_gone |= !matches!(read, Ok(1..));
     }
 
     async fn drain(&mut self) -> Result<(), End> {
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() && !self.is_gone {
             let answer = front(&mut self.waiting).await;
             self.take(answer)?;
         }
@@ -287,16 +306,20 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
     }
 
     async fn flush(&mut self) -> Result<(), End> {
-        while !self.out.is_empty() {
+        let began = self.long.as_ref().map(|_| Instant::now());
+        while !self.out.is_empty() && !self.is_gone {
             let parts: Vec<io::IoSlice<'_>> =
                 self.out.iter().take(PARTS_MAX).map(|part| io::IoSlice::new(part)).collect();
             let mut written = tokio::select! {
                 biased;
                 written = self.writer.write_vectored(&parts) => match written {
                     Ok(written) if written > 0 => written,
-                    _ => return Err(End::Gone),
+                    _ => {
+                        self.is_gone = true;
+                        break;
+                    }
                 },
-                () = unread_for_too_long(&self.limits, &self.shutdown) => return Err(End::Gone),
+                () = unread_for_too_long(&self.limits, &self.shutdown, self.long.is_some()) => return Err(End::Gone),
             };
             while let Some(part) = self.out.front_mut() {
                 let taken = written.min(part.len());
@@ -308,18 +331,28 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                 self.out.pop_front();
             }
         }
-        self.writer.flush().await.map_err(|_| End::Gone)
+        if let (Some(long), Some(began)) = (&mut self.long, began) {
+            // Nothing was read meanwhile.
+            long.look_at += began.elapsed();
+        }
+        if self.is_gone {
+            self.out.clear();
+            self.waiting.clear();
+            return Ok(());
+        }
+        self.is_gone = self.writer.flush().await.is_err();
+        Ok(())
     }
 }
 
 /// Resolves when a client that reads nothing has had all the time that it may have.
-async fn unread_for_too_long(limits: &Limits, shutdown: &watch::Receiver<bool>) {
+async fn unread_for_too_long(limits: &Limits, shutdown: &watch::Receiver<bool>, has_share: bool) {
     let began = Instant::now();
     let mut looked_at = began + UNREAD_MAX.min(limits.idle_max);
     loop {
         sleep_until(looked_at).await;
-        let is_in_the_way = limits.answers.is_short() || *shutdown.borrow();
-        if is_in_the_way || looked_at >= began + limits.idle_max {
+        let is_in_the_way = limits.answers.is_short() || has_share && limits.requests.is_short();
+        if is_in_the_way || *shutdown.borrow() || looked_at >= began + limits.idle_max {
             return;
         }
         looked_at = (looked_at + UNREAD_LOOK).min(began + limits.idle_max);
@@ -338,13 +371,6 @@ async fn front(waiting: &mut VecDeque<Answering>) -> Result<Vec<Bytes>, String> 
     let answer = answering.as_mut().await;
     waiting.pop_front();
     answer
-}
-
-fn received(read: io::Result<usize>) -> Result<(), End> {
-    match read {
-        Ok(0) | Err(_) => Err(End::Gone),
-        Ok(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]

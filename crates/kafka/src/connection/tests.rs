@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use tokio::{
     io::{DuplexStream, duplex},
     time::timeout,
@@ -291,4 +293,74 @@ async fn a_client_that_does_not_read_has_the_idle_time_unless_others_need_the_ro
     assert_eq!(unread_for(20, 0).await, 20);
     assert_eq!(unread_for(600, 1 << 20).await, 60);
     assert_eq!(unread_for(20, 1 << 20).await, 20);
+}
+
+/// What the n-th frame comes to, by its first byte; counts the frames that were done.
+#[derive(Default)]
+struct Counts {
+    there: Arc<tokio::sync::Notify>,
+    done: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Handler for Counts {
+    fn handle(&mut self, frame: Bytes) -> Step {
+        let (there, done, kind) = (self.there.clone(), self.done.clone(), frame[0]);
+        let waiting = async move {
+            there.notified().await;
+            done.fetch_add(1, Ordering::SeqCst);
+            Ok(vec![frame])
+        };
+        match kind {
+            b'b' => Step::Barrier(Box::pin(waiting)),
+            b'p' => Step::Poll(Box::pin(waiting)),
+            _ => {
+                self.done.fetch_add(1, Ordering::SeqCst);
+                Step::Silent
+            }
+        }
+    }
+
+    fn frame_len_max(&self) -> usize {
+        1 << 20
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// Sends the frames and closes; how many were done in the end.
+async fn done_after_closing(frames: &[&[u8]]) -> usize {
+    let (mut client, server) = duplex(4 << 20);
+    let (_stop, shutdown) = watch::channel(false);
+    let (limits, mut handler) = (limits(&RequestBudget::new(1)), Counts::default());
+    let (there, done) = (handler.there.clone(), handler.done.clone());
+    for body in frames {
+        client.write_u32(u32::try_from(body.len()).unwrap()).await.unwrap();
+        client.write_all(body).await.unwrap();
+    }
+    drop(client);
+    let mut serving = Box::pin(run(server, &mut handler, limits, shutdown));
+    let ended = timeout(Duration::from_millis(100), &mut serving).await;
+    let end = match ended {
+        Ok(end) => end,
+        Err(_) => {
+            there.notify_one();
+            timeout(Duration::from_secs(20), serving).await.unwrap()
+        }
+    };
+    assert!(matches!(end, End::Gone));
+    done.load(Ordering::SeqCst)
+}
+
+/// A produce with acks=0 may have to wait for room: it and those behind it were received.
+#[tokio::test]
+async fn what_a_client_sent_before_it_closed_is_done() {
+    assert_eq!(done_after_closing(&[b"b", b"s", b"s"]).await, 3);
+}
+
+#[tokio::test]
+async fn a_long_poll_of_a_client_that_closed_ends_and_what_is_behind_it_is_done() {
+    assert_eq!(done_after_closing(&[b"p"]).await, 0);
+    assert_eq!(done_after_closing(&[b"p", b"s", b"p", b"s"]).await, 2);
 }
