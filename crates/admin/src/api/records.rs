@@ -19,7 +19,7 @@ use crate::{
     api::streams::{self, KindName},
     body::{Asked, Records},
     caller::{Caller, invalid},
-    error::Answer,
+    error::{Answer, code},
     server::{Shared, Stopping},
 };
 
@@ -287,9 +287,8 @@ pub(crate) async fn publish(
     }
     let published = shared.broker.publish(unit)?;
     shared.broker.durable(published.wait).await?;
-    let rows: Result<Vec<Value>> =
-        published.outcomes.iter().zip(indices).map(|(one, index)| placed(one, index)).collect();
-    Ok((StatusCode::CREATED, Json(json!({ "records": rows? }))).into_response())
+    let rows = placed(&published.outcomes, &indices)?;
+    Ok((StatusCode::CREATED, Json(json!({ "records": rows }))).into_response())
 }
 
 /// Takes the records along the routes from the log's name, too.
@@ -302,17 +301,33 @@ fn follow_routes(broker: &Broker, dialect: &str, stream: &Arc<Stream>, unit: &mu
     Ok(())
 }
 
-fn placed(outcome: &Outcome, partition: u32) -> Result<Value> {
-    match outcome {
-        Outcome::Appended { base, append_time_ms } | Outcome::Duplicate { base, append_time_ms } => {
-            Ok(json!({ "partition": partition, "offset": base.0, "append_time_ms": append_time_ms }))
-        }
-        Outcome::Refused(refusal) => Err(refusal.error.clone()),
+/// What came of each record; an error when none was stored, so that one means that nothing was.
+fn placed(outcomes: &[Outcome], partitions: &[u32]) -> Result<Vec<Value>> {
+    let refused = |outcome: &Outcome| match outcome {
+        Outcome::Refused(refusal) => Some(refusal.error.clone()),
+        Outcome::Appended { .. } | Outcome::Duplicate { .. } => None,
+    };
+    if let Some(error) = outcomes.first().and_then(refused)
+        && outcomes.iter().all(|outcome| refused(outcome).is_some())
+    {
+        return Err(error);
     }
+    let row = |(outcome, partition): (&Outcome, &u32)| match outcome {
+        Outcome::Appended { base, append_time_ms } | Outcome::Duplicate { base, append_time_ms } => {
+            json!({ "partition": partition, "offset": base.0, "append_time_ms": append_time_ms })
+        }
+        Outcome::Refused(refusal) => {
+            let (_, kind) = code(refusal.error.kind());
+            json!({ "partition": partition, "error": { "kind": kind, "message": refusal.error.text() } })
+        }
+    };
+    Ok(outcomes.iter().zip(partitions).map(row).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use broker::{Refusal, RefusalReason};
+
     use super::*;
 
     #[test]
@@ -342,6 +357,20 @@ mod tests {
         assert_eq!(cut(three(), 2, Offset(8)).1, Offset(7));
         assert_eq!(cut(three(), 3, Offset(8)).1, Offset(8));
         assert_eq!(cut(three(), 4, Offset(9)).1, Offset(9));
+    }
+
+    #[test]
+    fn an_error_means_that_no_record_was_stored() {
+        let stored = || Outcome::Appended { base: Offset(4), append_time_ms: 9 };
+        let full = || {
+            let error = Error::limit("the queue is full");
+            Outcome::Refused(Refusal { reason: RefusalReason::Full, error })
+        };
+        let rows = placed(&[stored(), full()], &[0, 0]).unwrap();
+        assert_eq!(rows[0], json!({ "partition": 0, "offset": 4, "append_time_ms": 9 }));
+        let error = json!({ "kind": "limit", "message": "the queue is full" });
+        assert_eq!(rows[1], json!({ "partition": 0, "error": error }));
+        assert_eq!(placed(&[full(), full()], &[0, 0]).unwrap_err().text(), "the queue is full");
     }
 
     #[test]

@@ -360,11 +360,22 @@ impl Publish {
         let request = json!({ "partition": self.partition, "records": records });
         let target = format!("{}/records", path(&self.name));
         let answer = self.client.call(Method::POST, &target, &self.kind, Some(request)).await?;
-        if self.json {
-            return out::json(&answer);
-        }
         let rows = answer["records"].as_array().cloned().unwrap_or_default();
-        let lines = rows.iter().map(|row| format!("{}:{}\n", row["partition"], row["offset"]));
-        out::text(&lines.collect::<String>())
+        if self.json {
+            out::json(&answer)?;
+        } else {
+            let stored = rows.iter().filter(|row| row["error"].is_null());
+            let lines = stored.map(|row| format!("{}:{}\n", row["partition"], row["offset"]));
+            out::text(&lines.collect::<String>())?;
+        }
+        let refused: Vec<&Value> =
+            rows.iter().map(|row| &row["error"]).filter(|error| !error.is_null()).collect();
+        match refused.first() {
+            None => Ok(()),
+            Some(first) => {
+                let why = first["message"].as_str().unwrap_or_default();
+                Err(format!("{} of {} records were refused: {why}", refused.len(), rows.len()))
+            }
+        }
     }
 }

@@ -144,3 +144,28 @@ fn a_queue_with_a_history_replays_what_was_purged_before_a_kill_and_one_over_a_l
     );
     assert_eq!(bodies(&json(&server, &["queue", "peek", "work"])), ["x"]);
 }
+
+#[test]
+fn what_a_full_queue_takes_of_several_records_is_told_apart() {
+    let server = Server::start(&[]);
+    ask(&server, &["queue", "create", "jobs", "--length-max", "2", "--overflow", "refuse"]).unwrap();
+    let admin = format!("http://{}", server.address("admin"));
+    let publish = || {
+        let mut publish = crate::process::binary()
+            .args(["queue", "publish", "jobs", "--admin", &admin])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut publish.stdin.take().unwrap(), b"a\nb\nc\n").unwrap();
+        publish.wait_with_output().unwrap()
+    };
+    let first = publish();
+    assert!(!first.status.success());
+    let (said, why) = (crate::process::text(&first.stdout), crate::process::text(&first.stderr));
+    assert_eq!(said, "0:0\n0:1\n");
+    assert!(why.contains("1 of 3 records were refused"), "{why}");
+    let second = publish();
+    assert!(!second.status.success() && second.stdout.is_empty());
+}
