@@ -18,6 +18,7 @@ use crate::{
     group::GroupLimits,
     request_budget::RequestBudget,
     session::Session,
+    topics::Aliases,
 };
 
 /// Settings of the dialect. Names and defaults are Kafka's.
@@ -93,6 +94,7 @@ pub struct Server {
     request_budget: Arc<RequestBudget>,
     /// Bytes that fetch answers of all connections may take until they are read.
     pub(crate) answer_budget: Arc<AnswerBudget>,
+    pub(crate) aliases: Mutex<Aliases>,
     /// Turns of requests whose records unpack to much.
     pub(crate) unpacking: Semaphore,
 }
@@ -127,6 +129,7 @@ impl Server {
             cluster_id,
             request_budget,
             answer_budget,
+            aliases: Mutex::default(),
             unpacking,
         })
     }

@@ -1,9 +1,14 @@
 //! Topics are streams: how names go from one to the other.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use broker::{Broker, Stream};
 use model::{Kind, Namespace, StreamId, StreamKey, alias};
+
+use crate::server::Server;
 
 /// Longest topic name, as the original has it: file names of its segments have to fit.
 pub(crate) const TOPIC_NAME_MAX: usize = 249;
@@ -75,13 +80,14 @@ pub(crate) fn shown_name(key: &StreamKey) -> String {
 /// The stream behind a topic name: the log of that name, the log whose alias it is, or else the queue of that name, to
 /// be looked at and published to. Hidden streams are nobody's topics, and longer names than topics have are none's: such
 /// streams are shown under their alias.
-pub(crate) fn find(broker: &Broker, namespace: &Namespace, name: &str) -> Option<Arc<Stream>> {
+pub(crate) fn find(server: &Server, namespace: &Namespace, name: &str) -> Option<Arc<Stream>> {
     if name.len() > TOPIC_NAME_MAX {
         return None;
     }
     [Kind::Log, Kind::Queue].into_iter().find_map(|kind| {
         let key = StreamKey { namespace: namespace.clone(), kind, name: name.into() };
-        broker.stream(&key).or_else(|| by_alias(broker, namespace, kind, name)).filter(|s| !s.facets().hidden)
+        let called_so = server.broker.stream(&key);
+        called_so.or_else(|| by_alias(server, namespace, kind, name)).filter(|s| !s.facets().hidden)
     })
 }
 
@@ -98,18 +104,66 @@ pub(crate) fn list(broker: &Broker, namespace: &Namespace) -> Vec<Arc<Stream>> {
     all
 }
 
-fn by_alias(broker: &Broker, namespace: &Namespace, kind: Kind, name: &str) -> Option<Arc<Stream>> {
+/// What streams are shown as that are called otherwise, found anew when the catalog has changed: requests that name many
+/// topics do not search all streams for each.
+#[derive(Default)]
+pub(crate) struct Aliases {
+    generation: u64,
+    by_kind: HashMap<(Namespace, Kind), HashMap<String, Arc<Stream>>>,
+}
+
+impl Aliases {
+    fn find(&mut self, broker: &Broker, of: (Namespace, Kind), name: &str) -> Option<Arc<Stream>> {
+        let generation = broker.catalog_generation();
+        if self.generation != generation {
+            *self = Aliases { generation, by_kind: HashMap::new() };
+        }
+        let known = match self.by_kind.entry(of) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let (namespace, kind) = unknown.key();
+                let all = broker.streams(namespace, Some(*kind)).into_iter();
+                let shown = |stream: &Arc<Stream>| alias(&stream.key().name, TOPIC_NAME_MAX, is_legal);
+                unknown.insert(all.filter_map(|stream| Some((shown(&stream)?, stream))).collect())
+            }
+        };
+        known.get(name).cloned()
+    }
+}
+
+fn by_alias(server: &Server, namespace: &Namespace, kind: Kind, name: &str) -> Option<Arc<Stream>> {
     // Aliases end in a dash and six hex digits; other names cost no search.
     let (_, hash) = name.rsplit_once('-')?;
     if hash.len() != 6 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    broker.streams(namespace, Some(kind)).into_iter().find(|stream| shown_name(stream.key()) == name)
+    server.aliases.lock().find(&server.broker, (namespace.clone(), kind), name)
 }
 
 #[cfg(test)]
 mod tests {
+    use broker::StreamSettings;
+
     use super::*;
+    use crate::testing::Rig;
+
+    #[tokio::test]
+    async fn a_stream_is_found_under_its_alias_as_long_as_it_is_there() {
+        let rig = Rig::new();
+        let namespace = Namespace::default();
+        let find = |name: &str| find(&rig.server, &namespace, name).map(|stream| stream.id());
+        let shown = shown_name(&StreamKey::log(&namespace, "orders/eu"));
+        assert_eq!(find(&shown), None);
+        let first = rig.topic("orders/eu", StreamSettings::default()).await;
+        assert_eq!((find(&shown), find("orders_eu-000000")), (Some(first.id()), None));
+        rig.broker().delete_stream(first.key()).await.unwrap();
+        assert_eq!(find(&shown), None);
+        let second = rig.topic("orders/eu", StreamSettings::default()).await;
+        assert_eq!(find(&shown), Some(second.id()));
+        // A topic that is really called so goes first.
+        let called_so = rig.topic(&shown, StreamSettings::default()).await;
+        assert_eq!(find(&shown), Some(called_so.id()));
+    }
 
     #[test]
     fn the_original_s_name_rules_hold() {

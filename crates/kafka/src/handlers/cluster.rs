@@ -139,7 +139,7 @@ pub(crate) async fn describe_log_dirs(
         Some(named) => once_each(named, |wanted| wanted.topic)
             .filter(|wanted| may_describe(ctx, wanted.topic))
             .filter_map(|wanted| {
-                let stream = topics::find(broker, &namespace, wanted.topic)?;
+                let stream = topics::find(&ctx.server, &namespace, wanted.topic)?;
                 let indexes: HashSet<i32> = wanted.partitions.iter().copied().collect();
                 Some(topic_sizes(&stream, |index| indexes.contains(&index)))
             })

@@ -112,7 +112,7 @@ fn topic_settings(ctx: &Ctx, name: &str, may: bool) -> Result<(StreamKey, Stream
     if let Some(why) = topics::invalid_name(name) {
         return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, why));
     }
-    let stream = topics::find(&ctx.server.broker, &ctx.namespace(), name).ok_or_else(|| {
+    let stream = topics::find(&ctx.server, &ctx.namespace(), name).ok_or_else(|| {
         (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.".to_owned())
     })?;
     Ok((stream.key().clone(), stream.settings().as_ref().clone()))

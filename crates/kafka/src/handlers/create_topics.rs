@@ -238,8 +238,9 @@ pub(crate) async fn auto_create(ctx: &Ctx, name: &str) -> Result<Arc<Stream>, Er
         StreamSpec { partitions: ctx.server.options.num_partitions, settings, facets: Facets::default() };
     match ctx.server.broker.create_stream(ctx.log_key(name), spec).await {
         Ok(stream) => Ok(stream),
-        Err(e) if e.kind() == ErrorKind::Exists => topics::find(&ctx.server.broker, &ctx.namespace(), name)
-            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        Err(e) if e.kind() == ErrorKind::Exists => {
+            topics::find(&ctx.server, &ctx.namespace(), name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        }
         Err(e) => Err(errors::of(&e)),
     }
 }

@@ -266,7 +266,7 @@ impl Fetch<'_> {
                 found.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?
             }
             false => {
-                let found = topics::find(broker, &namespace, &key.topic);
+                let found = topics::find(&self.ctx.server, &namespace, &key.topic);
                 found.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?
             }
         };
@@ -284,7 +284,7 @@ impl Fetch<'_> {
             return error_code;
         }
         let Some(name) = sessions.lock().name_of(plan.session_id, key) else { return error_code };
-        match topics::find(&self.ctx.server.broker, &self.ctx.namespace(), &name) {
+        match topics::find(&self.ctx.server, &self.ctx.namespace(), &name) {
             Some(_) => ErrorCode::INCONSISTENT_TOPIC_ID,
             None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         }

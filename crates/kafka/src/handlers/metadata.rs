@@ -95,7 +95,7 @@ async fn of_topic(
     let may_create = may_create && ctx.server.options.auto_create_topics;
     // A queue of the name is looked at only by requests that create nothing.
     let creates = may_create && ctx.allows(Action::Configure, name);
-    if let Some(stream) = topics::find(&ctx.server.broker, &ctx.namespace(), name)
+    if let Some(stream) = topics::find(&ctx.server, &ctx.namespace(), name)
         && !(creates && stream.key().kind == Kind::Queue)
     {
         return topic_of(ctx, &stream);
@@ -234,8 +234,7 @@ pub(crate) async fn describe_topic_partitions(
         }
         let topic = described(ctx, &name, from, room);
         let given = topic.partitions.len();
-        let total =
-            topics::find(&ctx.server.broker, &ctx.namespace(), &name).map_or(0, |s| s.partitions().len());
+        let total = topics::find(&ctx.server, &ctx.namespace(), &name).map_or(0, |s| s.partitions().len());
         answer.topics.push(topic);
         room -= given;
         if from + given < total {
@@ -264,7 +263,7 @@ fn described(
     if !may_describe(ctx, name) {
         return refused(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    let Some(stream) = topics::find(&ctx.server.broker, &ctx.namespace(), name) else {
+    let Some(stream) = topics::find(&ctx.server, &ctx.namespace(), name) else {
         let invalid = topics::invalid_name(name).is_some();
         return refused(if invalid {
             ErrorCode::INVALID_TOPIC_EXCEPTION

@@ -30,7 +30,7 @@ pub(crate) struct NamedTopic(Option<Arc<Stream>>);
 
 impl NamedTopic {
     pub(crate) fn find(ctx: &Ctx, name: &str) -> Self {
-        NamedTopic(crate::topics::find(&ctx.server.broker, &ctx.namespace(), name))
+        NamedTopic(crate::topics::find(&ctx.server, &ctx.namespace(), name))
     }
 
     /// Its partition `index`, if both are there.

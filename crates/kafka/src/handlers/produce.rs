@@ -72,7 +72,7 @@ impl Routes {
         if let Some(stream) = self.by_name.get(name) {
             return Some(stream.clone());
         }
-        let stream = topics::find(broker, &ctx.namespace(), name)?;
+        let stream = topics::find(&ctx.server, &ctx.namespace(), name)?;
         self.by_name.insert(name.to_owned(), stream.clone());
         Some(stream)
     }

@@ -96,7 +96,7 @@ async fn delete(ctx: &Ctx, name: Option<&str>, id: Uuid) -> Result<(String, Uuid
     let refuse = |code: ErrorCode, why: &str| Err((code, why.to_owned()));
     let (broker, namespace) = (&ctx.server.broker, ctx.namespace());
     let found = match name {
-        Some(name) => topics::find(broker, &namespace, name),
+        Some(name) => topics::find(&ctx.server, &namespace, name),
         None => topics::find_by_id(broker, &namespace, id.0),
     };
     // Queues are looked at here, never deleted.
@@ -147,7 +147,7 @@ async fn add_partitions(
         return refuse(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.".to_owned());
     }
     let broker = &ctx.server.broker;
-    let found = topics::find(broker, &ctx.namespace(), topic.name).filter(|s| s.key().kind == Kind::Log);
+    let found = topics::find(&ctx.server, &ctx.namespace(), topic.name).filter(|s| s.key().kind == Kind::Log);
     let Some(stream) = found else {
         return refuse(
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

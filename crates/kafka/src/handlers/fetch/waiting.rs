@@ -50,10 +50,10 @@ pub(super) async fn until_there(
             }
             if let Some(len) = source.grown(bounds) {
                 (found, has_moved) = (found.saturating_add(len), true);
+                if found >= missing {
+                    return Waited::News;
+                }
             }
-        }
-        if found >= missing {
-            return Waited::News;
         }
     }
 }
