@@ -142,12 +142,14 @@ impl Consumer {
                 }
                 continue;
             }
-            let held = deliveries.hold(self.share(room));
-            if held.count == 0 {
+            let wanted = self.share(room);
+            let held = (!self.no_ack).then(|| deliveries.hold(wanted));
+            let records = held.as_ref().map_or(wanted, |held| held.count);
+            if records == 0 {
                 continue;
             }
             is_told = false;
-            let allowance = Allowance { records: held.count, bytes: LEASE_LEN, oversize: Oversize::First };
+            let allowance = Allowance { records, bytes: LEASE_LEN, oversize: Oversize::First };
             let ask = LeaseAsk { holder: self.lessee.holder, allowance, kind: self.kind(), lease_ms: None };
             let leased = work.lease(ask).await?;
             self.send(broker, deliveries, &leased, &mut reading).await?;

@@ -164,4 +164,14 @@ async fn consumers_that_share_a_limit_never_have_more_together() {
         peer.counts("a").await;
         peer.ack(message.tag).await;
     }
+    // Who acknowledges nothing has no limit, also while the others have what they may.
+    other.publish(("", "a"), "held").await;
+    let held = peer.message().await;
+    peer.declare("free").await;
+    peer.consume("free", "free", true).await;
+    for _ in 0..10 {
+        other.publish(("", "free"), "x").await;
+    }
+    assert_eq!(peer.messages(10).await.len(), 10);
+    peer.ack(held.tag).await;
 }
