@@ -11,7 +11,11 @@ use model::{Error, limits};
 use serde::de::DeserializeOwned;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use crate::{caller::invalid, error::Failed, server::Shared};
+use crate::{
+    caller::invalid,
+    error::Failed,
+    server::{Shared, Working},
+};
 
 /// Bytes of a body, unless it has records in it.
 const BODY_LEN_MAX: usize = 2 << 20;
@@ -35,7 +39,10 @@ impl<S: Send + Sync, T: DeserializeOwned + 'static> FromRequest<S> for Body<T> {
 
 async fn parsed<T: DeserializeOwned + 'static>(mut request: Request, len_max: usize) -> Result<T, Failed> {
     DefaultBodyLimit::max(len_max).apply(&mut request);
+    let working = request.extensions().get::<Working>().cloned().unwrap_or_default();
+    working.set(false); // not before it came whole
     let parsed: Result<Json<T>, JsonRejection> = request.extract().await;
+    working.set(true);
     parsed.map(|Json(value)| value).map_err(|e| match e.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Failed(Error::limit(format!(
             "the body is longer than {len_max} bytes, the most that is taken here"

@@ -11,13 +11,14 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::server::{Peer, Shared};
+use crate::server::{Peer, Shared, Working};
 
 /// Refuses requests that a web page could have made somebody's browser send: an unknown Host (a name that was rebound to
-/// loopback), or a write from another origin.
+/// loopback), or a write from another origin. Notes for how long any other is being worked on.
 pub(crate) async fn check(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
+    Extension(working): Extension<Working>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -32,7 +33,10 @@ pub(crate) async fn check(
     if is_write(request.method()) && is_cross_origin(request.headers()) {
         return refuse(StatusCode::FORBIDDEN, "a write from another origin is refused");
     }
-    next.run(request).await
+    working.set(true);
+    let answer = next.run(request).await;
+    working.set(false);
+    answer
 }
 
 fn refuse(status: StatusCode, why: &str) -> Response {

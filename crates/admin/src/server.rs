@@ -1,6 +1,14 @@
 //! One HTTP/1.1 connection after another, over whatever the binary accepted.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Extension, Router, middleware, routing::get};
 use broker::{Broker, NewBatch, TimeSource};
@@ -24,7 +32,7 @@ use crate::{
 
 /// How long the head of a request may take to come whole, also the first byte of the next one on a connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// How long a connection has in a shutdown for the request that is in flight.
+/// How long a connection has in a shutdown, unless a request is being worked on that came whole.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the server is made with.
@@ -90,6 +98,20 @@ pub struct Peer {
 #[derive(Clone, Debug)]
 pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
 
+/// Whether a request of a connection is being worked on: it came whole, and is not answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Working(Arc<AtomicBool>);
+
+impl Working {
+    pub(crate) fn set(&self, is_working: bool) {
+        self.0.store(is_working, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What handlers share.
 pub(crate) struct Shared {
     pub(crate) broker: Broker,
@@ -121,12 +143,14 @@ impl Server {
     }
 
     /// Answers the requests of one connection until it closes; after `shutdown` turns true, until the one in flight is
-    /// answered, and not for longer than a second.
+    /// answered: one that came whole, however long that takes, and any other for no longer than a second.
     pub async fn serve_connection<S>(&self, io: S, peer: Peer, mut shutdown: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let router = self.router.clone().layer(Extension(peer)).layer(Extension(Stopping(shutdown.clone())));
+        let working = Working::default();
+        let known = (Extension(peer), Extension(Stopping(shutdown.clone())), Extension(working.clone()));
+        let router = self.router.clone().layer(known);
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_LIMIT)
@@ -137,8 +161,13 @@ impl Server {
             outcome = connection.as_mut() => outcome,
             () = stopped => {
                 connection.as_mut().graceful_shutdown();
-                let Ok(outcome) = tokio::time::timeout(GOODBYE_LIMIT, connection).await else { return };
-                outcome
+                loop {
+                    match tokio::time::timeout(GOODBYE_LIMIT, connection.as_mut()).await {
+                        Ok(outcome) => break outcome,
+                        Err(_) if working.is_set() => {}
+                        Err(_) => return,
+                    }
+                }
             }
         };
         if let Err(e) = outcome {

@@ -202,9 +202,9 @@ fn repair_reads_a_sound_directory_and_leaves_it_sound() {
     assert_eq!(bodies(&server, "kept"), ["a record"]);
 }
 
-#[test]
-fn a_request_in_flight_when_the_process_is_asked_to_stop_is_finished() {
-    let mut server = Server::start(&["--test-sync-delay-ms", "200", "--shutdown-deadline-ms", "60000"]);
+/// A server whose syncs take so long, and a publish that waits for one.
+fn with_a_publish_in_flight(sync_delay_ms: &str) -> (Server, std::process::Child) {
+    let server = Server::start(&["--test-sync-delay-ms", sync_delay_ms, "--shutdown-deadline-ms", "60000"]);
     ask(&server, &["stream", "create", "slow"]).unwrap();
     let admin = format!("http://{}", server.address("admin"));
     let publish = Command::new(env!("CARGO_BIN_EXE_wiremill"))
@@ -219,7 +219,20 @@ fn a_request_in_flight_when_the_process_is_asked_to_stop_is_finished() {
     while !staged() {
         std::thread::sleep(Duration::from_millis(1));
     }
+    (server, publish)
+}
+
+#[test]
+fn a_request_in_flight_when_the_process_is_asked_to_stop_is_finished() {
+    let (mut server, publish) = with_a_publish_in_flight("200");
     assert_eq!(server.stop(), 0, "{}", server.log());
+    assert_eq!(text(&publish.wait_with_output().unwrap().stdout), "0:0\n");
+}
+
+#[test]
+fn one_that_came_whole_has_longer_than_others_when_the_process_is_asked_to_stop() {
+    let (server, publish) = with_a_publish_in_flight("1500");
+    server.signal("TERM");
     assert_eq!(text(&publish.wait_with_output().unwrap().stdout), "0:0\n");
 }
 

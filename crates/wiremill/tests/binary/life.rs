@@ -90,8 +90,11 @@ fn neither_a_follower_nor_half_a_request_holds_the_shutdown_up() {
         "GET /api/v1/streams/orders/records?from=latest&wait_ms=60000 HTTP/1.1\r\nhost: localhost\r\n\r\n",
     );
     let half = send("GET /api/v1/streams HTTP/1.1\r\nhost: loc");
-    // The one that asks is the third; the follower's request was read before its own.
-    while !server.get("/metrics").1.contains("wiremill_connections{listener=\"admin\"} 3") {
+    let half_a_body = send(
+        "POST /api/v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{",
+    );
+    // The one that asks is the fourth; the others' requests were read before its own.
+    while !server.get("/metrics").1.contains("wiremill_connections{listener=\"admin\"} 4") {
         assert!(server.child.try_wait().unwrap().is_none());
     }
     let began = std::time::Instant::now();
@@ -100,7 +103,7 @@ fn neither_a_follower_nor_half_a_request_holds_the_shutdown_up() {
     let mut answer = String::new();
     waiting.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"records\":[]"), "{answer}");
-    drop(half);
+    drop((half, half_a_body));
 }
 
 #[test]
