@@ -81,3 +81,31 @@ fn a_form_of_a_web_page_cannot_write() {
     let head = "POST /api/v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n";
     assert_eq!(request(server.address("admin"), head).0, 400);
 }
+
+#[test]
+fn lists_come_in_parts_that_are_the_list() {
+    let server = Server::start(&[]);
+    for name in ["a", "b", "c"] {
+        crate::cli::ask(&server, &["stream", "create", name]).unwrap();
+    }
+    crate::cli::ask(&server, &["queue", "create", "a"]).unwrap();
+    let part = |query: &str| {
+        let (status, body) = server.get(&format!("/api/v1/streams?{query}"));
+        assert_eq!(status, 200, "{body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let rows = answer["streams"].as_array().unwrap().iter();
+        let names = rows.map(|row| format!("{}:{}", row["kind"], row["name"]).replace('"', ""));
+        (names.collect::<Vec<_>>(), answer["next"].as_str().map(str::to_owned))
+    };
+    let (mut seen, mut next) = part("limit=1");
+    while let Some(after) = next {
+        let (more, then) = part(&format!("limit=1&after={after}"));
+        assert_eq!(more.len(), 1);
+        seen.extend(more);
+        next = then;
+    }
+    assert_eq!(seen, part("").0);
+    assert_eq!(seen, ["log:a", "log:b", "log:c", "queue:a"]);
+    assert_eq!(server.get("/api/v1/cursors?limit=0").0, 400);
+    assert_eq!(server.get("/api/v1/queues?limit=10001").0, 422);
+}
