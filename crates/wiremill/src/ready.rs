@@ -1,8 +1,11 @@
 //! The ready file: one flat JSON object, listener name to address. It appears whole or not at all.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::listeners::Bound;
@@ -23,8 +26,18 @@ pub fn write(path: &Path, bound: &[Bound]) -> io::Result<Ready> {
     Ok(Ready { path: path.to_owned() })
 }
 
-/// Takes away what a run left behind that did not end in order: it says where that one listened.
+/// How long it may take to be let in by a run that is there.
+const ASK_LIMIT: Duration = Duration::from_millis(200);
+
+/// Takes away what a run left behind that did not end in order: it says where that one listened. A run that is there still
+/// keeps its file.
 pub fn remove_stale(path: &Path) -> Result<(), String> {
+    let known = fs::read_to_string(path).ok();
+    let addresses: BTreeMap<String, SocketAddr> =
+        known.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    if addresses.values().any(|address| TcpStream::connect_timeout(address, ASK_LIMIT).is_ok()) {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(format!("the ready file {} of an earlier run cannot be removed: {e}", path.display()))

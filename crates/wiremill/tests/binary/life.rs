@@ -143,6 +143,10 @@ fn a_ready_file_that_a_killed_server_left_is_gone_before_the_next_one_is_ready()
     assert!(!output.status.success());
     assert!(text(&output.stderr).contains("in use"), "{}", text(&output.stderr));
     assert!(!ready.exists());
+    // That of a server which is there is that server's.
+    std::fs::write(&ready, format!(r#"{{"admin":"{}"}}"#, server.address("admin"))).unwrap();
+    let output = serve(&server.folder.path("data"), &ready).output().unwrap();
+    assert!(!output.status.success() && ready.exists());
 }
 
 #[test]
