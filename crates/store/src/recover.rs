@@ -80,8 +80,9 @@ pub(crate) fn open<A: Attached>(
 
     let unflushed_len =
         wal.files().iter().filter(|f| f.sealed.is_none_or(|last| last > from)).map(|f| f.len).sum();
-    let extents = logs.values().map(|log| log.lock().core.live.extents().len() as u64).sum();
-    let unflushed = Unflushed::new(&parts.options, from, unflushed_len, extents);
+    let segments = kept_files(&logs);
+    let (extents, left) = count_extents(&logs, &segments, parts.options.run_kept_len);
+    let unflushed = Unflushed::new(&parts.options, from, unflushed_len, extents, left);
     let next_segment = existing.iter().filter_map(|file| match file {
         FileId::Segment(number) => Some(number + 1),
         FileId::Wal(_) => None,
@@ -89,7 +90,6 @@ pub(crate) fn open<A: Attached>(
     let annexes: BTreeSet<u64> = annex::list(&*parts.blobs)?.into_iter().collect();
     let next_segment = next_segment.chain(annexes.last().map(|number| number + 1)).max().unwrap_or(1);
     let next_segment = next_segment.max(head.map_or(1, |head| head.next_segment));
-    let segments = kept_files(&logs);
     let protected = match recovery.damaged_checkpoints.is_empty() {
         true => Needed::default(),
         false => Needed { files: existing, annexes },
@@ -186,6 +186,27 @@ fn kept_files<A: Attached>(logs: &HashMap<LogId, Arc<Log<A>>>) -> BTreeSet<u64> 
         }
     }
     files
+}
+
+/// Extents of all logs, and those that the next flush leaves: what lies in segments and in the files of the log that became
+/// such, long runs wherever they are, and what is set aside.
+fn count_extents<A: Attached>(
+    logs: &HashMap<LogId, Arc<Log<A>>>,
+    segments: &BTreeSet<u64>,
+    run_kept_len: u32,
+) -> (u64, u64) {
+    let (mut all, mut left) = (0, 0);
+    for log in logs.values() {
+        for extent in log.lock().core.live.extents() {
+            let is_flushed = match extent.file {
+                FileId::Wal(number) => segments.contains(&number),
+                FileId::Segment(_) => true,
+            };
+            all += 1;
+            left += u64::from(is_flushed || extent.len >= run_kept_len || extent.damaged);
+        }
+    }
+    (all, left)
 }
 
 /// Logs per unit that says where they go on.

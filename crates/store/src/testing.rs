@@ -102,6 +102,13 @@ impl World {
     }
 
     pub fn over(wal: MemWalProvider, blobs: MemBlobs, options: StoreOptions) -> Result<World> {
+        let world = World::opened(wal, blobs, options)?;
+        world.hands.run();
+        Ok(world)
+    }
+
+    /// No worker has had a step yet.
+    fn opened(wal: MemWalProvider, blobs: MemBlobs, options: StoreOptions) -> Result<World> {
         let hands = Arc::new(Hands::default());
         let catalog = Arc::new(Commands::default());
         let parts = Parts {
@@ -112,7 +119,6 @@ impl World {
             catalog: catalog.clone(),
         };
         let (store, recovery) = Store::open_with(parts)?;
-        hands.run();
         Ok(World { hands, wal, blobs, options, catalog, store, recovery })
     }
 
@@ -122,10 +128,17 @@ impl World {
     }
 
     pub fn try_crash(self) -> Result<World> {
+        let world = self.crash_unstepped()?;
+        world.hands.run();
+        Ok(world)
+    }
+
+    /// The same before any worker has had a step.
+    pub fn crash_unstepped(self) -> Result<World> {
         let World { wal, blobs, options, store, .. } = self;
         wal.crash();
         drop(store);
-        World::over(wal, blobs, options)
+        World::opened(wal, blobs, options)
     }
 
     /// Commits what is staged and lets every worker catch up.

@@ -39,8 +39,8 @@ struct Extents {
 
 impl Unflushed {
     /// Replay found `len` bytes after the unit `covered`, and at least an entry in each unit; the logs have so many
-    /// `extents`.
-    pub fn new(options: &StoreOptions, covered: Seq, len: u64, extents: u64) -> Self {
+    /// extents, and a flush would make nothing less of `left` of them.
+    pub fn new(options: &StoreOptions, covered: Seq, len: u64, extents: u64, left: u64) -> Self {
         Unflushed {
             len_max: options.unflushed_len_max,
             entries_max: options.unflushed_entries_max,
@@ -53,7 +53,7 @@ impl Unflushed {
                 max: options.extents_max,
                 now: AtomicI64::new(signed(extents)),
                 placed: AtomicU64::new(0),
-                left: AtomicU64::new(0),
+                left: AtomicU64::new(left),
             },
             waiting: Mutex::default(),
         }

@@ -344,6 +344,33 @@ fn publishers_wait_while_too_many_extents_came_and_are_told_of_the_flush() {
 }
 
 #[test]
+fn a_start_refuses_nobody_for_what_a_flush_had_left_or_a_flush_would_leave() {
+    let options = StoreOptions { extents_max: 20, run_kept_len: 300, ..StoreOptions::default() };
+    let world = world(2_000, options);
+    let log = world.create(Durability::Fsync);
+    fill(&world, &log, 30, 500);
+    flush(&world);
+    fill(&world, &log, 30, 500);
+    let refused = |world: &World| world.store.reserve(1, Class::Publish).is_err();
+    assert!(extents(&world) >= 60 && !refused(&world), "long runs stay");
+    let id = log.id();
+    drop(log);
+    let world = world.crash_unstepped().unwrap();
+    assert!(extents(&world) >= 60 && !refused(&world), "before anything is flushed");
+    // What came since the last flush counts, and the next one ends it.
+    let log = world.log(id);
+    for _ in 0..20 {
+        fill_unflushed(&world, &log, 40);
+    }
+    assert!(refused(&world));
+    drop(log);
+    let world = world.crash_unstepped().unwrap();
+    assert!(refused(&world));
+    world.hands.run();
+    assert!(!refused(&world));
+}
+
+#[test]
 fn dropped_records_make_room_for_extents_too() {
     let world = world(1 << 30, StoreOptions { extents_max: 20, ..StoreOptions::default() });
     let log = world.create(Durability::Fsync);
