@@ -28,6 +28,8 @@ mod checkpoint;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod dir;
+#[cfg(test)]
+mod disk_tests;
 pub mod entry;
 pub mod faults;
 mod files;

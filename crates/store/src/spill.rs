@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Attached, Change, Entry, Log,
+    flush::RETRY_NS,
     index::INDEX_STEP_LEN,
     log::live::{Kept, Volatile},
     store::Inner,
@@ -158,12 +159,14 @@ pub(crate) struct SpillWorker<A: Attached> {
     store: Weak<Inner<A>>,
     /// It has begun, and goes on until there is some room: what comes is spilled many batches at a time.
     is_at_it: bool,
+    /// Nanoseconds of the monotonic clock before which nothing is tried again after an error, whoever raises the signal.
+    not_before_ns: u64,
 }
 
 impl<A: Attached> SpillWorker<A> {
     pub fn start(store: &Arc<Inner<A>>) {
         let signal = store.volatile.pressure.clone();
-        let worker = SpillWorker { store: Arc::downgrade(store), is_at_it: false };
+        let worker = SpillWorker { store: Arc::downgrade(store), is_at_it: false, not_before_ns: 0 };
         store.env.spawn.worker("wm-spill", signal, Box::new(worker));
     }
 }
@@ -179,12 +182,17 @@ impl<A: Attached> Worker for SpillWorker<A> {
         if !self.is_at_it {
             return Next::Park;
         }
+        let now_ns = store.env.clock.mono_ns();
+        if now_ns < self.not_before_ns {
+            return Next::ParkUntil(self.not_before_ns);
+        }
         match spill_some(&store, spill) {
             Ok(true) => Next::Again,
             Ok(false) => Next::Park,
             Err(error) => {
                 tracing::warn!(%error, "volatile records cannot be spilled; publishers of such are slowed down");
-                Next::ParkUntil(store.env.clock.mono_ns() + 1_000_000_000)
+                self.not_before_ns = now_ns + RETRY_NS;
+                Next::ParkUntil(self.not_before_ns)
             }
         }
     }

@@ -84,6 +84,8 @@ pub(crate) struct Flusher {
     applied_noted: (u64, u64),
     /// Nanoseconds of the monotonic clock before which it leaves the disk to the WAL.
     yield_until_ns: u64,
+    /// Nanoseconds of the monotonic clock before which nothing is tried again after an error, whoever raises the signal.
+    not_before_ns: u64,
     figures: Arc<Figures>,
 }
 
@@ -102,6 +104,9 @@ const BACKLOG_MAX: u64 = 4;
 
 /// How long background writing pauses while syncs are slow, nanoseconds.
 const PAUSE_NS: u64 = 5_000_000;
+
+/// How long it waits after an error, nanoseconds.
+pub(crate) const RETRY_NS: u64 = 1_000_000_000;
 
 impl Flusher {
     pub fn new(
@@ -124,6 +129,7 @@ impl Flusher {
             protected,
             applied_noted: (0, 0),
             yield_until_ns: 0,
+            not_before_ns: 0,
             figures,
         }
     }
@@ -133,18 +139,24 @@ impl Flusher {
         if store.wal.failure().is_some() {
             return Next::Park;
         }
+        let now_ns = store.env.clock.mono_ns();
+        if now_ns < self.not_before_ns {
+            return Next::ParkUntil(self.not_before_ns);
+        }
         match self.try_step(store) {
             Ok(next) => next,
             Err(error) => {
                 tracing::error!(%error, "flushing failed; it is tried again");
                 self.reset();
-                Next::ParkUntil(store.env.clock.mono_ns() + 1_000_000_000)
+                self.not_before_ns = now_ns + RETRY_NS;
+                Next::ParkUntil(self.not_before_ns)
             }
         }
     }
 
-    /// Begins a pass although there is no need yet: closing, tests.
+    /// Begins a pass although there is no need yet, or not yet again: closing, tests.
     pub fn force<A: Attached>(&mut self, store: &Inner<A>, flush: bool) {
+        self.not_before_ns = 0;
         if matches!(self.phase, Phase::Idle) {
             self.begin(store, flush);
         }
