@@ -1,6 +1,7 @@
 //! For the tests of other crates: real files that fail when they are told to.
 
 use std::{
+    ffi::OsStr,
     io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::{
@@ -22,6 +23,8 @@ pub struct Wrong {
     pub write: AtomicBool,
     /// Writes fail to files of the folder with this name.
     pub write_in: Mutex<Option<&'static str>>,
+    /// The disk is full for files with this in their name.
+    pub full_for: Mutex<Option<&'static str>>,
     /// Files cannot grow.
     pub full: AtomicBool,
     /// Free bytes that are reported.
@@ -41,7 +44,8 @@ struct FaultyFiles {
 
 struct FaultyFile {
     real: Arc<dyn File>,
-    /// The name of its folder.
+    /// Its name and that of its folder.
+    name: String,
     folder: String,
     wrong: Arc<Wrong>,
 }
@@ -65,9 +69,9 @@ fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
 impl Files for FaultyFiles {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         let real = self.real.open(path, how)?;
-        let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
-        let folder = folder.to_string_lossy().into_owned();
-        Ok(Arc::new(FaultyFile { real, folder, wrong: self.wrong.clone() }))
+        let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let (name, folder) = (text(path.file_name()), text(path.parent().and_then(Path::file_name)));
+        Ok(Arc::new(FaultyFile { real, name, folder, wrong: self.wrong.clone() }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.real.rename(from, to)
@@ -101,6 +105,9 @@ impl File for FaultyFile {
         fail(&self.wrong.write, io::ErrorKind::Other)?;
         if self.wrong.write_in.lock().is_some_and(|folder| folder == self.folder) {
             return Err(io::Error::other("planted"));
+        }
+        if self.wrong.full_for.lock().is_some_and(|part| self.name.contains(part)) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "planted"));
         }
         let len = parts.iter().map(|part| part.len() as u64).sum();
         self.wrong.wrote.fetch_add(len, Ordering::SeqCst);

@@ -40,9 +40,14 @@ pub trait Blobs: Send + Sync + 'static {
 
 /// The numbers of all blobs whose names are `prefix` and a number, ascending.
 pub(crate) fn numbers(blobs: &dyn Blobs, prefix: &str) -> Result<Vec<u64>> {
-    let named = blobs.list(prefix)?;
-    let mut numbers: Vec<u64> =
-        named.iter().filter_map(|(name, _)| name.strip_prefix(prefix)?.parse().ok()).collect();
+    Ok(numbers_and_lens(blobs, prefix)?.into_iter().map(|(number, _)| number).collect())
+}
+
+/// The same with their lengths in bytes.
+pub(crate) fn numbers_and_lens(blobs: &dyn Blobs, prefix: &str) -> Result<Vec<(u64, u64)>> {
+    let named = blobs.list(prefix)?.into_iter();
+    let mut numbers: Vec<(u64, u64)> =
+        named.filter_map(|(name, len)| Some((name.strip_prefix(prefix)?.parse().ok()?, len))).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

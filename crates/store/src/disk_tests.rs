@@ -1,9 +1,12 @@
 //! The engine on disks that fail, or are full, stepped by hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use env::testing::{Wrong, faulty_files};
-use model::Offset;
+use env::{
+    Files,
+    testing::{Wrong, faulty_files},
+};
+use model::{ErrorKind, Offset};
 
 use crate::{
     Class, Durability, LockedLog, Log, Store, StoreOptions,
@@ -18,20 +21,26 @@ struct Disk {
     hands: Arc<Hands>,
     wrong: Arc<Wrong>,
     store: Store<Notes>,
-    _scratch: Scratch,
+    options: StoreOptions,
+    files: Arc<dyn Files>,
+    scratch: Scratch,
 }
 
 impl Disk {
     fn new(options: StoreOptions) -> Disk {
-        let (hands, scratch) = (Arc::new(Hands::default()), Scratch::new("disk"));
         let (files, wrong) = faulty_files();
+        Disk::over(Scratch::new("disk"), files, wrong, options)
+    }
+
+    fn over(scratch: Scratch, files: Arc<dyn Files>, wrong: Arc<Wrong>, options: StoreOptions) -> Disk {
+        let hands = Arc::new(Hands::default());
         let tune = |wal: &mut crate::WalOptions| {
             (wal.file_len, wal.first_file_len, wal.tail_len) = (64 << 10, 16 << 10, 0);
             wal.floor_len = 1 << 20;
         };
-        let env = hands.env(files, 7);
+        let env = hands.env(files.clone(), 7);
         let opened = Store::open(env, &scratch.0, options, tune, Arc::new(Commands::default()));
-        let disk = Disk { hands, wrong, store: opened.unwrap().0, _scratch: scratch };
+        let disk = Disk { hands, wrong, store: opened.unwrap().0, options, files, scratch };
         disk.hands.run();
         disk
     }
@@ -62,6 +71,135 @@ impl Disk {
     fn checkpoints(&self) -> u64 {
         self.store.stats().unwrap().checkpoints
     }
+}
+
+impl Disk {
+    fn files(&self) -> (usize, usize) {
+        let stats = self.store.stats().unwrap();
+        (stats.wal_files.len(), stats.segments.len())
+    }
+
+    fn is_refused(&self) -> bool {
+        self.hands.pass(300_000_000); // the last look at the free space is believed no more
+        let refused = self.store.reserve(1, Class::Publish).err();
+        assert!(refused.as_ref().is_none_or(|error| error.kind() == ErrorKind::Unavailable), "{refused:?}");
+        refused.is_some()
+    }
+
+    /// As a kill leaves it.
+    fn again(self) -> Disk {
+        let Disk { hands, wrong, store, options, files, scratch } = self;
+        hands.drop_everything();
+        drop(store);
+        Disk::over(scratch, files, wrong, options)
+    }
+}
+
+/// Nothing is flushed for a long time.
+fn lazy() -> Disk {
+    Disk::new(StoreOptions { unflushed_len_max: 1 << 30, ..StoreOptions::default() })
+}
+
+#[test]
+fn a_disk_at_its_floor_has_what_is_dead_given_back_once_publishers_are_refused() {
+    for is_dead_before in [true, false] {
+        let disk = lazy();
+        let log = disk.create(Durability::Fsync);
+        disk.fill(&log, 100, 3_000);
+        assert!(disk.files().0 >= 4, "{:?}", disk.files());
+        disk.wrong.free.store(0, Ordering::SeqCst);
+        let end = log.bounds().end;
+        if is_dead_before {
+            disk.change(&log, |log| log.trim(end));
+            assert!(disk.is_refused());
+        } else {
+            assert!(disk.is_refused());
+            disk.hands.run();
+            disk.change(&log, |log| log.trim(end));
+        }
+        disk.hands.pass(PAUSE_NS);
+        disk.hands.run();
+        assert!(disk.files().0 <= 2, "{:?}", disk.files());
+        let on_disk = env::real().files.list(&disk.scratch.0.join("wal")).unwrap();
+        assert!(on_disk.len() <= 3, "none is kept for reuse: {on_disk:?}");
+        let before = disk.checkpoints();
+        for _ in 0..10 {
+            assert!(disk.is_refused());
+            disk.hands.run();
+        }
+        assert_eq!(disk.checkpoints(), before, "nothing has died since");
+    }
+}
+
+#[test]
+fn a_start_at_the_floor_gives_back_what_had_died_before() {
+    let disk = lazy();
+    let log = disk.create(Durability::Fsync);
+    disk.fill(&log, 100, 3_000);
+    let end = log.bounds().end;
+    disk.change(&log, |log| log.trim(end));
+    drop(log);
+    let disk = disk.again();
+    assert!(disk.files().0 >= 4, "{:?}", disk.files());
+    disk.wrong.free.store(0, Ordering::SeqCst);
+    assert!(disk.is_refused());
+    disk.hands.run();
+    assert!(disk.files().0 <= 3, "{:?}", disk.files());
+}
+
+#[test]
+fn what_a_deleted_log_took_is_given_back_soon_and_not_more_often_than_once_a_second() {
+    let disk = Disk::new(StoreOptions { unflushed_len_max: 100_000, ..StoreOptions::default() });
+    for round in 0..3 {
+        let log = disk.create(Durability::Fsync);
+        disk.fill(&log, 100, 3_000);
+        let disk_len = || disk.store.stats().unwrap().disk_len();
+        assert!(disk_len() > 350_000, "{}", disk_len());
+        let before = disk.checkpoints();
+        disk.change(&log, |log| log.delete());
+        if round > 0 {
+            assert_eq!(disk.checkpoints(), before);
+            disk.hands.pass(PAUSE_NS);
+            disk.hands.run();
+        }
+        assert_eq!(disk.checkpoints(), before + 2);
+        assert!(disk_len() < 130_000, "{}", disk_len());
+    }
+}
+
+#[test]
+fn what_is_drained_without_end_does_not_keep_others_from_being_flushed() {
+    let options = StoreOptions { unflushed_len_max: 100_000, run_kept_len: 1_000, ..StoreOptions::default() };
+    let disk = Disk::new(options);
+    let (backlog, slow) = (disk.create(Durability::Fsync), disk.create(Durability::Fsync));
+    disk.fill(&backlog, 600, 9_000);
+    for round in 0..45 {
+        disk.hands.pass(PAUSE_NS);
+        disk.change(&backlog, |log| log.trim(Offset(round * 12)));
+        disk.fill(&slow, 1, 100);
+    }
+    let extents = slow.with(|core, _| core.live.extents().len());
+    assert!(extents < 20, "{extents}: they are copied together");
+}
+
+#[test]
+fn where_copying_finds_the_disk_full_the_log_is_covered_all_the_same() {
+    let disk = Disk::new(StoreOptions { unflushed_len_max: 100_000, ..StoreOptions::default() });
+    let (log, other) = (disk.create(Durability::Fsync), disk.create(Durability::Fsync));
+    *disk.wrong.full_for.lock() = Some("segment-");
+    for _ in 0..40 {
+        disk.fill(&log, 1, 3_000);
+        disk.fill(&other, 1, 100);
+    }
+    assert_eq!((disk.checkpoints(), disk.files().1), (2, 0));
+    let stats = disk.store.stats().unwrap();
+    assert!(stats.unflushed_len < stats.disk_len() - 30_000, "{stats:?}");
+    let end = log.bounds().end;
+    *disk.wrong.full_for.lock() = None;
+    disk.hands.pass(PAUSE_NS);
+    disk.fill(&log, 30, 3_000);
+    assert!(disk.files().1 > 0);
+    assert!(log.bounds().end > end && other.with(|core, _| core.records()) == 40);
 }
 
 #[test]

@@ -19,6 +19,11 @@ pub(crate) fn io_error(path: &Path, error: io::Error) -> Error {
     Error::new(kind, format!("{}: {error}", path.display()))
 }
 
+/// Whether `error`, of [`io_error`], says that the disk is full, so that trying again later makes sense.
+pub(crate) fn is_full(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable
+}
+
 /// Reads exactly `[at, at + len)`. The caller has compared `len` with the file's length.
 pub(crate) fn read_at(file: &dyn File, at: u64, len: usize) -> io::Result<Bytes> {
     let mut buffer = vec![0; len];

@@ -17,7 +17,7 @@ use crate::{
     dir::Held,
     faults::Fault,
     files,
-    flush::{Figures, FlushWorker, Flusher, Kept},
+    flush::{Figures, FlushWorker, Flusher, Kept, Reclaim, dead_len},
     index::INDEX_STEP_LEN,
     log::live::{Extent, FileId, Index, Point},
     read::AheadTask,
@@ -94,11 +94,23 @@ pub(crate) fn open<A: Attached>(
         true => Needed::default(),
         false => Needed { files: existing, annexes },
     };
+    let dead_len = dead_len(&*wal, &*parts.blobs, &files_of(&logs))?;
+    let reclaim = Reclaim::new(&parts.options, dead_len);
     let figures = Arc::new(Figures::default());
     let flusher = Flusher::new(kept, next_checkpoint, next_segment, segments, protected, figures.clone());
     let next_log = next_log.max(head.map_or(1, |head| head.next_log));
-    let opened =
-        Opened { wal, unflushed, flusher, figures, committed: committed.clone(), logs, next_log, dir, spill };
+    let opened = Opened {
+        wal,
+        unflushed,
+        reclaim,
+        flusher,
+        figures,
+        committed: committed.clone(),
+        logs,
+        next_log,
+        dir,
+        spill,
+    };
     let store = Store::assemble(parts, opened);
     write_skips(&store, skipped);
     ApplierTask::start(&store.0, committed);
@@ -184,6 +196,15 @@ fn kept_files<A: Attached>(logs: &HashMap<LogId, Arc<Log<A>>>) -> BTreeSet<u64> 
                 files.insert(number);
             }
         }
+    }
+    files
+}
+
+/// Files with live records.
+fn files_of<A: Attached>(logs: &HashMap<LogId, Arc<Log<A>>>) -> BTreeSet<FileId> {
+    let mut files = BTreeSet::new();
+    for log in logs.values() {
+        files.extend(log.lock().core.live.extents().iter().map(|extent| extent.file));
     }
     files
 }

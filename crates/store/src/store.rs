@@ -21,7 +21,7 @@ use crate::{
     blobs::{Blobs, FileBlobs},
     dir::{self, Held},
     files::DataFiles,
-    flush::{Figures, Flusher},
+    flush::{Figures, Flusher, Reclaim},
     meta::Watched,
     recover::{self, Recovery},
     spill::Spill,
@@ -49,6 +49,7 @@ pub(crate) struct Inner<A: Attached> {
     /// Where volatile records go beyond their memory; a store without a directory has none.
     pub spill: Option<Spill>,
     pub unflushed: Unflushed,
+    pub reclaim: Reclaim,
     pub logs: RwLock<HashMap<LogId, Arc<Log<A>>>>,
     pub next_log: AtomicU64,
     /// The last unit that deleted a log. A checkpoint made without that log needs it.
@@ -86,6 +87,7 @@ pub struct Parts {
 pub(crate) struct Opened<A: Attached> {
     pub wal: Arc<dyn Wal>,
     pub unflushed: Unflushed,
+    pub reclaim: Reclaim,
     pub flusher: Flusher,
     pub figures: Arc<Figures>,
     pub committed: Signal,
@@ -127,12 +129,14 @@ impl<A: Attached> Store<A> {
 
     pub(crate) fn assemble(parts: Parts, opened: Opened<A>) -> Store<A> {
         let Parts { env, blobs, options, catalog, .. } = parts;
-        let Opened { wal, unflushed, flusher, figures, committed, logs, next_log, dir, spill } = opened;
+        let Opened { wal, unflushed, reclaim, flusher, figures, committed, logs, next_log, dir, spill } =
+            opened;
         Store(Arc::new(Inner {
             files: DataFiles::new(wal.clone(), blobs, env.clock.clone(), &options),
             volatile: VolatileBudget::new(options.volatile_len_max),
             spill,
             unflushed,
+            reclaim,
             env,
             options,
             wal,
@@ -182,7 +186,11 @@ impl<A: Attached> Store<A> {
             self.0.flush.raise();
             return Err(Error::new(ErrorKind::Throttled, "the write-ahead log waits for its checkpoint"));
         }
-        self.0.wal.reserve(len, class)
+        let reserved = self.0.wal.reserve(len, class);
+        if self.0.wal.is_starved() && reserved.is_err() && self.0.reclaim.is_due(true) {
+            self.0.flush.raise();
+        }
+        reserved
     }
 
     /// Whether `len` bytes of volatile records may be appended now; [`model::ErrorKind::Throttled`] when memory for

@@ -362,3 +362,8 @@ pub(crate) fn segment_name(number: u64) -> String {
 pub(crate) fn segments(blobs: &dyn Blobs) -> Result<Vec<u64>> {
     blobs::numbers(blobs, SEGMENT_PREFIX)
 }
+
+/// The same with their lengths in bytes.
+pub(crate) fn segment_lens(blobs: &dyn Blobs) -> Result<Vec<(u64, u64)>> {
+    blobs::numbers_and_lens(blobs, SEGMENT_PREFIX)
+}

@@ -15,6 +15,7 @@
 mod copy;
 mod parts;
 mod plan;
+mod reclaim;
 mod stretches;
 
 #[cfg(test)]
@@ -31,12 +32,14 @@ use std::{
 use env::{Next, Signal, Worker};
 use model::{LogId, Result, Seq};
 
+pub(crate) use self::reclaim::{Reclaim, dead_len};
 use self::{copy::NewSegment, plan::Plan};
 use crate::{
     Attached, annex,
     checkpoint::{self, Finished, Head, Needed, Writer},
     faults::Fault,
     files::{self, segment_name},
+    fsio::is_full,
     log::live::FileId,
     store::Inner,
 };
@@ -69,6 +72,10 @@ pub(crate) struct Flusher {
     rest: Option<Box<Plan>>,
     /// The pass left files to another one, which begins once it is over.
     again: bool,
+    /// Another checkpoint follows this one, so that files are given back which died before both.
+    twice: bool,
+    /// Nanoseconds of the monotonic clock before which files are not looked for once more that could be given back.
+    not_reclaiming_before_ns: u64,
     /// What the pass has to tell of its begin once it is over, if it copies at all.
     extents_noted: Option<u64>,
     /// The last two checkpoints, oldest first.
@@ -121,6 +128,8 @@ impl Flusher {
             phase: Phase::Idle,
             rest: None,
             again: false,
+            twice: false,
+            not_reclaiming_before_ns: 0,
             extents_noted: None,
             kept: kept.into(),
             next_checkpoint,
@@ -140,11 +149,20 @@ impl Flusher {
             return Next::Park;
         }
         let now_ns = store.env.clock.mono_ns();
-        if now_ns < self.not_before_ns {
+        if self.is_idle() && now_ns < self.not_before_ns {
             return Next::ParkUntil(self.not_before_ns);
         }
+        let is_copying = matches!(self.phase, Phase::Copying(_));
         match self.try_step(store) {
             Ok(next) => next,
+            Err(error) if is_copying && is_full(&error) => {
+                tracing::warn!(%error, "the disk is full; what is left to be copied stays where it is for now");
+                self.reset();
+                self.not_before_ns = now_ns + RETRY_NS;
+                self.begin(store, false);
+                self.twice = true;
+                Next::Again
+            }
             Err(error) => {
                 tracing::error!(%error, "flushing failed; it is tried again");
                 self.reset();
@@ -167,6 +185,7 @@ impl Flusher {
         self.phase = Phase::Idle;
         self.rest = None;
         self.again = false;
+        self.twice = false;
         self.extents_noted = None;
     }
 
@@ -187,10 +206,13 @@ impl Flusher {
     fn try_step<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Result<Next> {
         match std::mem::take(&mut self.phase) {
             Phase::Idle => {
-                if !store.unflushed.is_due(store.wal.durable()) {
+                if store.unflushed.is_due(store.wal.durable()) {
+                    self.begin(store, true);
+                } else if store.reclaim.is_due(store.wal.is_starved()) {
+                    return self.reclaim(store);
+                } else {
                     return Ok(Next::Park);
                 }
-                self.begin(store, true);
             }
             Phase::Copying(plan) => return self.copy(store, plan),
             Phase::Gathering(mut writer, mut logs) => {
@@ -225,9 +247,34 @@ impl Flusher {
                         if let Some(noted) = self.extents_noted.take() {
                             store.unflushed.flushed(noted);
                         }
+                        if std::mem::take(&mut self.twice) {
+                            self.begin(store, false);
+                        }
                     }
                 }
             }
+        }
+        Ok(Next::Again)
+    }
+
+    /// Begins a pass for the sake of disk space: two checkpoints where files are dead. Where there are none and publishers
+    /// wait, the live part of others is copied before.
+    fn reclaim<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Result<Next> {
+        let now_ns = store.env.clock.mono_ns();
+        if now_ns < self.not_reclaiming_before_ns {
+            return Ok(Next::ParkUntil(self.not_reclaiming_before_ns));
+        }
+        self.not_reclaiming_before_ns = now_ns + RETRY_NS;
+        store.reclaim.begin();
+        let mut used = reclaim::used(store);
+        used.extend(&self.protected.files);
+        let has_dead = dead_len(&*store.wal, &*store.files.blobs, &used)? > 0;
+        let is_starved = store.wal.is_starved();
+        if has_dead || is_starved {
+            // These checkpoints come in the place of those that would follow on copying: it must not fall behind for them.
+            let is_behind = !is_starved && self.uncopied_len(store) >= store.options.unflushed_len_max / 2;
+            self.begin(store, !has_dead || is_behind);
+            self.twice = true;
         }
         Ok(Next::Again)
     }
@@ -272,9 +319,13 @@ impl Flusher {
         if !store.unflushed.is_pressing(store.wal.durable()) {
             return false;
         }
+        self.uncopied_len(store) < store.options.unflushed_len_max.saturating_mul(BACKLOG_MAX)
+    }
+
+    /// Bytes of the log's files that are no segments.
+    fn uncopied_len<A: Attached>(&self, store: &Inner<A>) -> u64 {
         let uncopied = store.wal.files().into_iter().filter(|info| !self.segments.contains(&info.file));
-        uncopied.map(|info| info.len).sum::<u64>()
-            < store.options.unflushed_len_max.saturating_mul(BACKLOG_MAX)
+        uncopied.map(|info| info.len).sum()
     }
 
     /// While the WAL's syncs take more than twice their usual time, the disk is left to it for a moment.
@@ -296,6 +347,7 @@ impl Flusher {
     fn note<A: Attached>(&mut self, store: &Inner<A>) -> Phase {
         let position = store.wal.durable();
         self.applied_noted = store.unflushed.applied();
+        store.reclaim.noted();
         let head = Head {
             id: self.next_checkpoint,
             position,

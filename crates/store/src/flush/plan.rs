@@ -228,7 +228,7 @@ fn logs_in<A: Attached>(store: &Inner<A>, files: &BTreeMap<FileId, u64>) -> u64 
     store.logs_by_id().iter().filter(has_some).count() as u64
 }
 
-fn each_extent<A: Attached>(store: &Inner<A>, mut each: impl FnMut(LogId, &Extent)) {
+pub(super) fn each_extent<A: Attached>(store: &Inner<A>, mut each: impl FnMut(LogId, &Extent)) {
     for log in store.logs_by_id() {
         let state = log.lock();
         state.core.live.extents().iter().for_each(|extent| each(log.id(), extent));

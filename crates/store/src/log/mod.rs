@@ -159,10 +159,30 @@ pub struct Locked<'a, A: Attached> {
 struct Part<'a, A> {
     log: &'a Log<A>,
     state: MutexGuard<'a, LogState<A>>,
-    /// Bounds, volatile bytes and extents when it was locked.
-    before: (Bounds, u64, usize),
+    /// What it had when it was locked.
+    before: Before,
     /// Whether entries of it were staged.
     staged: bool,
+}
+
+/// What a log had before it was changed.
+struct Before {
+    bounds: Bounds,
+    volatile_len: u64,
+    extents: usize,
+    /// Bytes of live records.
+    len: u64,
+}
+
+impl Before {
+    fn of(core: &LogCore) -> Self {
+        Before {
+            bounds: core.bounds(),
+            volatile_len: core.volatile_len(),
+            extents: core.live.extents().len(),
+            len: core.bytes(),
+        }
+    }
 }
 
 impl<'a, A: Attached> Locked<'a, A> {
@@ -172,8 +192,7 @@ impl<'a, A: Attached> Locked<'a, A> {
         logs.dedup_by_key(|log| log.id);
         let lock = |log: &'a Arc<Log<A>>| {
             let state = log.state.lock();
-            let live = &state.core.live;
-            let before = (state.core.bounds(), live.volatile_len(), live.extents().len());
+            let before = Before::of(&state.core);
             Part { log, state, before, staged: false }
         };
         let parts = logs.into_iter().map(lock).collect();
@@ -230,14 +249,18 @@ impl<'a, A: Attached> Locked<'a, A> {
         let seq =
             if entries.is_empty() { self.wait } else { self.store.wal.submit(permit, Unit { entries }) };
         for part in std::mem::take(&mut self.parts) {
-            let Part { log, mut state, before: (bounds, volatile_len, extents), staged } = part;
+            let Part { log, mut state, before, staged } = part;
             match staged {
                 true => state.core.submitted(seq),
                 false => state.core.nothing_submitted(),
             }
-            self.store.volatile.moved(volatile_len, state.core.volatile_len());
-            self.store.unflushed.extents_moved(extents, state.core.live.extents().len());
-            state.tell(bounds);
+            self.store.volatile.moved(before.volatile_len, state.core.volatile_len());
+            self.store.unflushed.extents_moved(before.extents, state.core.live.extents().len());
+            if state.core.durability() == Durability::Fsync {
+                let is_deleted = staged && state.core.is_deleted();
+                self.store.died(before.len, state.core.bytes(), is_deleted);
+            }
+            state.tell(before.bounds);
             if staged && state.core.is_deleted() {
                 self.store.forget(log.id, seq);
             }

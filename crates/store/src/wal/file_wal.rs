@@ -267,6 +267,10 @@ impl Wal for FileWal {
         }
     }
 
+    fn is_starved(&self) -> bool {
+        self.shared.floor.starved.load(Ordering::SeqCst)
+    }
+
     fn submit(&self, permit: Permit, unit: Unit) -> Seq {
         let frame_len = unit.entries.iter().map(codec::entry_len_estimate).sum();
         let mut staging = self.shared.staging.lock();
@@ -348,7 +352,7 @@ impl Wal for FileWal {
     }
 
     fn release(&self, file: u64) {
-        self.shared.table.release(file);
+        self.shared.table.release(file, self.is_starved());
     }
 
     fn stats(&self) -> WalStats {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use env::{Env, File, Open};
-use model::{Error, ErrorKind, Result, Seq};
+use model::{Error, Result, Seq};
 use parking_lot::Mutex;
 
 use super::{Place, WalFileInfo, ahead::Next, frame::PAGE_LEN, scan::end_of_frames};
@@ -336,8 +336,8 @@ impl FileTable {
         Ok(at)
     }
 
-    /// See [`super::Wal::release`].
-    pub(super) fn release(&self, number: u64) {
+    /// See [`super::Wal::release`]. Nothing is kept for reuse while the disk `is_starved`.
+    pub(super) fn release(&self, number: u64, is_starved: bool) {
         let mut remove = Vec::new();
         {
             let mut state = self.state.lock();
@@ -352,6 +352,9 @@ impl FileTable {
             }
             state.zombies.push(file);
             remove.extend(state.bury(self.file_len));
+            if is_starved {
+                remove.append(&mut state.recycle);
+            }
         }
         for path in remove {
             self.remove_quietly(&path);
@@ -384,9 +387,4 @@ impl State {
         self.zombies = waiting;
         remove
     }
-}
-
-/// Whether `error` says that the disk is full, so that trying again later makes sense.
-pub(super) fn is_full(error: &Error) -> bool {
-    error.kind() == ErrorKind::Unavailable
 }

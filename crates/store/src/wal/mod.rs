@@ -179,6 +179,11 @@ pub trait Wal: Send + Sync + 'static {
     /// Registers `waker` for when a refused reservation may succeed.
     fn wake_on_room(&self, waker: &Waker);
 
+    /// Whether a publish was refused because the disk is at its floor, and the disk is still there.
+    fn is_starved(&self) -> bool {
+        false
+    }
+
     /// Stages `unit`. Call order is log order; callers hold the locks of the logs concerned. Cannot fail: a log that has
     /// failed swallows it, and its sequence never becomes durable.
     fn submit(&self, permit: Permit, unit: Unit) -> Seq;

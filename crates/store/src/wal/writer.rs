@@ -18,11 +18,11 @@ use super::{
     Commit, Place, Run,
     ahead::{Prepared, patience_ns},
     file_wal::{Shared, Spent, Staged},
-    files::{WalFile, is_full},
+    files::WalFile,
     frame::{FRAME_HEADER_LEN, PAGE_LEN},
     layout::{Layout, Link},
 };
-use crate::faults::Fault;
+use crate::{faults::Fault, fsio::is_full};
 
 /// How long the writer waits before it looks again for disk space, nanoseconds.
 const FULL_RETRY_NS: u64 = 50_000_000;
