@@ -1,4 +1,5 @@
-//! Reads of the disk take turns, so that the log's syncs never wait behind a long queue of them.
+//! Reads of the disk take turns, so that the log's syncs never wait behind a long queue of them. In the order in which they
+//! come: a long one would wait for ever for room that short ones fill again and again.
 
 use parking_lot::{Condvar, Mutex};
 
@@ -9,8 +10,16 @@ const IN_FLIGHT_LEN_MAX: usize = 2 << 20;
 /// See the module.
 #[derive(Default)]
 pub(super) struct Turns {
-    in_flight_len: Mutex<usize>,
-    ended: Condvar,
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight_len: usize,
+    /// How many reads have come, and how many of them have begun.
+    come: u64,
+    begun: u64,
 }
 
 /// A read that is under way; it ends when this is dropped.
@@ -20,21 +29,26 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turns {
-    /// Waits until a read of `len` bytes may begin.
+    /// Waits until a read of `len` bytes may begin: those that came before have, and there is room.
     pub(super) fn take(&self, len: usize) -> Turn<'_> {
-        let mut in_flight_len = self.in_flight_len.lock();
-        while *in_flight_len > 0 && *in_flight_len + len > IN_FLIGHT_LEN_MAX {
-            self.ended.wait(&mut in_flight_len);
+        let mut state = self.state.lock();
+        let nth = state.come;
+        state.come += 1;
+        while nth != state.begun || (state.in_flight_len > 0 && state.in_flight_len + len > IN_FLIGHT_LEN_MAX)
+        {
+            self.moved.wait(&mut state);
         }
-        *in_flight_len += len;
+        state.begun += 1;
+        state.in_flight_len += len;
+        self.moved.notify_all();
         Turn { turns: self, len }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.turns.in_flight_len.lock() -= self.len;
-        self.turns.ended.notify_all();
+        self.turns.state.lock().in_flight_len -= self.len;
+        self.turns.moved.notify_all();
     }
 }
 
@@ -51,7 +65,7 @@ mod tests {
     fn reads_under_way_never_exceed_the_bound_and_a_longer_one_goes_alone() {
         let (turns, in_flight) = (Turns::default(), AtomicUsize::new(0));
         thread::scope(|scope| {
-            for len in [1 << 20, 1 << 20, 700 << 10, 3 << 20, 4_096, 0] {
+            for len in [1 << 20, 1 << 20, 700 << 10, 3 << 20, 4_096, 1] {
                 let (turns, in_flight) = (&turns, &in_flight);
                 scope.spawn(move || {
                     for _ in 0..200 {
@@ -65,6 +79,34 @@ mod tests {
                 });
             }
         });
-        assert_eq!(*turns.in_flight_len.lock(), 0);
+        assert_eq!(turns.state.lock().in_flight_len, 0);
+    }
+
+    #[test]
+    fn a_long_read_that_waits_is_not_overtaken_by_short_ones() {
+        let (turns, begun) = (Turns::default(), Mutex::new(Vec::new()));
+        let all_came = |count| {
+            while turns.state.lock().come < count {
+                thread::yield_now();
+            }
+        };
+        thread::scope(|scope| {
+            let first = turns.take(4_096);
+            let read = |len| {
+                let (turns, begun) = (&turns, &begun);
+                move || {
+                    let _turn = turns.take(len);
+                    begun.lock().push(len);
+                }
+            };
+            scope.spawn(read(3 << 20));
+            all_came(2);
+            scope.spawn(read(1));
+            all_came(3);
+            (0..100).for_each(|_| thread::yield_now());
+            assert_eq!(*begun.lock(), [], "neither has room, or may go first");
+            drop(first);
+        });
+        assert_eq!(*begun.lock(), [3 << 20, 1]);
     }
 }
