@@ -242,7 +242,7 @@ impl<A: Attached> ColdRead<A> {
                     match error.kind() {
                         ErrorKind::NotFound if suspects.insert((extent.file, extent.at)) => continue,
                         ErrorKind::Corrupt if source == Source::Memory => {
-                            self.store.files.forget_ahead(&extent);
+                            self.store.files.forget_ahead(extent.file, extent.at, extent.len);
                             return Ok(None);
                         }
                         ErrorKind::Corrupt if suspects.insert((extent.file, extent.at)) => continue,

@@ -190,9 +190,15 @@ impl DataFiles {
         len >= self.long_len_min
     }
 
-    /// Forgets what was read ahead of `extent`: it is not what it should be.
-    pub fn forget_ahead(&self, extent: &Extent) {
-        self.ahead.forget_within(extent.file, extent.at..extent.at + u64::from(extent.len));
+    /// Forgets what was read ahead of `len` bytes at `at`: they are not what they should be.
+    pub fn forget_ahead(&self, file: FileId, at: u64, len: u32) {
+        self.ahead.forget_within(file, at..at + u64::from(len));
+    }
+
+    /// Has these bytes in memory as if they had been read ahead.
+    #[cfg(test)]
+    pub fn plant_ahead(&self, file: FileId, at: u64, bytes: Bytes) {
+        self.ahead.keep(file, at, bytes, self.clock.mono_ns());
     }
 
     /// The stretch of `extent` to read for batches from `from` on, about `len` bytes of it. `None` when only the disk

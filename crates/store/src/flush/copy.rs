@@ -112,7 +112,8 @@ impl NewSegment {
         part.extend(std::mem::take(&mut self.footer).finish());
         self.write(store, &part)?;
         self.blob.take().map(NewBlob::finish).transpose()?;
-        std::mem::take(&mut self.copied).into_iter().for_each(|copied| swap(store, choice, copied));
+        let copied = std::mem::take(&mut self.copied);
+        copied.into_iter().for_each(|copied| swap(store, &self.left, choice, copied));
         Ok(())
     }
 
@@ -132,8 +133,9 @@ impl NewSegment {
         let Some(log) = store.logs.read().get(&item.log).cloned() else { return Ok(()) };
         let batches = match read_batches(store, item) {
             Ok(batches) => batches,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+            Err(error) if is_damage(&error) => {
                 set_aside(&log, item, &error);
+                self.left.set_aside(item);
                 self.close(); // The next one must not span it.
                 return Ok(());
             }
@@ -233,9 +235,25 @@ impl Growing {
     }
 }
 
-/// The batches of an extent with their entries' bytes.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
+}
+
+/// The batches of an extent with their entries' bytes. What fails its checks is looked at once more, from the disk whatever
+/// is in memory, as readers do: it is set aside for ever.
 fn read_batches<A: Attached>(store: &Inner<A>, item: &Item) -> Result<Vec<(Batch, Bytes)>> {
-    let bytes = store.files.read(item.file, item.at, item.len)?;
+    let files = &store.files;
+    let bytes = files.read(item.file, item.at, item.len);
+    match bytes.and_then(|bytes| batches_in(item, &bytes)) {
+        Err(error) if is_damage(&error) => {
+            files.forget_ahead(item.file, item.at, item.len);
+            batches_in(item, &files.read_file(item.file, item.at, item.len)?)
+        }
+        read => read,
+    }
+}
+
+fn batches_in(item: &Item, bytes: &Bytes) -> Result<Vec<(Batch, Bytes)>> {
     let mut batches = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
@@ -265,11 +283,12 @@ fn set_aside<A: Attached>(log: &Arc<Log<A>>, item: &Item, error: &Error) {
 }
 
 /// Lets a log use the copies of its extents. What was dropped meanwhile stays dropped.
-fn swap<A: Attached>(store: &Inner<A>, choice: &Choice, copied: Copied) {
+fn swap<A: Attached>(store: &Inner<A>, items: &Items, choice: &Choice, copied: Copied) {
     let Some(log) = store.logs.read().get(&copied.log).cloned() else { return };
     let mut state = log.lock();
     let before = state.core.live.extents().len();
-    // What could not be read is set aside, and not taken.
-    state.core.replace(copied.offsets, |extent| choice.takes(extent), copied.extents);
+    // What could not be read is set aside, and not taken. What somebody else set aside since it was copied is: its copy is
+    // sound, and would lie over it.
+    state.core.replace(copied.offsets, |extent| items.has_copied(choice, extent), copied.extents);
     store.unflushed.extents_moved(before, state.core.live.extents().len());
 }

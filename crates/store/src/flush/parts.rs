@@ -1,12 +1,19 @@
 //! What goes into each new segment of a pass. A pass may have a million short extents to copy, so that it keeps in mind
 //! only from where to where of which logs, and looks up a few extents at a time when their turn comes.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use model::{LogId, Offset};
 
 use super::plan::Choice;
-use crate::{Attached, log::live::FileId, store::Inner};
+use crate::{
+    Attached,
+    log::live::{Extent, FileId},
+    store::Inner,
+};
 
 /// What of one log goes into a new segment: the extents between these offsets that are chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,57 +102,65 @@ pub(super) struct Items {
     parts: VecDeque<Part>,
     /// The end of the last item, if it is of the first part and nothing that stays was seen behind it.
     before: Option<Offset>,
+    /// Of what is covered, where it lies that is not copied: it was set aside before its turn came, or could not be read.
+    aside: BTreeSet<(FileId, u64)>,
 }
 
 impl Items {
     pub fn new(parts: Vec<Part>) -> Self {
-        Items { parts: parts.into(), before: None }
+        Items { parts: parts.into(), before: None, aside: BTreeSet::new() }
     }
 
     /// The next items, as their logs have them now; none when all were there.
     pub fn next<A: Attached>(&mut self, store: &Inner<A>, choice: &Choice) -> Vec<Item> {
         let mut items = Vec::new();
-        while items.len() < ITEMS_MAX
-            && let Some(part) = self.parts.front_mut()
-        {
-            if take_some(store, choice, part, &mut self.before, &mut items) {
+        while items.len() < ITEMS_MAX && !self.parts.is_empty() {
+            if self.take_some(store, choice, &mut items) {
                 self.parts.pop_front();
                 self.before = None;
             }
         }
         items
     }
-}
 
-/// Takes items off the front of `part`. Whether nothing is left of it.
-fn take_some<A: Attached>(
-    store: &Inner<A>,
-    choice: &Choice,
-    part: &mut Part,
-    before: &mut Option<Offset>,
-    items: &mut Vec<Item>,
-) -> bool {
-    let Some(log) = store.logs.read().get(&part.log).cloned() else { return true };
-    let state = log.lock();
-    let live = &state.core.live;
-    let extents = live.extents().range(live.extent_from(part.offsets.start)..);
-    for extent in extents.take_while(|extent| extent.base < part.offsets.end) {
-        if items.len() >= ITEMS_MAX {
-            return false;
+    /// Takes items off the front of the first part. Whether nothing is left of it.
+    fn take_some<A: Attached>(&mut self, store: &Inner<A>, choice: &Choice, items: &mut Vec<Item>) -> bool {
+        let Some(part) = self.parts.front_mut() else { return true };
+        let Some(log) = store.logs.read().get(&part.log).cloned() else { return true };
+        let state = log.lock();
+        let live = &state.core.live;
+        let extents = live.extents().range(live.extent_from(part.offsets.start)..);
+        for extent in extents.take_while(|extent| extent.base < part.offsets.end) {
+            if items.len() >= ITEMS_MAX {
+                return false;
+            }
+            part.offsets.start = extent.end();
+            if !choice.takes(extent) {
+                self.before = None;
+                if choice.covers(extent) {
+                    self.aside.insert((extent.file, extent.at));
+                }
+                continue;
+            }
+            // Volatile records may lie between extents, too.
+            let apart = |end| live.volatile_from(end).next().is_some_and(|v| v.base < extent.base);
+            let follows = self.before.is_some_and(|end| !apart(end));
+            let (file, at, len) = (extent.file, extent.at, extent.len);
+            items.push(Item { log: part.log, file, at, len, offsets: extent.base..extent.end(), follows });
+            self.before = Some(extent.end());
         }
-        part.offsets.start = extent.end();
-        if !choice.takes(extent) {
-            *before = None;
-            continue;
-        }
-        // Volatile records may lie between extents, too.
-        let apart = |end| live.volatile_from(end).next().is_some_and(|v| v.base < extent.base);
-        let follows = before.is_some_and(|end| !apart(end));
-        let (file, at, len) = (extent.file, extent.at, extent.len);
-        items.push(Item { log: part.log, file, at, len, offsets: extent.base..extent.end(), follows });
-        *before = Some(extent.end());
+        true
     }
-    true
+
+    /// An item could not be read.
+    pub fn set_aside(&mut self, item: &Item) {
+        self.aside.insert((item.file, item.at));
+    }
+
+    /// Whether `extent`, which lies between items, was one of them and could be read, whatever became of it since.
+    pub fn has_copied(&self, choice: &Choice, extent: &Extent) -> bool {
+        choice.covers(extent) && !self.aside.contains(&(extent.file, extent.at))
+    }
 }
 
 #[cfg(test)]

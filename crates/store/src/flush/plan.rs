@@ -44,14 +44,19 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Whether `extent` is copied. What comes into a log while the pass runs lies behind what it copies of that log.
+    /// Whether `extent` is to be copied, unless it is set aside by then. What comes into a log while the pass runs lies
+    /// behind what it copies of that log.
     pub fn takes(&self, extent: &Extent) -> bool {
-        !extent.damaged
-            && match self.fates.get(&extent.file) {
-                Some(Fate::Copied) => true,
-                Some(Fate::Becomes | Fate::Thinned) => extent.len < self.run_kept_len,
-                Some(Fate::Stays) | None => false,
-            }
+        !extent.damaged && self.covers(extent)
+    }
+
+    /// The same whatever is known of its bytes.
+    pub fn covers(&self, extent: &Extent) -> bool {
+        match self.fates.get(&extent.file) {
+            Some(Fate::Copied) => true,
+            Some(Fate::Becomes | Fate::Thinned) => extent.len < self.run_kept_len,
+            Some(Fate::Stays) | None => false,
+        }
     }
 }
 
