@@ -15,6 +15,16 @@ pub fn direct_begin(room: &[u8]) -> usize {
     room.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN)
 }
 
+/// Whether a read failed because the device cannot give these bytes, which may be so for good.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// What such a read fails with, for whoever simulates a device.
+pub fn unreadable() -> io::Error {
+    rustix::io::Errno::IO.into()
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {

@@ -17,7 +17,9 @@ mod worker;
 
 use std::sync::Arc;
 
-pub use files::{DIRECT_ALIGN_LEN, DirEntry, File, Files, LockedDir, Open, direct_begin};
+pub use files::{
+    DIRECT_ALIGN_LEN, DirEntry, File, Files, LockedDir, Open, direct_begin, is_unreadable, unreadable,
+};
 pub use real::{RealOptions, real, real_with};
 pub use worker::{Job, Next, Signal, Spawn, Worker};
 

@@ -25,6 +25,8 @@ pub struct Wrong {
     pub write_in: Mutex<Option<&'static str>>,
     /// The disk is full for files with this in their name.
     pub full_for: Mutex<Option<&'static str>>,
+    /// Reads of the byte at this place fail for good, in files with this in their name.
+    pub unreadable: Mutex<Option<(String, u64)>>,
     /// Files cannot grow.
     pub full: AtomicBool,
     /// Free bytes that are reported.
@@ -99,7 +101,12 @@ impl Files for FaultyFiles {
 
 impl File for FaultyFile {
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.real.read_exact_at(buf, at)
+        let range = at..at.saturating_add(buf.len() as u64);
+        let is_dead = |(name, at): &(String, u64)| self.name.contains(name) && range.contains(at);
+        match self.wrong.unreadable.lock().as_ref().is_some_and(is_dead) {
+            true => Err(crate::unreadable()),
+            false => self.real.read_exact_at(buf, at),
+        }
     }
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
         fail(&self.wrong.write, io::ErrorKind::Other)?;

@@ -8,7 +8,7 @@ use std::{
 use env::{Env, LockedDir, Open};
 use model::{Error, ErrorKind, Result};
 
-use crate::fsio::sync_above;
+use crate::fsio::{reading, sync_above};
 
 /// The layout that this program writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -86,7 +86,10 @@ fn read(env: &Env, path: &Path, dir: &Path) -> Result<Option<u128>> {
     };
     let len = file.len().map_err(|e| failed("cannot read", path, &e))?.min(MAX_LEN);
     let mut text = vec![0; usize::try_from(len).unwrap_or(0)];
-    file.read_exact_at(&mut text, 0).map_err(|e| failed("cannot read", path, &e))?;
+    reading(path, || file.read_exact_at(&mut text, 0)).map_err(|e| match e.kind() {
+        ErrorKind::Corrupt => e,
+        _ => Error::unavailable(format!("cannot read the format file: {e}")),
+    })?;
     parse(&String::from_utf8_lossy(&text), dir).map(Some)
 }
 

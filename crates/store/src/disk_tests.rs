@@ -1,16 +1,20 @@
 //! The engine on disks that fail, or are full, stepped by hand.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use env::{
     Files,
     testing::{Wrong, faulty_files},
 };
-use model::{ErrorKind, Offset};
+use model::{Error, ErrorKind, LogId, Offset};
 
 use crate::{
-    Class, Durability, LockedLog, Log, Store, StoreOptions,
+    Class, Durability, LockedLog, Log, ReadLimits, Recovery, Store, StoreOptions, Upto,
     conformance::Hands,
+    log::live::FileId,
     testing::{Commands, Notes, Scratch, batch},
 };
 
@@ -21,6 +25,7 @@ struct Disk {
     hands: Arc<Hands>,
     wrong: Arc<Wrong>,
     store: Store<Notes>,
+    recovery: Recovery,
     options: StoreOptions,
     files: Arc<dyn Files>,
     scratch: Scratch,
@@ -33,16 +38,31 @@ impl Disk {
     }
 
     fn over(scratch: Scratch, files: Arc<dyn Files>, wrong: Arc<Wrong>, options: StoreOptions) -> Disk {
+        Disk::open(scratch, files, wrong, options, false).map_err(|(error, _)| error).unwrap()
+    }
+
+    /// With `mends` as a repair does.
+    fn open(
+        scratch: Scratch,
+        files: Arc<dyn Files>,
+        wrong: Arc<Wrong>,
+        options: StoreOptions,
+        mends: bool,
+    ) -> Result<Disk, (Error, Scratch)> {
         let hands = Arc::new(Hands::default());
         let tune = |wal: &mut crate::WalOptions| {
             (wal.file_len, wal.first_file_len, wal.tail_len) = (64 << 10, 16 << 10, 0);
             wal.floor_len = 1 << 20;
+            wal.tolerate_damage = mends;
         };
         let env = hands.env(files.clone(), 7);
-        let opened = Store::open(env, &scratch.0, options, tune, Arc::new(Commands::default()));
-        let disk = Disk { hands, wrong, store: opened.unwrap().0, options, files, scratch };
-        disk.hands.run();
-        disk
+        match Store::open(env, &scratch.0, options, tune, Arc::new(Commands::default())) {
+            Ok((store, recovery)) => {
+                hands.run();
+                Ok(Disk { hands, wrong, store, recovery, options, files, scratch })
+            }
+            Err(error) => Err((error, scratch)),
+        }
     }
 
     fn create(&self, durability: Durability) -> Arc<Log<Notes>> {
@@ -88,7 +108,7 @@ impl Disk {
 
     /// As a kill leaves it.
     fn again(self) -> Disk {
-        let Disk { hands, wrong, store, options, files, scratch } = self;
+        let Disk { hands, wrong, store, options, files, scratch, .. } = self;
         hands.drop_everything();
         drop(store);
         Disk::over(scratch, files, wrong, options)
@@ -228,4 +248,96 @@ fn spilling_that_failed_is_left_for_a_while_whatever_is_published_meanwhile() {
     disk.hands.pass(PAUSE_NS);
     disk.hands.run();
     assert!(disk.store.stats().unwrap().spilled_len > 0);
+}
+
+impl Disk {
+    /// The byte at this place cannot be read from now on.
+    fn kill(&self, name: String, at: u64) {
+        *self.wrong.unreadable.lock() = Some((name, at));
+    }
+
+    /// A byte of the `nth` extent of a log cannot be read from now on. Which records that is.
+    fn kill_in(&self, log: &Log<Notes>, nth: usize) -> Range<Offset> {
+        let extent = log.with(|core, _| core.live.extents()[nth].clone());
+        let FileId::Wal(number) = extent.file else { panic!("{extent:?}") };
+        self.kill(format!("{number:020}"), extent.at + u64::from(extent.len) / 2);
+        extent.base..extent.end()
+    }
+
+    /// What a reader of the log is given, and what it is told of as lost.
+    fn read(&self, id: LogId) -> (Vec<u64>, Vec<Range<Offset>>) {
+        let log = self.store.log(id).unwrap();
+        let (mut found, mut lost, mut from) = (Vec::new(), Vec::new(), Offset(0));
+        loop {
+            let chunk = self.store.read_blocking(&log, from, ReadLimits::default(), Upto::Stable).unwrap();
+            found.extend(chunk.batches.iter().map(|read| read.batch.base.0));
+            lost.extend(chunk.lost);
+            if chunk.next <= from {
+                return (found, lost);
+            }
+            from = chunk.next;
+        }
+    }
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_readers_its_own_records_and_no_others() {
+    let disk = lazy();
+    let log = disk.create(Durability::Fsync);
+    disk.fill(&log, 60, 3_000);
+    let lost = disk.kill_in(&log, 20);
+    let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
+    assert_eq!(disk.read(log.id()), (expected, vec![lost.clone()]));
+    assert_eq!(disk.store.damaged(), [(log.id(), lost)]);
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_does_not_keep_the_log_from_being_flushed() {
+    let disk = lazy();
+    let log = disk.create(Durability::Fsync);
+    disk.fill(&log, 60, 3_000);
+    let lost = disk.kill_in(&log, 20);
+    for _ in 0..2 {
+        assert!(disk.store.checkpoint(true).unwrap());
+    }
+    assert_eq!((disk.checkpoints(), disk.files()), (2, (2, 1)), "the file with the sector stays");
+    let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
+    assert_eq!(disk.read(log.id()), (expected, vec![lost]));
+}
+
+#[test]
+fn of_two_checkpoints_the_older_is_taken_where_the_newer_cannot_be_read() {
+    let disk = lazy();
+    let log = disk.create(Durability::Fsync);
+    for _ in 0..2 {
+        disk.fill(&log, 10, 3_000);
+        assert!(disk.store.checkpoint(false).unwrap());
+    }
+    let id = log.id();
+    drop(log);
+    disk.kill("checkpoint-0000000000000002".to_owned(), 20);
+    let disk = disk.again();
+    assert_eq!(disk.recovery.damaged_checkpoints, [2]);
+    assert_eq!(disk.read(id), ((0..20).collect(), vec![]));
+}
+
+#[test]
+fn a_start_refuses_a_log_with_a_sector_that_cannot_be_read_and_a_repair_serves_the_rest() {
+    let disk = lazy();
+    let log = disk.create(Durability::Fsync);
+    disk.fill(&log, 60, 3_000);
+    let lost = disk.kill_in(&log, 20);
+    let id = log.id();
+    drop(log);
+    let Disk { hands, wrong, store, options, files, scratch, .. } = disk;
+    hands.drop_everything();
+    drop(store);
+    let Err((refused, scratch)) = Disk::open(scratch, files.clone(), wrong.clone(), options, false) else {
+        panic!("it was started")
+    };
+    assert_eq!(refused.kind(), ErrorKind::Corrupt);
+    let Ok(disk) = Disk::open(scratch, files, wrong, options, true) else { panic!("it was not repaired") };
+    assert_eq!(disk.recovery.lost.len(), 1);
+    let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
+    assert_eq!(disk.read(id).0, expected);
 }

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use bytes::Bytes;
 use env::{File, Files};
-use model::{Error, ErrorKind};
+use model::{Error, ErrorKind, Result};
 
 /// The spine's error for an I/O error at `path`: a full disk is [`ErrorKind::Unavailable`], bytes that should be there
 /// and are not are [`ErrorKind::Corrupt`], a missing file is [`ErrorKind::NotFound`], all else [`ErrorKind::Internal`].
@@ -24,10 +24,23 @@ pub(crate) fn is_full(error: &Error) -> bool {
     error.kind() == ErrorKind::Unavailable
 }
 
-/// Reads exactly `[at, at + len)`. The caller has compared `len` with the file's length.
-pub(crate) fn read_at(file: &dyn File, at: u64, len: usize) -> io::Result<Bytes> {
+/// Runs a read of the file at `path`. What its device cannot give is asked for once more; where it cannot again, the bytes
+/// are lost as those are that fail their checks: [`ErrorKind::Corrupt`].
+pub(crate) fn reading<T>(path: &Path, mut read: impl FnMut() -> io::Result<T>) -> Result<T> {
+    let read = match read() {
+        Err(error) if env::is_unreadable(&error) => read(),
+        read => read,
+    };
+    read.map_err(|error| match env::is_unreadable(&error) {
+        true => Error::corrupt(format!("{}: {error}", path.display())),
+        false => io_error(path, error),
+    })
+}
+
+/// Reads exactly `[at, at + len)`, as [`reading`] does. The caller has compared `len` with the file's length.
+pub(crate) fn read_at(file: &dyn File, path: &Path, at: u64, len: usize) -> Result<Bytes> {
     let mut buffer = vec![0; len];
-    file.read_exact_at(&mut buffer, at)?;
+    reading(path, || file.read_exact_at(&mut buffer, at))?;
     Ok(buffer.into())
 }
 

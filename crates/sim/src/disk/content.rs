@@ -35,6 +35,8 @@ pub struct Content {
     proven_end: u64,
     /// Bits that are wrong and were not written over since: position and bit.
     rotten: Vec<(usize, u8)>,
+    /// Sectors that cannot be read, and were not written over since.
+    dead: BTreeSet<usize>,
     /// Bytes as they should be where a write went astray and nothing was written over since, with their position.
     astray: Vec<(usize, Vec<u8>)>,
 }
@@ -112,6 +114,7 @@ impl Content {
             }
             self.dirty.insert(sector);
             self.lost.remove(&sector);
+            self.dead.remove(&sector);
         }
         if self.live.len() < range.end {
             self.live.resize(range.end, 0);
@@ -132,6 +135,7 @@ impl Content {
         if len < self.live.len() {
             self.dirty.retain(|sector| sector * SECTOR_LEN < len);
             self.lost.retain(|sector| sector * SECTOR_LEN < len);
+            self.dead.retain(|sector| sector * SECTOR_LEN < len);
             self.rotten.retain(|(at, _)| *at < len);
             self.astray.retain(|(at, bytes)| at + bytes.len() <= len);
             self.written_end = self.written_end.min(len as u64);
@@ -223,6 +227,19 @@ impl Content {
         }
     }
 
+    /// The sector with the byte at `at` cannot be read from now on.
+    pub fn kill(&mut self, at: u64) {
+        if let Ok(at) = usize::try_from(at) {
+            self.dead.insert(at / SECTOR_LEN);
+        }
+    }
+
+    /// Whether any of `len` bytes at `at` cannot be read.
+    pub fn is_dead(&self, at: u64, len: usize) -> bool {
+        let Some(range) = range(at, len).filter(|range| !range.is_empty()) else { return false };
+        self.dead.range(range.start / SECTOR_LEN..range.end.div_ceil(SECTOR_LEN)).next().is_some()
+    }
+
     /// What lies in `len` bytes at `from` was written to `to` instead, some time ago: there it is, and at `from` is what
     /// was there before, which is taken to be nothing. On the device and in the cache.
     pub fn misdirect(&mut self, from: u64, to: u64, len: usize) {
@@ -243,13 +260,14 @@ impl Content {
         }
     }
 
-    /// Flips back what rotted, and puts back what went astray, where nothing was written over since; says whether there
+    /// Flips back what rotted, revives what was dead, and puts back what went astray, where nothing was written over since; says whether there
     /// was anything.
     pub fn heal(&mut self) -> bool {
         let (rotten, astray) = (std::mem::take(&mut self.rotten), std::mem::take(&mut self.astray));
         rotten.iter().for_each(|(at, bit)| self.flip(*at, *bit));
         astray.iter().for_each(|(at, bytes)| self.put(*at, bytes));
-        !rotten.is_empty() || !astray.is_empty()
+        let dead = std::mem::take(&mut self.dead);
+        !rotten.is_empty() || !astray.is_empty() || !dead.is_empty()
     }
 
     fn flip(&mut self, at: usize, bit: u8) {

@@ -29,6 +29,8 @@ pub enum Fault {
     SlowSync,
     /// Stored bits changed by themselves.
     BitRot,
+    /// A sector cannot be read any more, until it is written.
+    SectorDead,
     /// A write landed at another place of its file.
     Misdirected,
     /// The power went in the middle of a disk operation.

@@ -213,6 +213,10 @@ impl SimFile {
                 state.trace.line(format_args!("read fails {} at {at}", self.path.display()));
                 return Err(io::Error::other("simulated read failure"));
             }
+            if content.is_dead(at, len) {
+                state.trace.line(format_args!("read of a dead sector {} at {at}", self.path.display()));
+                return Err(env::unreadable());
+            }
             read(content)
         })
     }

@@ -216,6 +216,19 @@ impl SimDisk {
         Ok(())
     }
 
+    /// The sector with the byte at `at` cannot be read from now on; see [`SimDisk::heal`]. Fair where bits may rot.
+    pub fn kill(&self, path: &Path, at: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if let Some(Node::File(number)) = state.names.find(path)?
+            && let Some(inode) = state.inodes.get_mut(&number)
+        {
+            inode.content.kill(at);
+            state.fired.count(Fault::SectorDead);
+            state.trace.line(format_args!("disk: the sector of {} at {at} is dead", path.display()));
+        }
+        Ok(())
+    }
+
     /// A write of `len` bytes that was meant for `from` had landed at `to` of the same file; see [`SimDisk::heal`]. Fair
     /// where bits may rot.
     pub fn misdirect(&self, path: &Path, from: u64, to: u64, len: usize) -> io::Result<()> {

@@ -223,6 +223,27 @@ fn bits_rot_below_a_proven_position_and_heal_when_flipped_back() {
 }
 
 #[test]
+fn a_dead_sector_cannot_be_read_until_it_is_healed_or_written_over() {
+    let disk = disk(1);
+    let file = durable(&disk, 2);
+    let is_dead = |at: u64, len: usize| match file.read_exact_at(&mut vec![0; len], at) {
+        Ok(()) => false,
+        Err(error) => env::is_unreadable(&error),
+    };
+    let sector_len = SECTOR_LEN as u64;
+    let revived: [&dyn Fn(); 2] = [&|| disk.heal(), &|| write(&file, &[9; SECTOR_LEN], sector_len)];
+    write(&file, &[3; 2 * SECTOR_LEN], 0);
+    file.sync().unwrap();
+    for revive in revived {
+        disk.kill(Path::new("/a"), sector_len + 7).unwrap();
+        assert!(is_dead(sector_len, 1) && is_dead(sector_len - 1, 2) && !is_dead(0, SECTOR_LEN));
+        assert!(file.read_past_cache(&mut [0; 10], 2 * sector_len - 1).is_err());
+        revive();
+        assert!(!is_dead(0, 2 * SECTOR_LEN));
+    }
+}
+
+#[test]
 fn a_rotten_bit_that_was_written_over_is_not_healed() {
     let disk = disk(1);
     let file = durable(&disk, 2);

@@ -269,15 +269,29 @@ impl Run {
         } else {
             self.rng.below(place.below)
         };
+        self.is_sector = false;
         self.is_format_wrong = place.path.ends_with("FORMAT");
         if self.rng.permille(300) {
             return self.misdirect(&place);
+        }
+        let is_whole = (at / SECTOR_LEN as u64 + 1) * SECTOR_LEN as u64 <= place.below;
+        if is_whole && self.rng.permille(300) {
+            return self.kill_sector(place.path, at);
         }
         let bit = self.rng.below(8) as u8;
         if self.world.disk.rot(&place.path, at, bit).is_ok() {
             self.note("rot");
             self.rotten = true;
             self.wrong_at = Some((place.path, at));
+        }
+    }
+
+    fn kill_sector(&mut self, path: std::path::PathBuf, at: u64) {
+        if self.world.disk.kill(&path, at).is_ok() {
+            self.note("dead sector");
+            self.rotten = true;
+            self.wrong_at = Some((path, at));
+            self.is_sector = true;
         }
     }
 

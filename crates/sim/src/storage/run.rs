@@ -47,8 +47,10 @@ pub(super) struct Run {
     pub next_id: u64,
     /// A bit that is wrong on the disk right now.
     pub rotten: bool,
-    /// Which one, if it is one.
+    /// Which one, if it is one, or a byte of the one sector that is dead.
     pub wrong_at: Option<(std::path::PathBuf, u64)>,
+    /// It is a sector, which several logs may have records in.
+    pub is_sector: bool,
     /// Whether it is in the file that says which format the rest has: nobody can guess that.
     pub is_format_wrong: bool,
     /// Durable positions that were seen: each is the end of a frame.
@@ -95,6 +97,7 @@ impl Run {
             next_id: 1,
             rotten: false,
             wrong_at: None,
+            is_sector: false,
             is_format_wrong: false,
             frame_ends: Default::default(),
             full_until: None,

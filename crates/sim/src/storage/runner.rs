@@ -57,7 +57,7 @@ fn guarded(seed: u64, play: &(impl Fn(u64) -> Report + std::panic::RefUnwindSafe
 }
 
 /// How often each fault must have fired in a thousand seeds of a thousand operations: about a quarter of what it does.
-const FAULTS: [(Fault, u64); 14] = [
+const FAULTS: [(Fault, u64); 15] = [
     (Fault::SectorLost, 700),
     (Fault::SectorKept, 700),
     (Fault::SectorTorn, 50),
@@ -71,6 +71,7 @@ const FAULTS: [(Fault, u64); 14] = [
     (Fault::SlowSync, 700),
     (Fault::BitRot, 180),
     (Fault::Misdirected, 50),
+    (Fault::SectorDead, 70),
     (Fault::PowerCut, 1_200),
 ];
 

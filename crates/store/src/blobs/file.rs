@@ -14,7 +14,7 @@ use env::{DIRECT_ALIGN_LEN, Env, File, Open, direct_begin};
 use model::{Error, Result};
 
 use super::{Blob, Blobs, NewBlob};
-use crate::fsio::{create_dir, io_error, read_at};
+use crate::fsio::{create_dir, io_error, read_at, reading};
 
 /// Bytes are written past the machine's cache in blocks of this length, each synced, so that no single sync holds the disk
 /// for long. A segment is read rarely and in long pieces: pages for it would cost more than its copying.
@@ -225,11 +225,11 @@ impl Blob for FileBlob {
             let text = format!("{} ends before {len} bytes at {at}", self.path.display());
             return Err(Error::invalid(text));
         }
-        read_at(&*self.file, at, len as usize).map_err(|e| io_error(&self.path, e))
+        read_at(&*self.file, &self.path, at, len as usize)
     }
 
     fn read_long(&self, at: u64, buf: &mut [u8]) -> Result<usize> {
-        self.file.read_past_cache(buf, at).map_err(|e| io_error(&self.path, e))
+        reading(&self.path, || self.file.read_past_cache(buf, at))
     }
 
     fn len(&self) -> u64 {

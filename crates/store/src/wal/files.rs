@@ -19,7 +19,7 @@ use super::{Place, WalFileInfo, ahead::Next, frame::PAGE_LEN, scan::end_of_frame
 use crate::{
     blobs::Blob,
     faults::{Fault, Faults},
-    fsio::{io_error, read_at},
+    fsio::{io_error, read_at, reading},
 };
 
 /// Files kept for reuse at most; more are removed.
@@ -149,11 +149,11 @@ impl Blob for Pin {
         if at.saturating_add(u64::from(len)) > self.len() {
             return Err(Error::invalid(format!("{} ends before {at} + {len}", self.file.path.display())));
         }
-        read_at(&*self.handle, at, len as usize).map_err(|e| io_error(&self.file.path, e))
+        read_at(&*self.handle, &self.file.path, at, len as usize)
     }
 
     fn read_long(&self, at: u64, buf: &mut [u8]) -> Result<usize> {
-        self.handle.read_past_cache(buf, at).map_err(|e| io_error(&self.file.path, e))
+        reading(&self.file.path, || self.handle.read_past_cache(buf, at))
     }
 
     fn len(&self) -> u64 {

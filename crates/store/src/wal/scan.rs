@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use env::{Env, File, Open};
-use model::{Result, Seq};
+use model::{ErrorKind, Result, Seq};
 
 use super::{
     Place,
@@ -111,14 +111,36 @@ impl Opened {
         let (window_at, window) = &self.window;
         if at < *window_at || at + len > window_at + window.len() as u64 {
             let window_len = len.max(WINDOW_LEN).min(self.len - at);
-            let bytes =
-                read_at(&*self.handle, at, window_len as usize).map_err(|e| io_error(&self.path, e))?;
-            self.window = (at, bytes);
+            self.window = (at, self.read(at, window_len)?);
             // The disk fetches what comes next while this is looked at.
             self.handle.will_need(at + window_len, WINDOW_LEN);
         }
         let begin = (at - self.window.0) as usize;
         Ok(Some(self.window.1.slice(begin..begin + len as usize)))
+    }
+
+    /// `[at, at + len)` from the disk. Pages that the device cannot give read as zeros: damage like any other, and those
+    /// beside them are none the worse for it.
+    fn read(&self, at: u64, len: u64) -> Result<Bytes> {
+        match read_at(&*self.handle, &self.path, at, len as usize) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            read => return read,
+        }
+        let mut all = BytesMut::zeroed(len as usize);
+        let mut done = 0;
+        while done < len {
+            let page_at = at + done;
+            let page_len = (PAGE_LEN - page_at % PAGE_LEN).min(len - done);
+            match read_at(&*self.handle, &self.path, page_at, page_len as usize) {
+                Ok(page) => all[done as usize..(done + page_len) as usize].copy_from_slice(&page),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(at = page_at, %error, "a page of the write-ahead log cannot be read");
+                }
+                Err(error) => return Err(error),
+            }
+            done += page_len;
+        }
+        Ok(all.freeze())
     }
 
     /// The frame header at `at`, when an intact one of this file is there.
