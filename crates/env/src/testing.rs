@@ -31,6 +31,8 @@ pub struct Wrong {
     pub full: AtomicBool,
     /// Free bytes that are reported.
     pub free: AtomicU64,
+    /// Handles that are open.
+    pub open: AtomicU64,
     /// Syncs of files so far.
     pub synced: AtomicU64,
     /// Bytes written so far.
@@ -71,6 +73,7 @@ fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
 impl Files for FaultyFiles {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         let real = self.real.open(path, how)?;
+        self.wrong.open.fetch_add(1, Ordering::SeqCst);
         let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
         let (name, folder) = (text(path.file_name()), text(path.parent().and_then(Path::file_name)));
         Ok(Arc::new(FaultyFile { real, name, folder, wrong: self.wrong.clone() }))
@@ -96,6 +99,12 @@ impl Files for FaultyFiles {
     }
     fn lock_dir(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockedDir>> {
         self.real.lock_dir(path, holder)
+    }
+}
+
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        self.wrong.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

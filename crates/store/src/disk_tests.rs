@@ -341,3 +341,14 @@ fn a_start_refuses_a_log_with_a_sector_that_cannot_be_read_and_a_repair_serves_t
     let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
     assert_eq!(disk.read(id).0, expected);
 }
+
+#[test]
+fn a_file_of_the_log_that_is_full_is_held_open_by_nobody() {
+    let disk = lazy();
+    let log = disk.create(Durability::Fsync);
+    let open = || disk.wrong.open.load(Ordering::SeqCst);
+    let before = open();
+    disk.fill(&log, 200, 3_000);
+    assert!(disk.files().0 > 10 && open() <= before + 1, "{:?}, {} handles", disk.files(), open());
+    assert_eq!(disk.read(log.id()).0.len(), 200, "who reads it opens it again");
+}

@@ -127,9 +127,11 @@ impl WalFile {
         self.len.store(end, Ordering::Release);
     }
 
-    /// No more will be written, and its successor holds a durable frame.
+    /// No more will be written, and its successor holds a durable frame. Whoever reads it from here on opens it anew: the
+    /// handle that it was written through counts among none that are bounded.
     pub(super) fn seal(&self, last: Seq) {
         self.sealed.store(last.0, Ordering::Release);
+        *self.handle.lock() = None;
     }
 
     fn sealed(&self) -> Option<Seq> {
