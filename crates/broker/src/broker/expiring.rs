@@ -22,25 +22,20 @@ const STEP: u64 = 10_000;
 impl Broker {
     /// Takes away records whose own time is over.
     pub(crate) fn drop_expired(&self, partition: &Arc<Partition>, now_ms: i64) -> Result<()> {
+        let mut before = Spans::new();
         loop {
-            let (expired, has_more) = partition.log().with(|core, state| {
-                let due = state.take_expired(now_ms);
-                let has_more =
-                    state.expiries.as_ref().and_then(|left| left.next_ms()).is_some_and(|at| at <= now_ms);
-                let live = due.offsets().filter(|offset| core.is_live(*offset)).map(Span::one);
-                (live.collect::<Spans>(), has_more)
-            });
-            if !expired.is_empty()
-                && let Err(error) = self.expire_records(partition, &expired, now_ms)
-            {
-                let back =
-                    |state: &mut LogState| state.expiries.get_or_insert_default().put_back(&expired, now_ms);
-                partition.log().with(|_, state| back(state));
-                return Err(error);
+            let (expired, has_more) =
+                partition.log().with(|core, state| still_to_expire(core, state, now_ms));
+            if expired == before && !expired.is_empty() {
+                return Ok(()); // They were taken away and are there all the same: not for ever.
+            }
+            if !expired.is_empty() {
+                self.expire_records(partition, &expired, now_ms)?;
             }
             if !has_more {
                 return Ok(());
             }
+            before = expired;
         }
     }
 
@@ -126,6 +121,18 @@ impl Broker {
     }
 }
 
+/// Some of the records whose own time is over and that are there, and whether to look again. When they expire is forgotten
+/// only after they have gone: a checkpoint may be made at any time between, and a crash come after it.
+fn still_to_expire(core: &LogCore, state: &mut LogState, now_ms: i64) -> (Spans, bool) {
+    let due = state.take_expired(now_ms);
+    let live: Spans = due.offsets().filter(|offset| core.is_live(*offset)).map(Span::one).collect();
+    if !live.is_empty() {
+        state.expiries.get_or_insert_default().put_back(&live, now_ms);
+    }
+    let has_more = state.expiries.as_ref().and_then(|left| left.next_ms()).is_some_and(|at| at <= now_ms);
+    (live, has_more)
+}
+
 /// Some of the records from `at` to `to` that are there and do not stay for ever, and where to go on.
 fn mortal(core: &LogCore, state: &LogState, mut at: Offset, to: Offset) -> (Spans, Offset) {
     let mut found = Spans::new();
@@ -172,4 +179,65 @@ fn lasts(state: &LogState, expired: &Spans) -> Vec<(Offset, Bytes)> {
         is_last(&offset, key).then(|| (offset, Bytes::copy_from_slice(key)))
     };
     expired.offsets().filter_map(with_key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use model::{Attributes, RecordAttributes};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{
+        NewBatch, StreamSettings,
+        testing::{Rig, START_MS, batch},
+    };
+
+    /// Notes which expiry is known while it is asked for a successor. Leaves nothing.
+    #[derive(Default)]
+    struct Watching {
+        partition: OnceLock<Arc<Partition>>,
+        known: Mutex<Vec<Option<i64>>>,
+    }
+
+    fn next_ms(partition: &Partition) -> Option<i64> {
+        partition.log().with(|_, state| state.expiries.as_ref().and_then(|expiries| expiries.next_ms()))
+    }
+
+    impl Successors for Watching {
+        fn successor(&self, _: &Letter<'_>, _: &[u8], _: i64) -> Result<Option<NewBatch>> {
+            let partition = self.partition.get().unwrap();
+            self.known.lock().push(next_ms(partition));
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn when_a_record_expires_is_known_until_it_is_gone_whatever_is_done_before() {
+        let rig = Rig::new();
+        let mut settings =
+            StreamSettings { index_route_keys: true, expires_records: true, ..StreamSettings::default() };
+        settings.extras.insert(SUCCESSORS.to_owned(), "test".to_owned());
+        rig.log_with("kv", 1, settings);
+        let (partition, watching) = (rig.partition("kv", 0), Arc::new(Watching::default()));
+        rig.broker.register_successors("test", watching.clone());
+        assert!(watching.partition.set(partition.clone()).is_ok());
+        for key in ["a", "b"] {
+            let row = RecordAttributes {
+                route_key: Some(Bytes::from(key)),
+                expiry_ms: Some(START_MS + 500),
+                ..RecordAttributes::default()
+            };
+            let record = NewBatch { attributes: Attributes::Same(Box::new(row)), ..batch(&[key]) };
+            rig.publish(Append::new(&partition, record));
+        }
+        rig.advance(1_000);
+        let now_ms = START_MS + 1_000;
+        rig.broker.drop_expired(&partition, now_ms).unwrap();
+        let known = watching.known.lock();
+        assert!(known.len() == 2 && known.iter().all(|at| at.is_some_and(|at| at <= now_ms)), "{known:?}");
+        let is_live = |offset| partition.log().with(|core, _| core.is_live(Offset(offset)));
+        assert!(next_ms(&partition).is_none() && !is_live(0) && !is_live(1));
+    }
 }
