@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use super::buffers::{self, Loaded};
 use crate::log::live::FileId;
 
 /// What nobody read for so long makes room, nanoseconds.
@@ -44,14 +45,18 @@ struct State {
     /// In the order in which they came.
     order: BTreeMap<u64, (FileId, u64)>,
     next_nth: u64,
-    /// Bytes of all of them, and those that no reader has had yet.
-    len: usize,
+    /// Bytes of memory that all of them take, and bytes that no reader has had yet.
+    held_len: usize,
     unread_len: usize,
     len_max: usize,
+    /// Ranges from this length on are read into buffers, which are longer.
+    long_len_min: u32,
 }
 
 struct Range {
     len: u32,
+    /// What it takes in memory, or will.
+    held_len: usize,
     state: Held,
     /// Bytes of it that readers have had.
     passed_len: u32,
@@ -62,8 +67,8 @@ struct Range {
 }
 
 impl Range {
-    fn new(len: u32, state: Held, came_ns: u64) -> Self {
-        Range { len, state, passed_len: 0, came_ns, nth: 0 }
+    fn new(len: u32, held_len: usize, state: Held, came_ns: u64) -> Self {
+        Range { len, held_len, state, passed_len: 0, came_ns, nth: 0 }
     }
 
     /// Whether about as much as there is was had, by one reader or by several with a part of it each.
@@ -115,14 +120,15 @@ pub(super) enum Found {
 }
 
 impl ReadAhead {
-    pub fn new(len_max: usize) -> Self {
+    pub fn new(len_max: usize, long_len_min: u32) -> Self {
         let state = State {
             ranges: BTreeMap::new(),
             order: BTreeMap::new(),
             next_nth: 0,
-            len: 0,
+            held_len: 0,
             unread_len: 0,
             len_max,
+            long_len_min,
         };
         ReadAhead { state: Mutex::new(state), ended: Condvar::new() }
     }
@@ -177,7 +183,8 @@ impl ReadAhead {
         let mut state = self.state.lock();
         let alone = Queued { at, len, came_ns: now_ns, told: false };
         let Queued { at, len, came_ns, told } = state.with_neighbours(file, alone);
-        state.put(file, at, Range::new(len, Held::Queued { told }, came_ns))
+        let held_len = state.held_len_of(len);
+        state.put(file, at, Range::new(len, held_len, Held::Queued { told }, came_ns))
     }
 
     /// The queued ranges that have waited long enough for a job to be sent for each, and when the next of the others has.
@@ -221,12 +228,17 @@ impl ReadAhead {
     }
 
     /// How reading the range that begins at `at` ended.
-    pub fn end(&self, file: FileId, at: u64, read: Option<Bytes>) {
+    pub fn end(&self, file: FileId, at: u64, read: Option<Loaded>) {
         {
             let mut state = self.state.lock();
             match (read, state.ranges.get_mut(&(file, at))) {
-                (Some(bytes), Some(range @ Range { state: Held::Reading, .. })) => {
-                    range.state = Held::Here(bytes);
+                (Some(loaded), Some(range @ Range { state: Held::Reading, .. })) => {
+                    range.state = Held::Here(loaded.bytes);
+                    let before = std::mem::replace(&mut range.held_len, loaded.held_len);
+                    let came_ns = range.came_ns;
+                    state.held_len = state.held_len - before + loaded.held_len;
+                    // What it takes more than was thought is there already: as far as others can go, they do.
+                    state.make_room(0, came_ns);
                 }
                 (None, Some(Range { state: Held::Reading, .. })) => state.remove((file, at)),
                 // Forgotten meanwhile.
@@ -237,9 +249,10 @@ impl ReadAhead {
     }
 
     /// Keeps bytes that somebody will ask for, if there is room.
-    pub fn keep(&self, file: FileId, at: u64, bytes: Bytes, now_ns: u64) {
-        let Ok(len) = u32::try_from(bytes.len()) else { return };
-        self.state.lock().put(file, at, Range::new(len, Held::Here(bytes), now_ns));
+    pub fn keep(&self, file: FileId, at: u64, loaded: Loaded, now_ns: u64) {
+        let Ok(len) = u32::try_from(loaded.bytes.len()) else { return };
+        let range = Range::new(len, loaded.held_len, Held::Here(loaded.bytes), now_ns);
+        self.state.lock().put(file, at, range);
     }
 
     /// Waits until nothing that holds the bytes at `at` is being read.
@@ -272,6 +285,11 @@ impl ReadAhead {
 }
 
 impl State {
+    /// What a range of `len` bytes will take in memory.
+    fn held_len_of(&self, len: u32) -> usize {
+        if len >= self.long_len_min { buffers::held_len(len) } else { len as usize }
+    }
+
     /// The range with the byte at `at`, and how far into it that is.
     fn find(&mut self, file: FileId, at: u64) -> Option<((FileId, u64), &mut Range, usize)> {
         let (key, range) = self.ranges.range_mut(..=(file, at)).next_back()?;
@@ -284,31 +302,32 @@ impl State {
         let key = (file, alone.at);
         let before = self.ranges.range(..key).next_back();
         let behind = self.ranges.range(key..).next();
-        let (mut all, mut taken) = (alone, Vec::new());
+        let (mut all, mut taken, mut known) = (alone, Vec::new(), 0);
         for ((of, at), range) in before.into_iter().chain(behind).filter(|((of, _), _)| *of == file) {
             let Held::Queued { told } = range.state else { continue };
             if let Some(together) =
                 all.with(&Queued { at: *at, len: range.len, came_ns: range.came_ns, told })
             {
                 all = together;
-                taken.push(((*of, *at), range.len));
+                known += range.held_len;
+                taken.push((*of, *at));
             }
         }
-        let known: u32 = taken.iter().map(|(_, len)| len).sum();
-        if !self.make_room(all.len.saturating_sub(known) as usize, alone.came_ns) {
+        if !self.make_room(self.held_len_of(all.len).saturating_sub(known), alone.came_ns) {
             return alone;
         }
-        taken.into_iter().for_each(|(key, _)| self.remove(key));
+        taken.into_iter().for_each(|key| self.remove(key));
         all
     }
 
     fn put(&mut self, file: FileId, at: u64, mut range: Range) -> bool {
-        let (key, len) = ((file, at), range.len as usize);
-        if self.ranges.contains_key(&key) || len == 0 || !self.make_room(len, range.came_ns) {
+        let key = (file, at);
+        if self.ranges.contains_key(&key) || range.len == 0 || !self.make_room(range.held_len, range.came_ns)
+        {
             return false;
         }
-        self.len += len;
-        self.unread_len += len;
+        self.held_len += range.held_len;
+        self.unread_len += range.len as usize;
         range.nth = self.next_nth;
         self.next_nth += 1;
         self.order.insert(range.nth, key);
@@ -318,7 +337,7 @@ impl State {
 
     fn remove(&mut self, key: (FileId, u64)) {
         if let Some(range) = self.ranges.remove(&key) {
-            self.len -= range.len as usize;
+            self.held_len -= range.held_len;
             self.unread_len -= (range.len - range.passed_len) as usize;
             self.order.remove(&range.nth);
         }
@@ -328,7 +347,7 @@ impl State {
         let is_stale = |range: &Range| {
             matches!(range.state, Held::Here(_)) && now_ns.saturating_sub(range.came_ns) > STALE_NS
         };
-        while self.len + len > self.len_max {
+        while self.held_len + len > self.len_max {
             let first = |goes: &dyn Fn(&Range) -> bool| {
                 self.order.values().find(|key| self.ranges.get(key).is_some_and(goes)).copied()
             };
@@ -351,15 +370,19 @@ mod tests {
         Bytes::from((0..len).map(|i| i as u8).collect::<Vec<u8>>())
     }
 
+    fn loaded(len: usize) -> Loaded {
+        Loaded { bytes: bytes(len), held_len: len }
+    }
+
     fn here(ahead: &ReadAhead, at: u64) -> Option<usize> {
         ahead.here(FILE, at).map(|bytes| bytes.len())
     }
 
     #[test]
     fn a_range_serves_every_place_in_it_and_none_outside() {
-        let ahead = ReadAhead::new(1_000);
-        ahead.keep(FILE, 100, bytes(50), 0);
-        ahead.keep(FileId::Wal(2), 0, bytes(50), 0);
+        let ahead = ReadAhead::new(1_000, u32::MAX);
+        ahead.keep(FILE, 100, loaded(50), 0);
+        ahead.keep(FileId::Wal(2), 0, loaded(50), 0);
         assert_eq!(
             [99, 100, 120, 149, 150].map(|at| here(&ahead, at)),
             [None, Some(50), Some(30), Some(1), None]
@@ -372,10 +395,10 @@ mod tests {
 
     #[test]
     fn what_was_read_through_makes_room_and_what_waits_for_its_reader_does_not() {
-        let ahead = ReadAhead::new(300);
+        let ahead = ReadAhead::new(300, u32::MAX);
         for at in [0, 100, 200] {
             assert!(ahead.queue(FILE, at, 100, 0) && ahead.begin(FILE, at).is_some());
-            ahead.end(FILE, at, Some(bytes(100)));
+            ahead.end(FILE, at, Some(loaded(100)));
         }
         assert!(!ahead.queue(FILE, 300, 100, 0), "all three are waited for");
         ahead.passed(FILE, 150, 40, 0);
@@ -390,9 +413,9 @@ mod tests {
 
     #[test]
     fn what_nobody_comes_for_any_more_goes_although_there_is_room() {
-        let ahead = ReadAhead::new(1_000);
-        ahead.keep(FILE, 0, bytes(100), 0);
-        ahead.keep(FILE, 100, bytes(100), 0);
+        let ahead = ReadAhead::new(1_000, u32::MAX);
+        ahead.keep(FILE, 0, loaded(100), 0);
+        ahead.keep(FILE, 100, loaded(100), 0);
         assert!(ahead.queue(FILE, 200, 100, 0));
         ahead.passed(FILE, 0, 10, 5);
         assert_eq!(ahead.give_up_idle(IDLE_NS - 1), Some(2 * IDLE_NS - 1));
@@ -406,7 +429,7 @@ mod tests {
 
     #[test]
     fn the_more_is_waited_for_the_less_is_read_ahead_for_one_more() {
-        let ahead = ReadAhead::new(1_000);
+        let ahead = ReadAhead::new(1_000, u32::MAX);
         assert_eq!(ahead.window(100), 100);
         assert_eq!(ahead.window(700), 250);
         assert!(ahead.queue(FILE, 0, 600, 0));
@@ -415,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_queued_range_is_read_once_by_its_job_or_by_the_reader_that_comes_first() {
-        let ahead = ReadAhead::new(1_000);
+        let ahead = ReadAhead::new(1_000, u32::MAX);
         assert!(ahead.queue(FILE, 0, 100, 0));
         assert!(matches!(ahead.find(FILE, 50), Found::Taken(0, 100)));
         assert!(ahead.begin(FILE, 0).is_none(), "the job comes too late");
@@ -428,7 +451,7 @@ mod tests {
 
     #[test]
     fn ranges_that_lie_side_by_side_become_one_while_nobody_reads_them() {
-        let ahead = ReadAhead::new(64 << 20);
+        let ahead = ReadAhead::new(64 << 20, u32::MAX);
         for at in [100_000, 300_000, 200_000] {
             assert!(ahead.queue(FILE, at, 99_000, 0));
         }
@@ -450,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_short_range_waits_a_moment_for_its_neighbours_and_a_long_one_does_not() {
-        let ahead = ReadAhead::new(64 << 20);
+        let ahead = ReadAhead::new(64 << 20, u32::MAX);
         assert!(ahead.queue(FILE, 0, 1_000, 5) && ahead.queue(FILE, 1 << 20, LONG_LEN, 5));
         assert_eq!(ahead.ripe(6), (vec![(FILE, 1 << 20)], Some(5 + GATHER_NS)));
         assert!(ahead.queue(FILE, 1_000, 1_000, 100));
@@ -462,7 +485,7 @@ mod tests {
     #[test]
     fn a_reader_waits_for_a_range_under_way_until_it_is_here_or_forgotten() {
         for outcome in [Some(bytes(100)), None] {
-            let ahead = ReadAhead::new(1_000);
+            let ahead = ReadAhead::new(1_000, u32::MAX);
             assert!(ahead.queue(FILE, 0, 100, 0) && ahead.begin(FILE, 0).is_some());
             std::thread::scope(|scope| {
                 let waiting = scope.spawn(|| {
@@ -470,13 +493,27 @@ mod tests {
                     here(&ahead, 10)
                 });
                 match &outcome {
-                    Some(bytes) => ahead.end(FILE, 0, Some(bytes.clone())),
+                    Some(_) => ahead.end(FILE, 0, Some(loaded(100))),
                     None => ahead.forget(FILE),
                 }
                 assert_eq!(waiting.join().unwrap(), outcome.as_ref().map(|_| 90));
             });
-            ahead.end(FILE, 0, Some(bytes(100)));
+            ahead.end(FILE, 0, Some(loaded(100)));
             assert_eq!(here(&ahead, 0).is_some(), outcome.is_some(), "what was forgotten does not come back");
         }
+    }
+
+    #[test]
+    fn what_a_range_takes_in_memory_counts_and_not_what_was_asked_for() {
+        let ahead = ReadAhead::new(300_000, 32 << 10);
+        assert!(ahead.queue(FILE, 0, 40_000, 0) && ahead.queue(FILE, 1 << 20, 20_000, 0));
+        assert!(ahead.queue(FILE, 2 << 20, 40_000, 0), "a buffer of 128 KiB is for the first and for this");
+        assert!(!ahead.queue(FILE, 3 << 20, 40_000, 0), "and there is no third");
+        ahead.begin(FILE, 0).unwrap();
+        assert!(ahead.queue(FILE, 4 << 20, 10_000, 0));
+        ahead.end(FILE, 0, Some(Loaded { bytes: bytes(40_000), held_len: 256 << 10 }));
+        assert!(!ahead.queue(FILE, 5 << 20, 1_000, 0), "it came in a longer one, that was at hand");
+        ahead.passed(FILE, 0, 40_000, 0);
+        assert!(ahead.queue(FILE, 5 << 20, 100_000, 0));
     }
 }

@@ -14,6 +14,19 @@ const KEPT_LEN_MAX: usize = 4 << 20;
 /// Buffers have whole multiples of this as their length, so that one of a similar read fits.
 const STEP_LEN: usize = 128 << 10;
 
+/// Bytes that were read.
+pub(super) struct Loaded {
+    pub bytes: Bytes,
+    /// What whoever holds them keeps in memory.
+    pub held_len: usize,
+}
+
+/// What a read of `len` bytes takes in memory at the least.
+pub(super) fn held_len(len: u32) -> usize {
+    let wanted = (DIRECT_ALIGN_LEN - 1).saturating_add(len as usize).next_multiple_of(DIRECT_ALIGN_LEN);
+    (wanted + DIRECT_ALIGN_LEN).next_multiple_of(STEP_LEN)
+}
+
 /// The buffers that nobody uses.
 pub(super) struct Buffers {
     idle: Mutex<Idle>,
@@ -39,7 +52,7 @@ impl Buffers {
 
     /// Reads `[at, at + len)` of `blob` past the machine's cache. Whoever holds the answer holds a buffer; it comes back by
     /// itself. [`model::ErrorKind::Invalid`] behind the blob's end.
-    pub fn read(self: &Arc<Self>, blob: &dyn Blob, at: u64, len: u32) -> Result<Bytes> {
+    pub fn read(self: &Arc<Self>, blob: &dyn Blob, at: u64, len: u32) -> Result<Loaded> {
         let ends_before = || Error::invalid(format!("a file ends before {len} bytes at {at}"));
         if at.saturating_add(u64::from(len)) > blob.len() {
             return Err(ends_before());
@@ -52,7 +65,8 @@ impl Buffers {
             return Err(ends_before());
         }
         lent.range = lent.range.start + skip..lent.range.start + wanted;
-        Ok(Bytes::from_owner(lent))
+        let held_len = lent.buffer.len();
+        Ok(Loaded { bytes: Bytes::from_owner(lent), held_len })
     }
 
     /// A buffer with `len` bytes of space that begins at a multiple of [`DIRECT_ALIGN_LEN`].
@@ -141,10 +155,14 @@ mod tests {
             [(0, 1), (0, 20_000), (4_095, 2), (4_096, 4_096), (12_345, 7_655), (19_999, 1), (20_000, 0)]
         {
             let read = buffers.read(&blob, at, len).unwrap();
-            assert_eq!(read, blob.0[at as usize..at as usize + len as usize], "{len} bytes at {at}");
+            assert_eq!(read.bytes, blob.0[at as usize..at as usize + len as usize], "{len} bytes at {at}");
         }
         for (at, len) in [(0, 20_001), (19_999, 2), (20_001, 0), (u64::MAX, 1)] {
-            assert_eq!(buffers.read(&blob, at, len).unwrap_err().kind(), ErrorKind::Invalid, "{len} at {at}");
+            assert_eq!(
+                buffers.read(&blob, at, len).err().map(|e| e.kind()),
+                Some(ErrorKind::Invalid),
+                "{len} at {at}"
+            );
         }
     }
 
@@ -152,21 +170,35 @@ mod tests {
     fn a_buffer_is_used_again_once_nobody_holds_a_piece_of_it() {
         let blob = Counting(vec![7; 300_000]);
         let buffers = Arc::new(Buffers::new(4 << 20));
-        let first = buffers.read(&blob, 0, 100_000).unwrap();
+        let first = buffers.read(&blob, 0, 100_000).unwrap().bytes;
         let place = first.as_ptr();
         let piece = first.slice(5..6);
         drop(first);
-        let second = buffers.read(&blob, 0, 100_000).unwrap();
+        let second = buffers.read(&blob, 0, 100_000).unwrap().bytes;
         assert_ne!(second.as_ptr(), place, "a piece of it is held");
         drop(piece);
-        assert_eq!(buffers.read(&blob, 0, 90_000).unwrap().as_ptr(), place);
+        assert_eq!(buffers.read(&blob, 0, 90_000).unwrap().bytes.as_ptr(), place);
+    }
+
+    #[test]
+    fn what_a_read_takes_in_memory_is_known_before_but_for_a_longer_buffer_that_is_used_again() {
+        let blob = Counting(vec![7; 600_000]);
+        for (at, len) in [(0, 1), (4_095, 4_097), (1, 122_880), (1, 122_881), (5_000, 131_072), (77, 300_000)]
+        {
+            let read = Arc::new(Buffers::new(4 << 20)).read(&blob, at, len).unwrap();
+            let least = held_len(len);
+            assert!(read.held_len <= least && least - read.held_len <= STEP_LEN, "{len} bytes at {at}");
+        }
+        let buffers = Arc::new(Buffers::new(4 << 20));
+        let long = buffers.read(&blob, 0, 200_000).unwrap().held_len;
+        assert_eq!(buffers.read(&blob, 0, 40_000).unwrap().held_len, long);
     }
 
     #[test]
     fn what_waits_to_be_used_again_is_bounded() {
         let blob = Counting(vec![7; 1 << 20]);
         let buffers = Arc::new(Buffers::new(4 << 20));
-        let many: Vec<Bytes> = (0..40).map(|_| buffers.read(&blob, 0, 1 << 20).unwrap()).collect();
+        let many: Vec<Bytes> = (0..40).map(|_| buffers.read(&blob, 0, 1 << 20).unwrap().bytes).collect();
         drop(many);
         let lens = || {
             let idle = buffers.idle.lock();

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 pub(crate) use self::ahead::GAP_LEN_MAX;
 use self::{
     ahead::{Found, ReadAhead},
-    buffers::Buffers,
+    buffers::{Buffers, Loaded},
     pages::{Cached, PageCache, TRAILER},
     turns::Turns,
 };
@@ -65,7 +65,7 @@ impl DataFiles {
             wal,
             blobs,
             handles: Mutex::default(),
-            ahead: ReadAhead::new(options.read_ahead_total_len),
+            ahead: ReadAhead::new(options.read_ahead_total_len, options.long_read_len_min),
             queued: Signal::new(),
             // Answers under way hold as much again.
             buffers: Arc::new(Buffers::new(options.read_ahead_total_len / 2)),
@@ -98,10 +98,14 @@ impl DataFiles {
 
     /// The bytes, from the file whatever is in memory; as [`DataFiles::read`] but for that.
     pub fn read_file(&self, file: FileId, at: u64, len: u32) -> Result<Bytes> {
+        self.load(file, at, len).map(|loaded| loaded.bytes)
+    }
+
+    fn load(&self, file: FileId, at: u64, len: u32) -> Result<Loaded> {
         let _turn = self.turns.take(len as usize);
         let read = |blob: &dyn Blob| match len >= self.long_len_min {
             true => self.buffers.read(blob, at, len),
-            false => blob.read(at, len),
+            false => blob.read(at, len).map(|bytes| Loaded { bytes, held_len: len as usize }),
         };
         match read(&*self.open(file)?) {
             // The handle may be from when the file was shorter.
@@ -135,8 +139,9 @@ impl DataFiles {
                 Found::Here(bytes) => return Ok(Some(bytes)),
                 Found::Reading => self.ahead.wait(file, at),
                 Found::Taken(from, len) => {
-                    let bytes = self.read_file(file, from, len)?;
-                    self.ahead.keep(file, from, bytes.clone(), self.clock.mono_ns());
+                    let loaded = self.load(file, from, len)?;
+                    let bytes = loaded.bytes.clone();
+                    self.ahead.keep(file, from, loaded, self.clock.mono_ns());
                     let skip = usize::try_from(at - from).unwrap_or(usize::MAX);
                     return Ok((skip < bytes.len()).then(|| bytes.slice(skip..)));
                 }
@@ -170,7 +175,7 @@ impl DataFiles {
     /// reader's trouble.
     pub fn read_ahead(&self, file: FileId, at: u64) {
         if let Some((at, len)) = self.ahead.begin(file, at) {
-            self.ahead.end(file, at, self.read_file(file, at, len).ok());
+            self.ahead.end(file, at, self.load(file, at, len).ok());
         }
     }
 
@@ -198,7 +203,8 @@ impl DataFiles {
     /// Has these bytes in memory as if they had been read ahead.
     #[cfg(test)]
     pub fn plant_ahead(&self, file: FileId, at: u64, bytes: Bytes) {
-        self.ahead.keep(file, at, bytes, self.clock.mono_ns());
+        let held_len = bytes.len();
+        self.ahead.keep(file, at, Loaded { bytes, held_len }, self.clock.mono_ns());
     }
 
     /// The stretch of `extent` to read for batches from `from` on, about `len` bytes of it. `None` when only the disk
