@@ -121,7 +121,13 @@ impl FileTable {
         let filled = zeros.fill(&*ready.handle, PAGE_LEN, ready.file.allocated_len());
         match filled.and_then(|filled| ready.handle.sync().map(|()| filled)) {
             Ok(filled) => ready.zeroed = filled,
-            Err(e) => tracing::warn!(error = %e, "the next write-ahead log file cannot be zero-filled"),
+            Err(e) => {
+                tracing::warn!(error = %e, "the next write-ahead log file cannot be zero-filled; another is made");
+                // After a failed sync nothing is known of what the file holds.
+                if let Some(given_up) = next.ready.take() {
+                    self.remove_quietly(given_up.file.path());
+                }
+            }
         }
     }
 
@@ -261,7 +267,26 @@ mod tests {
     use env::Open;
 
     use super::*;
-    use crate::testing::Scratch;
+    use crate::{faults::Faults, testing::Scratch, wal::files::Inherited};
+
+    #[test]
+    fn a_file_that_could_not_be_zero_filled_is_given_up_for_another() {
+        let (scratch, (env, wrong)) = (Scratch::new("given-up"), env::testing::faulty());
+        let dir = scratch.0.clone();
+        let table =
+            FileTable::new(env.clone(), dir, 1 << 20, Faults::default(), Inherited::default()).unwrap();
+        table.next.lock().haste = true;
+        table.prepare_ahead();
+        let salt = || table.next.lock().ready.as_ref().map(|ready| ready.file.salt());
+        let first = salt().unwrap();
+        wrong.sync.store(true, Ordering::SeqCst);
+        table.zero_ahead();
+        assert_eq!(salt(), None);
+        assert!(env.files.list(&scratch.0).unwrap().is_empty());
+        wrong.sync.store(false, Ordering::SeqCst);
+        let taken = table.take_next(1 << 20).unwrap();
+        assert!(taken.file.number() == 1 && taken.file.salt() != first);
+    }
 
     #[test]
     fn a_file_that_somebody_waits_for_is_taken_before_it_is_zero_filled() {

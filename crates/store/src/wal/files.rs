@@ -242,9 +242,13 @@ impl FileTable {
 
     /// A file whose bytes nobody needs any more.
     pub(super) fn take_recycled(&self) -> Option<PathBuf> {
-        let mut state = self.state.lock();
-        state.bury(self.file_len);
-        state.recycle.pop()
+        let (found, remove) = {
+            let mut state = self.state.lock();
+            let remove = state.bury(self.file_len);
+            (state.recycle.pop(), remove)
+        };
+        remove.iter().for_each(|path| self.remove_quietly(path));
+        found
     }
 
     /// Pins `number` for reading.

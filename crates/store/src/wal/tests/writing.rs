@@ -14,7 +14,7 @@ use crate::{
         wal::{Woken, apply, data, debug, entry, open, submit},
     },
     entry::{Change, Unit},
-    wal::{Class, Place, Wal, frame::FrameHeader},
+    wal::{Class, Place, Wal, files::file_name, frame::FrameHeader},
 };
 
 /// A log whose files take three frames each, of which the very first is empty.
@@ -103,6 +103,25 @@ fn a_released_file_is_used_again_and_nothing_of_its_old_life_comes_back() {
     let (replayed, collected) = collect(&*rig.again(), from).unwrap();
     assert_eq!((replayed.last, replayed.torn), (Seq(30), None));
     assert_eq!(collected.units.len() as u64, 30 - from.0);
+}
+
+#[test]
+fn what_readers_let_go_of_late_does_not_stay_where_enough_is_kept_for_reuse() {
+    let rig = tiny();
+    let wal = small_files(&rig);
+    for base in 0..20 {
+        commit_one(&rig, &*wal, base);
+    }
+    let released: Vec<u64> = wal.files().iter().take(8).map(|info| info.file).collect();
+    let pins: Vec<_> = released.iter().map(|file| wal.open_file(*file).unwrap()).collect();
+    released.iter().for_each(|file| wal.release(*file));
+    drop(pins);
+    for base in 20..26 {
+        commit_one(&rig, &*wal, base);
+    }
+    let names = env::real().files.list(&rig.dir()).unwrap();
+    let left = names.iter().filter(|entry| released.iter().any(|file| entry.name == file_name(*file)));
+    assert!(left.count() <= 4, "{names:?}");
 }
 
 #[test]
