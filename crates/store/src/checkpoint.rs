@@ -83,7 +83,7 @@ pub(crate) struct Writer {
     pub needs: Seq,
     /// Files with live extents.
     files: BTreeSet<FileId>,
-    annexes: BTreeMap<u64, Arc<Annex>>,
+    annexes: BTreeMap<u64, (LogId, Arc<Annex>)>,
 }
 
 /// What a checkpoint is no use without.
@@ -141,7 +141,7 @@ impl Writer {
         let annexes = &mut self.annexes;
         state.attached.snapshot(&mut self.attached, &mut |annex| {
             let number = annex.number(next);
-            annexes.insert(number, annex.clone());
+            annexes.insert(number, (core.id, annex.clone()));
             number
         });
     }
@@ -188,14 +188,14 @@ pub(crate) struct Finished {
     pub head: Head,
     pub needs: Seq,
     files: BTreeSet<FileId>,
-    annexes: BTreeMap<u64, Arc<Annex>>,
+    annexes: BTreeMap<u64, (LogId, Arc<Annex>)>,
     pages: Vec<Bytes>,
 }
 
 impl Finished {
     /// Writes what it names and is not there yet, then itself.
     pub fn put(&self, blobs: &dyn Blobs) -> Result<u64> {
-        self.annexes.values().try_for_each(|annex| annex.put(blobs))?;
+        self.annexes.values().try_for_each(|(log, annex)| annex.put(blobs, *log))?;
         blobs.put(&name(self.head.id), &mut self.pages.iter().map(|page| Ok(page.clone())))
     }
 

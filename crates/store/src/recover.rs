@@ -374,7 +374,8 @@ impl<A: Attached> Restorer<A> {
 impl<A: Attached> checkpoint::Sink for Restorer<A> {
     fn log(&mut self, core: LogCore, placed_end: Offset, state: &[u8]) -> Result<()> {
         let mut attached = A::default();
-        attached.restore(state, &|number| Annex::read(&*self.blobs, number))?;
+        let log = core.id();
+        attached.restore(state, &|number| Annex::read(&*self.blobs, log, number))?;
         let covered = core.applied();
         self.next_log = self.next_log.max(core.id().0.saturating_add(1));
         self.logs.insert(core.id(), Replaying { core, attached, covered, placed_end, growing: None });
