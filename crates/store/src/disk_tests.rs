@@ -323,23 +323,29 @@ fn of_two_checkpoints_the_older_is_taken_where_the_newer_cannot_be_read() {
 
 #[test]
 fn a_start_refuses_a_log_with_a_sector_that_cannot_be_read_and_a_repair_serves_the_rest() {
-    let disk = lazy();
-    let log = disk.create(Durability::Fsync);
-    disk.fill(&log, 60, 3_000);
-    let lost = disk.kill_in(&log, 20);
-    let id = log.id();
-    drop(log);
-    let Disk { hands, wrong, store, options, files, scratch, .. } = disk;
-    hands.drop_everything();
-    drop(store);
-    let Err((refused, scratch)) = Disk::open(scratch, files.clone(), wrong.clone(), options, false) else {
-        panic!("it was started")
-    };
-    assert_eq!(refused.kind(), ErrorKind::Corrupt);
-    let Ok(disk) = Disk::open(scratch, files, wrong, options, true) else { panic!("it was not repaired") };
-    assert_eq!(disk.recovery.lost.len(), 1);
-    let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
-    assert_eq!(disk.read(id).0, expected);
+    // Also where no later frame proves that it was durable: what is written torn can be read.
+    for nth in [20, 59] {
+        let disk = lazy();
+        let log = disk.create(Durability::Fsync);
+        disk.fill(&log, 60, 3_000);
+        let lost = disk.kill_in(&log, nth);
+        let id = log.id();
+        drop(log);
+        let Disk { hands, wrong, store, options, files, scratch, .. } = disk;
+        hands.drop_everything();
+        drop(store);
+        let Err((refused, scratch)) = Disk::open(scratch, files.clone(), wrong.clone(), options, false)
+        else {
+            panic!("it was started")
+        };
+        assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+        let Ok(disk) = Disk::open(scratch, files, wrong, options, true) else {
+            panic!("it was not repaired")
+        };
+        assert_eq!(disk.recovery.lost.len(), 1);
+        let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
+        assert_eq!(disk.read(id).0, expected);
+    }
 }
 
 #[test]

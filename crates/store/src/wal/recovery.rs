@@ -258,7 +258,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Looks for signs that the log once went on behind its end. A file is never shorter than it was made while the log
+    /// Looks for signs that the log once went on behind its end. What cannot be read there may have been durable: nothing
+    /// that was written torn is like that. A file is never shorter than it was made while the log
     /// ends in it, and one is made only after the one before it was taken into use, without gaps in the numbers: where
     /// something is missing, it may have held anything.
     fn check_end(&mut self, file: usize, at: u64) -> Result<()> {
@@ -266,7 +267,13 @@ impl Walk<'_> {
         let gap = self.files.get(file + 1).is_some_and(|next| next.number > opened.number + 1);
         let is_short =
             |opened: &&Opened| opened.header.is_some_and(|header| opened.len < header.allocated_len);
-        let (place, what) = if let Some(short) = self.files[file..].iter().find(is_short) {
+        let unreadable = |opened: &&Opened| {
+            opened.unreadable_at >= Some(if opened.number == self.files[file].number { at } else { 0 })
+        };
+        let (place, what) = if let Some(dead) = self.files[file..].iter().find(unreadable) {
+            let at = dead.unreadable_at.unwrap_or(at);
+            (dead.place(at), format!("{} cannot be read at position {at}", dead.path.display()))
+        } else if let Some(short) = self.files[file..].iter().find(is_short) {
             let at = if short.number == opened.number { at } else { PAGE_LEN };
             (short.place(at), format!("{} is cut off at position {at}", short.path.display()))
         } else if gap {

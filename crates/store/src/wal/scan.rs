@@ -39,6 +39,8 @@ pub(super) struct Opened {
     pub(super) header: Option<FileHeader>,
     /// The part of the file that was read last, and where it begins.
     window: (u64, Bytes),
+    /// The last page that the device could not give.
+    pub(super) unreadable_at: Option<u64>,
 }
 
 impl Found {
@@ -89,7 +91,15 @@ impl Opened {
             Ok(handle)
         };
         let handle = open().map_err(|e| io_error(&path, e))?;
-        let mut file = Opened { number, path, handle, len, header: None, window: (0, Bytes::new()) };
+        let mut file = Opened {
+            number,
+            path,
+            handle,
+            len,
+            header: None,
+            window: (0, Bytes::new()),
+            unreadable_at: None,
+        };
         if let Some(bytes) = file.bytes(0, FILE_HEADER_LEN as u64)?
             && let Some(bytes) = bytes.first_chunk()
         {
@@ -121,7 +131,7 @@ impl Opened {
 
     /// `[at, at + len)` from the disk. Pages that the device cannot give read as zeros: damage like any other, and those
     /// beside them are none the worse for it.
-    fn read(&self, at: u64, len: u64) -> Result<Bytes> {
+    fn read(&mut self, at: u64, len: u64) -> Result<Bytes> {
         match read_at(&*self.handle, &self.path, at, len as usize) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {}
             read => return read,
@@ -135,6 +145,7 @@ impl Opened {
                 Ok(page) => all[done as usize..(done + page_len) as usize].copy_from_slice(&page),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     tracing::error!(at = page_at, %error, "a page of the write-ahead log cannot be read");
+                    self.unreadable_at = self.unreadable_at.max(Some(page_at));
                 }
                 Err(error) => return Err(error),
             }
