@@ -258,21 +258,20 @@ impl Walk<'_> {
         }
     }
 
-    /// Looks for signs that the log once went on behind its end. What cannot be read there may have been durable: nothing
-    /// that was written torn is like that. A file is never shorter than it was made while the log
+    /// Looks for signs that the log once went on behind its end. A frame of which the device cannot give a page may have been
+    /// durable: nothing that was written torn is like that. A file is never shorter than it was made while the log
     /// ends in it, and one is made only after the one before it was taken into use, without gaps in the numbers: where
     /// something is missing, it may have held anything.
     fn check_end(&mut self, file: usize, at: u64) -> Result<()> {
+        let begun = self.begun(file, at)?;
         let opened = &self.files[file];
+        let frame_len = begun.map_or(PAGE_LEN, |header| header.padded_len());
+        let unreadable = opened.unreadable.range(at..at.saturating_add(frame_len)).next();
         let gap = self.files.get(file + 1).is_some_and(|next| next.number > opened.number + 1);
         let is_short =
             |opened: &&Opened| opened.header.is_some_and(|header| opened.len < header.allocated_len);
-        let unreadable = |opened: &&Opened| {
-            opened.unreadable_at >= Some(if opened.number == self.files[file].number { at } else { 0 })
-        };
-        let (place, what) = if let Some(dead) = self.files[file..].iter().find(unreadable) {
-            let at = dead.unreadable_at.unwrap_or(at);
-            (dead.place(at), format!("{} cannot be read at position {at}", dead.path.display()))
+        let (place, what) = if let Some(page_at) = unreadable {
+            (opened.place(at), format!("{} cannot be read at position {page_at}", opened.path.display()))
         } else if let Some(short) = self.files[file..].iter().find(is_short) {
             let at = if short.number == opened.number { at } else { PAGE_LEN };
             (short.place(at), format!("{} is cut off at position {at}", short.path.display()))
@@ -314,13 +313,19 @@ impl Walk<'_> {
         Ok(logs)
     }
 
+    /// The header of the frame that was being written at `at` in `file` or after it, if one was.
+    fn begun(&mut self, file: usize, at: u64) -> Result<Option<FrameHeader>> {
+        let header = self.files[file].frame_header(at)?.map(|(header, _)| header);
+        Ok(header.filter(|header| header.number >= self.due.number))
+    }
+
     /// The log ends at `at` in `file`. A frame that was being written there when the power went is taken out, so that
     /// no later recovery meets it.
     fn cut(&mut self, file: usize, at: u64) -> Result<()> {
+        let begun = self.begun(file, at)?;
         let opened = &mut self.files[file];
-        let begun = opened.frame_header(at)?.filter(|(header, _)| header.number >= self.due.number);
         let len = match begun {
-            Some((header, _)) => header.padded_len(),
+            Some(header) => header.padded_len(),
             None => opened.len_of_remains(at, self.options.commit_len as u64)?,
         };
         if len == 0 {

@@ -1,6 +1,7 @@
 //! WAL files as recovery reads them: straight from the disk, frame by frame, believing nothing.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -39,8 +40,8 @@ pub(super) struct Opened {
     pub(super) header: Option<FileHeader>,
     /// The part of the file that was read last, and where it begins.
     window: (u64, Bytes),
-    /// The last page that the device could not give.
-    pub(super) unreadable_at: Option<u64>,
+    /// Where pages are that the device could not give.
+    pub(super) unreadable: BTreeSet<u64>,
 }
 
 impl Found {
@@ -98,7 +99,7 @@ impl Opened {
             len,
             header: None,
             window: (0, Bytes::new()),
-            unreadable_at: None,
+            unreadable: BTreeSet::new(),
         };
         if let Some(bytes) = file.bytes(0, FILE_HEADER_LEN as u64)?
             && let Some(bytes) = bytes.first_chunk()
@@ -145,7 +146,7 @@ impl Opened {
                 Ok(page) => all[done as usize..(done + page_len) as usize].copy_from_slice(&page),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     tracing::error!(at = page_at, %error, "a page of the write-ahead log cannot be read");
-                    self.unreadable_at = self.unreadable_at.max(Some(page_at));
+                    self.unreadable.insert(page_at);
                 }
                 Err(error) => return Err(error),
             }
