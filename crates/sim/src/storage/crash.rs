@@ -10,6 +10,9 @@ use super::{
 };
 use crate::{Crash, Rates, Rottable, SECTOR_LEN};
 
+/// What the log is written in, bytes: the first page of a file is its own header.
+const LOG_PAGE_LEN: u64 = 4_096;
+
 impl Run {
     /// Ends the boot.
     pub fn crash(&mut self, crash: Crash) {
@@ -275,7 +278,10 @@ impl Run {
             return self.misdirect(&place);
         }
         let is_whole = (at / SECTOR_LEN as u64 + 1) * SECTOR_LEN as u64 <= place.below;
-        if is_whole && self.rng.permille(300) {
+        // Which units a file of the log has is known from the header of its first frame: without it, a repair serves none.
+        let is_first_frame = place.path.extension().is_some_and(|of| of == "wal")
+            && (LOG_PAGE_LEN..2 * LOG_PAGE_LEN).contains(&at);
+        if is_whole && !is_first_frame && self.rng.permille(300) {
             return self.kill_sector(place.path, at);
         }
         let bit = self.rng.below(8) as u8;
