@@ -80,7 +80,7 @@ pub(crate) fn open<A: Attached>(
 
     let unflushed_len =
         wal.files().iter().filter(|f| f.sealed.is_none_or(|last| last > from)).map(|f| f.len).sum();
-    let segments = kept_files(&logs);
+    let (used, segments) = files_of(&logs);
     let (extents, left) = count_extents(&logs, &segments, parts.options.run_kept_len);
     let unflushed = Unflushed::new(&parts.options, from, unflushed_len, extents, left);
     let next_segment = existing.iter().filter_map(|file| match file {
@@ -94,7 +94,7 @@ pub(crate) fn open<A: Attached>(
         true => Needed::default(),
         false => Needed { files: existing, annexes },
     };
-    let dead_len = dead_len(&*wal, &*parts.blobs, &files_of(&logs))?;
+    let dead_len = dead_len(&*wal, &*parts.blobs, &used)?;
     let reclaim = Reclaim::new(&parts.options, dead_len);
     let figures = Arc::new(Figures::default());
     let flusher = Flusher::new(kept, next_checkpoint, next_segment, segments, protected, figures.clone());
@@ -187,26 +187,19 @@ fn set_missing_aside<A: Attached>(
     damaged
 }
 
-/// WAL files that were made segments: they have extents whose index is in a footer.
-fn kept_files<A: Attached>(logs: &HashMap<LogId, Arc<Log<A>>>) -> BTreeSet<u64> {
-    let mut files = BTreeSet::new();
+/// Files with live records, and those of the WAL among them that were made segments: they have extents whose index is in a
+/// footer.
+fn files_of<A: Attached>(logs: &HashMap<LogId, Arc<Log<A>>>) -> (BTreeSet<FileId>, BTreeSet<u64>) {
+    let (mut files, mut segments) = (BTreeSet::new(), BTreeSet::new());
     for log in logs.values() {
         for extent in log.lock().core.live.extents() {
+            files.insert(extent.file);
             if let (FileId::Wal(number), Index::Footer) = (extent.file, &extent.index) {
-                files.insert(number);
+                segments.insert(number);
             }
         }
     }
-    files
-}
-
-/// Files with live records.
-fn files_of<A: Attached>(logs: &HashMap<LogId, Arc<Log<A>>>) -> BTreeSet<FileId> {
-    let mut files = BTreeSet::new();
-    for log in logs.values() {
-        files.extend(log.lock().core.live.extents().iter().map(|extent| extent.file));
-    }
-    files
+    (files, segments)
 }
 
 /// Extents of all logs, and those that the next flush leaves: what lies in segments and in the files of the log that became

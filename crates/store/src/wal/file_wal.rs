@@ -320,12 +320,12 @@ impl Wal for FileWal {
             std::mem::replace(&mut *waiters, later)
         };
         reached.into_values().flatten().for_each(Waker::wake);
-        let mut lens = ByClass::default();
+        let mut lens = ByClass::<usize>::default();
         {
             let mut spent = self.shared.spent.lock();
             while spent.front().is_some_and(|oldest| oldest.last <= upto) {
                 let Some(oldest) = spent.pop_front() else { break };
-                lens.iter_mut().zip(oldest.lens).for_each(|(all, len): (&mut usize, usize)| *all += len);
+                lens.iter_mut().zip(oldest.lens).for_each(|(all, len)| *all += len);
             }
         }
         Class::ALL.into_iter().zip(lens).for_each(|(class, len)| self.shared.queue.give_back(len, class));
