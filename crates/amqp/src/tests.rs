@@ -249,6 +249,13 @@ impl Peer {
         self.expect("ConnectionTune ").await;
     }
 
+    /// From there to an open connection.
+    async fn enter(&mut self, frame_max: u32, heartbeat: u16) {
+        self.send(0, Method::ConnectionTuneOk { channel_max: 10, frame_max, heartbeat }).await;
+        self.send(0, Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false }).await;
+        self.expect("ConnectionOpenOk").await;
+    }
+
     /// Up to connection.open.
     async fn shake_hands(&mut self, mechanism: &str, response: &[u8], vhost: &str) {
         let mut capabilities = TableWriter::default();

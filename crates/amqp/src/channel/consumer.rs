@@ -72,8 +72,10 @@ impl Consumer {
 
     /// Messages that it may have out by its own limit and the channel's; `None` = any number.
     fn capacity(&self, deliveries: &Deliveries) -> Option<u32> {
-        let own = self.prefetch.filter(|_| !self.no_ack);
-        let least = own.into_iter().chain(deliveries.limit().filter(|_| !self.no_ack)).min()?;
+        if self.no_ack {
+            return None;
+        }
+        let least = self.prefetch.into_iter().chain(deliveries.limit()).min()?;
         Some(u32::try_from(least).unwrap_or(u32::MAX))
     }
 

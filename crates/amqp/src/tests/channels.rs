@@ -108,9 +108,7 @@ async fn a_client_that_reads_nothing_is_dropped_once_it_is_not_heard_either() {
     }
     let mut peer = rig.raw();
     peer.start_plain().await;
-    peer.send(0, Method::ConnectionTuneOk { channel_max: 10, frame_max: 131_072, heartbeat: 1 }).await;
-    peer.send(0, Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false }).await;
-    peer.expect("ConnectionOpenOk").await;
+    peer.enter(131_072, 1).await;
     peer.open(1).await;
     peer.consume("q", "t", false).await;
     // It is heard, although it reads nothing.

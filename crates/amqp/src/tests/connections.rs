@@ -136,10 +136,7 @@ async fn heartbeats_go_out_and_a_silent_client_is_dropped() {
     let rig = Rig::new();
     let mut peer = rig.raw();
     peer.start_plain().await;
-    let tune_ok = Method::ConnectionTuneOk { channel_max: 10, frame_max: 4_096, heartbeat: 1 };
-    peer.send(0, tune_ok).await;
-    peer.send(0, Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false }).await;
-    peer.expect("ConnectionOpenOk").await;
+    peer.enter(4_096, 1).await;
     let mut rest = Vec::new();
     timeout(PATIENCE, peer.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     let beats = rest.len() / crate::codec::HEARTBEAT.len();

@@ -12,9 +12,7 @@ fn timeout_of(ms: i32) -> (&'static str, Value<'static>) {
 async fn connect_plain(rig: &Rig) -> Peer {
     let mut peer = rig.raw();
     peer.start_plain().await;
-    peer.send(0, Method::ConnectionTuneOk { channel_max: 10, frame_max: 4_096, heartbeat: 0 }).await;
-    peer.send(0, Method::ConnectionOpen { virtual_host: "/", capabilities: "", insist: false }).await;
-    peer.expect("ConnectionOpenOk").await;
+    peer.enter(4_096, 0).await;
     peer.open(1).await;
     peer
 }

@@ -260,8 +260,12 @@ impl Vhost {
 
     /// Takes out every binding to a queue that is gone.
     pub(crate) fn forget_queue(&self, name: &str) -> Result<Seq> {
+        let target = Target::Queue(name.into());
+        if !self.topology.read().sources.contains_key(&target) {
+            return Ok(Seq(0));
+        }
         let mut topology = self.topology.write();
-        let seq = self.drop_target(&mut topology, Target::Queue(name.into()))?;
+        let seq = self.drop_target(&mut topology, target)?;
         self.changed();
         Ok(seq)
     }

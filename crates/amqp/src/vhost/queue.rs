@@ -207,33 +207,21 @@ impl Vhost {
         };
         let is_schedule = schedule::is_schedule(&name);
         let mut queues = self.queues.lock();
-        if let Some(known) = queues.get(&name).filter(|known| known.stream.id() == stream.id()) {
-            if Arc::ptr_eq(&known.stream, &stream) && (owner.is_none() || owner == known.owner) {
-                return Ok(known.clone());
-            }
-            // Its settings changed, or somebody found it before its owner was known: who consumes stays.
-            let owner = known.owner.or(owner);
-            let (users, deletion, rivals) =
-                (known.users.clone(), known.deletion.clone(), known.rivals.clone());
-            let queue = Queue {
-                name,
-                stream,
-                partition,
-                work,
-                arguments,
-                raw_arguments,
-                owner,
-                is_schedule,
-                users,
-                rivals,
-                deletion,
-            };
-            let queue = Arc::new(queue);
-            queues.insert(queue.name.clone(), queue.clone());
-            return Ok(queue);
+        let known = queues.get(&name).filter(|known| known.stream.id() == stream.id()).cloned();
+        if let Some(known) = &known
+            && Arc::ptr_eq(&known.stream, &stream)
+            && (owner.is_none() || owner == known.owner)
+        {
+            return Ok(known.clone());
         }
-        let users = Arc::new(Mutex::new(Users { used_ns: self.now_ns(), ..Users::default() }));
-        let (deletion, rivals) = Default::default();
+        let (users, rivals, deletion) = match &known {
+            // Its settings changed, or somebody found it before its owner was known: who consumes stays.
+            Some(known) => (known.users.clone(), known.rivals.clone(), known.deletion.clone()),
+            None => {
+                let users = Users { used_ns: self.now_ns(), ..Users::default() };
+                (Arc::new(Mutex::new(users)), Arc::default(), Arc::default())
+            }
+        };
         let queue = Queue {
             name,
             stream,
@@ -241,7 +229,7 @@ impl Vhost {
             work,
             arguments,
             raw_arguments,
-            owner,
+            owner: known.as_ref().and_then(|known| known.owner).or(owner),
             is_schedule,
             users,
             rivals,
@@ -249,6 +237,9 @@ impl Vhost {
         };
         let queue = Arc::new(queue);
         queues.insert(queue.name.clone(), queue.clone());
+        if known.is_some() {
+            return Ok(queue);
+        }
         self.forget_unused(&mut queues);
         drop(queues);
         if queue.arguments.expires_ms.is_some() {
