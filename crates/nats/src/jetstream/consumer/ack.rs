@@ -175,13 +175,7 @@ pub(crate) async fn settle(broker: &Broker, account: &Account, acks: &[Ack]) -> 
 }
 
 async fn settle_all(broker: &Broker, groups: Vec<Settlement>) -> Result<Seq> {
-    loop {
-        match broker.settle(groups.clone()).await {
-            Ok((_, wait)) => return Ok(wait),
-            Err(error) if error.kind() == ErrorKind::Throttled => broker.room().await,
-            Err(error) => return Err(error),
-        }
-    }
+    broker.settle(groups).await.map(|(_, wait)| wait)
 }
 
 /// Adds a settlement to one of the same cursor that says the same.
