@@ -113,7 +113,7 @@ func TestOverload(t *testing.T) {
 	total := len(slices.Concat(acknowledged...))
 	t.Logf("%d acknowledged, peak %d MiB, another tenant: %d stored, %d requests with p99 %s; over after %s", total, peak>>20, stored, len(took), p99, recovered)
 	kit.CheckStormPeak(t, peak)
-	if p99 > 100*time.Millisecond {
+	if p99 > 250*time.Millisecond {
 		t.Errorf("another tenant's requests took %s (p99)", p99)
 	}
 	if total < kit.StormPublishers || stored < 2 {

@@ -463,7 +463,8 @@ mod tests {
     fn few_keys_take_little_memory_however_many_there_were() {
         let mut dedup = filled(100_000, 300);
         assert_eq!(dedup.rows(), 300);
-        assert!(dedup.held_len() < 64 << 10, "{} bytes", dedup.held_len());
+        // How far a table grows before it shrinks depends on where its keys fall; all of them would take 6 MiB.
+        assert!(dedup.held_len() < 128 << 10, "{} bytes", dedup.held_len());
         dedup.expire(i64::MAX);
         assert!(dedup.is_empty() && dedup.open.is_empty() && dedup.by_key.is_empty());
     }

@@ -113,7 +113,7 @@ fn ten_times_more_load_than_the_disk_takes_costs_no_memory_and_loses_nothing() {
     let mut client = node.client();
     create(&mut client, "after", 1, &[]);
     assert_eq!(produce(&mut client, "after", 0, &batch(&["y"])).error_code, ErrorCode::NONE);
-    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?} to recover", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "it took {:?} to recover", began.elapsed());
     node.crash_and_start_again();
     let mut client = node.client();
     for (partition, (_, acknowledged)) in (0..).zip(floods) {
