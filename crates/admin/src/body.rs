@@ -87,3 +87,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
             .map_err(|e| Failed(invalid(format!("the query does not read: {e}"))))
     }
 }
+
+/// What a path names.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failed> {
+        let named = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        named
+            .map(|axum::extract::Path(value)| Path(value))
+            .map_err(|e| Failed(invalid(format!("the path does not read: {}", e.body_text()))))
+    }
+}

@@ -4,58 +4,87 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use model::{Namespace, StreamKey};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::server::Shared;
+use crate::{body::Asked, server::Shared};
 
-/// Parameters of `/healthz` as nats-server has them (2.10 and later).
+/// Parameters of `/healthz` as nats-server has them.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct HealthQuery {
     /// Ask only whether streams can be served at all, not each of them; the same here.
     #[serde(default, rename = "js-enabled-only")]
-    _enabled_only: Option<String>,
+    enabled_only: String,
     #[serde(default, rename = "js-server-only")]
-    _server_only: Option<String>,
+    server_only: String,
     /// Namespace of `stream`; `$G` is the default.
-    account: Option<String>,
+    #[serde(default)]
+    account: String,
     /// A stream that must be there.
-    stream: Option<String>,
+    #[serde(default)]
+    stream: String,
+    /// A consumer of the stream that must be there.
+    #[serde(default)]
+    consumer: String,
 }
 
-pub(crate) async fn healthz(State(shared): State<Arc<Shared>>, Query(query): Query<HealthQuery>) -> Response {
-    if let Some(failure) = shared.broker.failure() {
-        return unhealthy(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string());
-    }
-    if let Some(name) = &query.stream {
-        let namespace = match query.account.as_deref() {
-            None | Some("$G") => Namespace::default(),
-            Some(account) => Namespace::new(account, "default"),
-        };
-        if shared.broker.stream(&StreamKey::log(&namespace, name)).is_none() {
-            return unhealthy(
-                StatusCode::NOT_FOUND,
-                &format!("JetStream stream '{name}' could not be found"),
-            );
+impl HealthQuery {
+    /// Whether it reads, in the original's words (`HandleHealthz` and `healthz` of its `server/monitor.go`).
+    fn check(&self) -> Result<(), String> {
+        for (name, value) in [("js-enabled-only", &self.enabled_only), ("js-server-only", &self.server_only)]
+        {
+            // What Go's `strconv.ParseBool` takes, and nothing at all.
+            if !["", "1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"]
+                .contains(&value.as_str())
+            {
+                return Err(format!(
+                    "error decoding boolean for '{name}': strconv.ParseBool: parsing {value:?}: invalid syntax"
+                ));
+            }
+        }
+        let missing = |name, of| Err(format!("\"{name}\" must not be empty when checking {of} health"));
+        match (&*self.account, &*self.stream, &*self.consumer) {
+            ("", stream, _) if !stream.is_empty() => missing("account", "stream"),
+            (_, "", consumer) if !consumer.is_empty() => missing("stream", "consumer"),
+            _ => Ok(()),
         }
     }
-    Json(json!({ "status": "ok" })).into_response()
+
+    /// What is asked for and not there, as the dialect that knows says it.
+    fn missing(&self, shared: &Shared) -> Option<String> {
+        let HealthQuery { account, stream, consumer, .. } = self;
+        let names = [("account", account), ("stream", stream), ("consumer", consumer)];
+        let names = names.map(|(name, value)| (name.to_owned(), value.clone())).into();
+        let missing = shared.options.monitoring.as_ref()?("/healthz", &names)?;
+        missing.as_str().map(str::to_owned)
+    }
 }
 
-fn unhealthy(status: StatusCode, why: &str) -> Response {
-    let word = if status == StatusCode::NOT_FOUND { "error" } else { "unavailable" };
-    (status, Json(json!({ "status": word, "status_code": status.as_u16(), "error": why }))).into_response()
+pub(crate) async fn healthz(State(shared): State<Arc<Shared>>, Asked(query): Asked<HealthQuery>) -> Response {
+    if let Some(failure) = shared.broker.failure() {
+        return unhealthy(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &failure.to_string());
+    }
+    if let Err(why) = query.check() {
+        return unhealthy(StatusCode::BAD_REQUEST, "error", &why);
+    }
+    match query.missing(&shared) {
+        Some(missing) => unhealthy(StatusCode::NOT_FOUND, "unavailable", &missing),
+        None => Json(json!({ "status": "ok" })).into_response(),
+    }
+}
+
+fn unhealthy(status: StatusCode, word: &str, why: &str) -> Response {
+    (status, Json(json!({ "status": word, "error": why }))).into_response()
 }
 
 /// Whether requests that change something would be served.
 pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     match shared.broker.failure() {
         None => Json(json!({ "status": "ready", "listeners": shared.options.listeners })).into_response(),
-        Some(failure) => unhealthy(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),
+        Some(failure) => unhealthy(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &failure.to_string()),
     }
 }

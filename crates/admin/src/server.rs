@@ -10,13 +10,20 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router, middleware, routing::get};
+use axum::{
+    Extension, Json, Router,
+    http::{Method, StatusCode},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use broker::{Broker, NewBatch, TimeSource};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use model::{Error, Kind, Record, Result};
+use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Semaphore, watch},
@@ -134,6 +141,7 @@ impl Server {
             .merge(monitoring::router())
             .merge(api::router(&shared))
             .fallback(unknown)
+            .method_not_allowed_fallback(not_so)
             .layer(middleware::from_fn_with_state(shared.clone(), caller::authenticate))
             .route("/healthz", get(health::healthz)) // asked by machines without credentials
             .route("/readyz", get(health::readyz))
@@ -174,6 +182,12 @@ impl Server {
             debug!(peer = %peer.remote, error = %e, "an admin connection ended early");
         }
     }
+}
+
+async fn not_so(method: Method) -> Response {
+    let why = format!("{method} is not done to this; docs/admin-api.md lists what is");
+    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "error": { "kind": "invalid", "message": why } })))
+        .into_response()
 }
 
 async fn unknown() -> Failed {

@@ -106,7 +106,11 @@ impl Broker {
         key: Option<&str>,
     ) -> Result<RouteView> {
         let key = key.map(Template::parse).transpose()?;
-        let route = Route::new(self.place(from)?, target.into(), key)?;
+        let place = self.place(from)?;
+        if let Some(space) = self.addresses(&place.dialect) {
+            space.check_source(&place.name)?;
+        }
+        let route = Route::new(place, target.into(), key)?;
         let (added, seq) = self.stage_route(Placed { namespace: namespace.clone(), route })?;
         self.durable(seq).await?;
         Ok(added)

@@ -142,6 +142,8 @@ impl Server {
             "/connz" => Some(self.connz(query)),
             "/subsz" | "/subscriptionsz" => Some(self.subsz(query)),
             "/jsz" => Some(self.jsz(query)),
+            // Asked before anybody is known: what is not there, for the endpoint to say.
+            "/healthz" => self.missing(query).map(Value::String),
             _ => None,
         }
     }

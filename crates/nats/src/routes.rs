@@ -98,6 +98,16 @@ impl Addresses for Subjects {
         Ok(())
     }
 
+    fn check_source(&self, pattern: &str) -> Result<()> {
+        if is_own(pattern.as_bytes()) {
+            return Err(Error::invalid("no route begins at the server's own subjects"));
+        }
+        if pattern.split('.').any(str::is_empty) {
+            return Err(Error::invalid(format!("{pattern:?} is no pattern of subjects")));
+        }
+        Ok(())
+    }
+
     fn enter(&self, entering: &Entering<'_>) -> Result<Option<Entered>> {
         let Address { namespace, name: subject, .. } = entering.address;
         let has_blanks = subject.iter().any(|byte| byte.is_ascii_whitespace() || *byte == 0);

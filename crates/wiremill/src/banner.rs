@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
@@ -14,6 +15,8 @@ use crate::{
 /// Says on standard output what accepts where. With `--log-format json` the log says it instead.
 pub fn show(settings: &Settings, data_dir: &Path, bound: &[Bound]) {
     if settings.log_format == LogFormat::Json {
+        let Settings { ephemeral, insecure, .. } = settings;
+        tracing::info!(data_dir = %data_dir.display(), ephemeral, insecure, "starting");
         for one in bound {
             tracing::info!(listener = one.name.text(), address = %one.address, "accepting");
         }
@@ -37,9 +40,19 @@ fn text(settings: &Settings, data_dir: &Path, bound: &[Bound]) -> String {
     let width = addresses.iter().map(String::len).max().unwrap_or(0);
     for (one, address) in bound.iter().zip(&addresses) {
         let tls = settings.tls.contains_key(&one.name);
-        let line = one.name.line_to_paste(address, tls);
+        let line = one.name.line_to_paste(&reached_at(one.address).to_string(), tls);
         let _infallible = writeln!(out, "  {:<15} {address:<width$}   {line}", one.name.text());
     }
     out.push('\n');
     out
+}
+
+/// Where a command on this machine finds it: nobody connects to the address that stands for all.
+fn reached_at(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
 }

@@ -77,7 +77,6 @@ fn command() -> Command {
     let serve = Command::new("serve").about("Start the server (the default)");
     let doctor = Command::new("doctor").about("Look at the disk, the ports and the limits of this machine");
     let root = Command::new("wiremill")
-        .about("One log, every wire: a message broker that the clients of several others talk to")
         .version(env!("CARGO_PKG_VERSION"))
         .args_conflicts_with_subcommands(true)
         .after_help(
@@ -90,6 +89,8 @@ fn command() -> Command {
         .subcommand(serve_args::with_flags(doctor).arg(context::json_flag()))
         .subcommand(Command::new("settings").about("Print the reference of all settings"))
         .subcommand(Command::new("version").about("Say which version this is").arg(context::json_flag()));
+    // Behind what the commands' own text would be.
+    let root = root.about("One log, every wire: a message broker that the clients of several others talk to");
     serve_args::with_flags(root)
 }
 

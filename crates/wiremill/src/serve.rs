@@ -93,7 +93,7 @@ struct Running {
     broker: Broker,
     supervisor: Supervisor,
     shutdown: watch::Sender<bool>,
-    tls: Vec<Arc<Tls>>,
+    tls: TlsByName,
     ready: Option<ready::Ready>,
     _data_dir: DataDir,
 }
@@ -130,13 +130,8 @@ async fn start(settings: &Settings) -> Result<Running, String> {
     let broker = open_broker(settings, &data_dir.path, env).await?;
     let world =
         World { settings, data_dir: &data_dir.path, broker: &broker, supervisor: &supervisor, test_clock };
-    let opened = match dialects::declare_queues(&broker, settings).await {
-        Ok(()) => open_listeners(&world, &tls).await,
-        Err(why) => Err(why),
-    };
-    match opened {
+    match serve(&world, &tls).await {
         Ok((shutdown, ready)) => {
-            let tls = tls.into_values().collect();
             Ok(Running { broker, supervisor, shutdown, tls, ready, _data_dir: data_dir })
         }
         Err(why) => {
@@ -145,6 +140,18 @@ async fn start(settings: &Settings) -> Result<Running, String> {
         }
     }
 }
+
+/// Everything between an open broker and clients.
+async fn serve(world: &World<'_>, tls: &TlsByName) -> Result<Opened, String> {
+    if !world.settings.ephemeral {
+        data_dir::keep(world.data_dir)?;
+    }
+    dialects::declare_queues(world.broker, world.settings).await?;
+    open_listeners(world, tls).await
+}
+
+/// What ends the sessions, and the ready file.
+type Opened = (watch::Sender<bool>, Option<ready::Ready>);
 
 type TlsByName = BTreeMap<ListenerName, Arc<Tls>>;
 
@@ -170,10 +177,7 @@ struct World<'a> {
 }
 
 /// Binds, tells where, accepts.
-async fn open_listeners(
-    world: &World<'_>,
-    tls: &TlsByName,
-) -> Result<(watch::Sender<bool>, Option<ready::Ready>), String> {
+async fn open_listeners(world: &World<'_>, tls: &TlsByName) -> Result<Opened, String> {
     let World { settings, data_dir, broker, supervisor, test_clock } = world;
     let bound = listeners::bind(settings, broker.users().any()).await?;
     let dialects = dialects::build(&dialects::Shared {
@@ -218,6 +222,23 @@ fn accept(supervisor: &Supervisor, bound: Bound, acceptor: Acceptor) {
 fn load_tls(settings: &Settings) -> Result<TlsByName, String> {
     let load = |(&name, files)| Tls::load(name, files).map(|tls| (name, Arc::new(tls)));
     settings.tls.iter().map(load).collect()
+}
+
+/// All listeners get what the settings say now, or none does.
+fn reload_tls(tls: &TlsByName, settings: &Settings) -> Result<(), String> {
+    if let Some(name) = tls.keys().find(|name| !settings.tls.contains_key(name)) {
+        return Err(format!("{} is served with TLS; without it is for a restart", name.text()));
+    }
+    let is_new = |name: &&ListenerName| name.is_built() && !tls.contains_key(name);
+    if let Some(name) = settings.tls.keys().find(is_new) {
+        return Err(format!("{} is served without TLS; with it is for a restart", name.text()));
+    }
+    let read = |(name, tls): (&ListenerName, &Arc<Tls>)| {
+        Tls::load(*name, &settings.tls[name]).map(|new| (tls.clone(), new))
+    };
+    let read: Vec<_> = tls.iter().map(read).collect::<Result<_, _>>()?;
+    read.into_iter().for_each(|(tls, new)| tls.take_over(new));
+    Ok(())
 }
 
 fn folder(settings: &Settings) -> DataDir {
@@ -329,10 +350,10 @@ impl Running {
     fn reload(&self, logging: &Logging, reread: impl Fn() -> Result<Settings, String>) {
         let outcome = reread().and_then(|settings| {
             logging.set_level(&settings.log_level)?;
-            self.tls.iter().try_for_each(|tls| tls.reload())
+            reload_tls(&self.tls, &settings)
         });
         match outcome {
-            Ok(()) => info!("log level and TLS files were read again"),
+            Ok(()) => info!("log level, TLS settings and TLS files were read again"),
             Err(why) => error!("SIGHUP: {why}; what was there stays"),
         }
     }

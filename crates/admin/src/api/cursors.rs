@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{Action, Broker, CursorKey, LagStatus, LagView, Stream};
 use model::{Error, PartitionIndex, Result, StreamKey, limits};
 use serde::Deserialize;
@@ -15,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{groups, page::PageQuery, records, streams},
-    body::{Asked, Body},
+    body::{Asked, Body, Path},
     caller::{Caller, invalid},
     error::{Answer, unless_gone},
     server::Shared,

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{
     Action, Broker, CursorKey, MemberView, Membership, RebalanceCause, RebalanceView, mark_differences,
 };
@@ -15,7 +10,12 @@ use model::{Error, Namespace, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{body::Body, caller::Caller, error::Answer, server::Shared};
+use crate::{
+    body::{Body, Path},
+    caller::Caller,
+    error::Answer,
+    server::Shared,
+};
 
 /// The dialect that knows the cursor's members, if one does.
 fn book(broker: &Broker, cursor: &CursorKey) -> Option<Arc<dyn Membership>> {

@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use broker::{Action, Append, Broker, Outcome, Partition, PublishUnit, ReadLimits, Stream, Watch};
 use bytes::Bytes;
@@ -17,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::streams::{self, KindName},
-    body::{Asked, Records},
+    body::{Asked, Path, Records},
     caller::{Caller, invalid},
     error::{Answer, code},
     server::{Shared, Stopping},

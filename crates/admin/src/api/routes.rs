@@ -6,12 +6,7 @@ mod target;
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{
     Action,
     routing::{Place, RouteView, Target},
@@ -22,7 +17,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::explain::explain;
 use crate::{
-    body::{Asked, Body},
+    body::{Asked, Body, Path},
     caller::{Caller, invalid},
     error::Answer,
     server::{AddressSpace, Shared},

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{
     Action, Broker, Durability, Facets, Mode, Partition, Stream, StreamSettings, StreamSpec, TimeSource,
 };
@@ -17,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::page::PageQuery,
-    body::{Asked, Body},
+    body::{Asked, Body, Path},
     caller::Caller,
     error::Answer,
     server::Shared,

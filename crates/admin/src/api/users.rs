@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{Action, Credentials, Effect, LastUser, Permission, ScramHash, UserChange, UserSpec, UserView};
 use model::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    body::Body,
+    body::{Body, Path},
     caller::{Caller, invalid},
     error::Answer,
     server::Shared,

@@ -1,7 +1,5 @@
 //! How far cursors are behind.
 
-use std::collections::VecDeque;
-
 use model::{Offset, Result, StreamKey};
 use store::{Keep, LogCore, TimeOf};
 
@@ -10,7 +8,7 @@ use crate::{
     lag::{LagStatus, LagView},
     log_state::{
         LogState,
-        positions::{MOVES_KEPT, Move, Unread},
+        positions::{MOVES_KEPT, Movement, Unread},
     },
     position::CursorKey,
     read::ReadLimits,
@@ -43,9 +41,9 @@ impl Broker {
             let held = state.positions.as_ref()?.by_cursor.get(cursor)?;
             let commit = held.cursor.commit()?;
             let held_back = (commit.offset, commit.committed_at_ms, held.cursor.protect_len());
-            Some((held_back, held.moves.clone(), behind(core, state, commit.offset)))
+            Some((held_back, held.movement.clone(), behind(core, state, commit.offset)))
         });
-        let Some(((position, committed_at_ms, protect_len), moves, behind)) = looked else {
+        let Some(((position, committed_at_ms, protect_len), movement, behind)) = looked else {
             return Ok(None);
         };
         let Behind { bounds, records, bytes, fate } = behind;
@@ -66,7 +64,7 @@ impl Broker {
             retention_headroom_ms: times.and_then(|unread| fate.headroom_ms(unread.time_ms, now_ms)),
             protect_len,
             committed_at_ms,
-            status: status(position, bounds.start, records, idle_ms, &moves),
+            status: status(position, bounds.start, records, idle_ms, &movement),
         }))
     }
 
@@ -177,13 +175,7 @@ fn fate(core: &LogCore, state: &LogState, first: Offset) -> Fate {
 
 /// What a cursor's movement says. The rules are those of consumer-lag monitors: judged over the last commits, not by a
 /// threshold that somebody has to choose. `idle_ms` is for how long there was something to read and no commit.
-fn status(
-    position: Offset,
-    start: Offset,
-    lag_records: u64,
-    idle_ms: u64,
-    moves: &VecDeque<Move>,
-) -> LagStatus {
+fn status(position: Offset, start: Offset, lag_records: u64, idle_ms: u64, movement: &Movement) -> LagStatus {
     if position < start {
         return LagStatus::Truncated;
     }
@@ -194,9 +186,10 @@ fn status(
         return LagStatus::Stopped;
     }
     // Until it is where it was before.
-    if moves.iter().any(|step| step.offset > position) {
+    if movement.furthest > position {
         return LagStatus::Rewound;
     }
+    let moves = &movement.steps;
     let (Some(first), Some(last)) = (moves.front(), moves.back()) else { return LagStatus::Ok };
     if moves.len() < MOVES_KEPT / 2 || moves.iter().any(|step| step.lag == 0) {
         return LagStatus::Ok;
@@ -211,17 +204,22 @@ fn status(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_state::positions::Move;
 
     fn judge(position: u64, start: u64, end: u64, moves: &[(u64, u64)], idle_ms: u64) -> LagStatus {
-        let moves =
-            moves.iter().map(|(offset, lag)| Move { at_ms: 0, offset: Offset(*offset), lag: *lag }).collect();
-        status(Offset(position), Offset(start), end - position.max(start), idle_ms, &moves)
+        let mut movement = Movement::default();
+        for (offset, lag) in moves {
+            movement.add(Move { at_ms: 0, offset: Offset(*offset), lag: *lag });
+        }
+        status(Offset(position), Offset(start), end - position.max(start), idle_ms, &movement)
     }
 
     #[test]
     fn a_cursor_is_judged_by_its_movement() {
         let falling_behind = [(1, 5), (2, 6), (3, 7), (4, 9), (5, 10)];
         let standing = [(1, 5), (1, 6), (1, 7), (1, 9), (1, 10)];
+        let far_back: Vec<(u64, u64)> =
+            [(90, 10)].into_iter().chain((1..=10).map(|at| (at, 100 - at))).collect();
         let keeping_up = [(1, 5), (2, 6), (3, 0), (4, 9), (5, 10)];
         for (expected, status) in [
             (LagStatus::Ok, judge(10, 0, 10, &[], 1_000_000)),
@@ -233,6 +231,7 @@ mod tests {
             (LagStatus::Rewound, judge(4, 0, 15, &[(5, 1), (2, 13), (4, 11)], STOPPED_AFTER_MS)),
             (LagStatus::Stopped, judge(2, 0, 15, &[(5, 1), (2, 13)], STOPPED_AFTER_MS + 1)),
             (LagStatus::Ok, judge(6, 0, 15, &[(5, 1), (2, 13), (6, 9)], 0)),
+            (LagStatus::Rewound, judge(10, 0, 100, &far_back, 0)),
             (LagStatus::Truncated, judge(2, 3, 15, &[], 0)),
         ] {
             assert_eq!(status, expected);

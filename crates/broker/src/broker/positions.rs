@@ -144,7 +144,7 @@ impl Broker {
                 Some(_) => core.durable_end().since(commit.offset.max(core.start())),
                 None => 0,
             };
-            held.moved(Move { at_ms: now_ms, offset: commit.offset, lag });
+            held.movement.add(Move { at_ms: now_ms, offset: commit.offset, lag });
             let protect_len = self.inner.cursors.lock().protect_len_for(key, place);
             inherited = protect_len.and_then(|len| held.cursor.protect(Some(len)));
         }

@@ -31,12 +31,21 @@ pub(crate) struct Move {
     pub lag: u64,
 }
 
+/// How a cursor moved. In memory only: a restart begins to look anew.
+#[derive(Clone, Default)]
+pub(crate) struct Movement {
+    /// The last [`MOVES_KEPT`] commits, oldest first.
+    pub steps: VecDeque<Move>,
+    /// The furthest commit of all.
+    pub furthest: Offset,
+}
+
 /// One cursor on this log.
 #[derive(Default)]
 pub(crate) struct Held {
     pub cursor: PositionCursor,
-    /// Oldest first. In memory only: a restart begins to look anew.
-    pub moves: VecDeque<Move>,
+    /// How it moved.
+    pub movement: Movement,
     /// Times of the first unread record when they were last asked for: they cost a read, perhaps from the disk.
     pub unread: Option<Unread>,
 }
@@ -109,12 +118,13 @@ pub(crate) fn is_idle(cursor: &PositionCursor) -> bool {
     cursor.commit().is_none() && cursor.protect_len().is_none()
 }
 
-impl Held {
-    pub(crate) fn moved(&mut self, step: Move) {
-        if self.moves.len() == MOVES_KEPT {
-            self.moves.pop_front();
+impl Movement {
+    pub(crate) fn add(&mut self, step: Move) {
+        if self.steps.len() == MOVES_KEPT {
+            self.steps.pop_front();
         }
-        self.moves.push_back(step);
+        self.furthest = self.furthest.max(step.offset);
+        self.steps.push_back(step);
     }
 }
 

@@ -115,6 +115,12 @@ pub trait Addresses: Send + Sync {
     /// [`model::ErrorKind::NotFound`] when there is nothing to enter.
     fn check(&self, namespace: &Namespace, scope: Option<&str>, template: &str) -> Result<()>;
 
+    /// Whether routes may begin at the addresses of a pattern.
+    fn check_source(&self, pattern: &str) -> Result<()> {
+        let _ = pattern;
+        Ok(())
+    }
+
     /// Where records go that enter at an address; `None` when it is no address.
     fn enter(&self, entering: &Entering<'_>) -> Result<Option<Entered>>;
 

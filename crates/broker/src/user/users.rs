@@ -116,6 +116,13 @@ impl<'a> Users<'a> {
         if name.is_empty() || name.len() > limits::NAME_LEN_MAX {
             return Err(Error::invalid(format!("a user's name has 1 to {} bytes", limits::NAME_LEN_MAX)));
         }
+        let has_password = spec.credentials.iter().any(|one| matches!(one, Credentials::Password(_)));
+        if has_password && name.contains(|c: char| c == ':' || c.is_control()) {
+            // RFC 7617 §2: such a name cannot be said in HTTP, so the user could not administer anything.
+            return Err(Error::invalid(
+                "the name of a user with a password has no colon and no control character",
+            ));
+        }
         if spec.permissions.as_ref().is_some_and(|permissions| permissions.len() > PERMISSIONS_MAX) {
             return Err(Error::limit(format!("a user has at most {PERMISSIONS_MAX} permissions")));
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use model::Namespace;
 use serde_json::{Map, Value, json};
 
 use super::time::rfc3339;
@@ -79,6 +80,27 @@ impl Server {
             }
         }
         answer
+    }
+
+    /// What `/healthz` was asked about and is not there, in the original's words.
+    pub(super) fn missing(&self, query: &BTreeMap<String, String>) -> Option<String> {
+        let named = |name: &str| query.get(name).filter(|text| !text.is_empty());
+        let wanted = named("account")?;
+        let accounts = self.accounts();
+        let account = accounts.iter().find(|account| account_of(&account.namespace.tenant) == *wanted);
+        if account.is_none() && *wanted != account_of(&Namespace::default().tenant) {
+            return Some(format!("JetStream account {wanted:?} not found"));
+        }
+        let stream = named("stream")?;
+        let bound = account.and_then(|account| Some((account, account.stream(stream)?)));
+        let Some((account, bound)) = bound else {
+            return Some(format!("JetStream stream {stream:?} not found on account {wanted:?}"));
+        };
+        let consumer = named("consumer")?;
+        let is_there = account.consumers.find(&bound, consumer).is_some();
+        (!is_there).then(|| {
+            format!("JetStream consumer {consumer:?} not found for stream {stream:?} on account {wanted:?}")
+        })
     }
 
     fn detail(&self, account: &Account, with_streams: bool, with_consumers: bool) -> Value {

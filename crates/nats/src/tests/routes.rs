@@ -112,3 +112,13 @@ async fn the_server_s_own_subjects_are_no_ends_of_routes() {
         assert_eq!(added.unwrap_err().kind(), model::ErrorKind::Invalid, "{name}");
     }
 }
+
+#[tokio::test]
+async fn no_route_begins_where_no_publish_would_follow_it() {
+    let rig = Rig::new();
+    log(&rig, "orders", StreamSettings::default()).await;
+    for from in ["nats:$JS.>", "nats:$SYS.REQ.*", "nats:a..b", "nats:.a", "nats:a."] {
+        let added = rig.server.broker.add_route(&Namespace::default(), from, key("orders"), None).await;
+        assert_eq!(added.unwrap_err().kind(), model::ErrorKind::Invalid, "{from}");
+    }
+}

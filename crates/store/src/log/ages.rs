@@ -121,12 +121,17 @@ impl LogCore {
         stored.max(held)
     }
 
-    /// Bytes of live readable records from `from` on; of a stretch that begins before it, in proportion.
+    /// Bytes of live readable records from `from` on; of a stretch that begins before it, in proportion to its live records.
     pub fn bytes_from(&self, from: Offset) -> u64 {
+        let from = from.max(self.start());
         let part = |stretch: Stretch| {
-            let span = stretch.offsets.end.since(stretch.offsets.start);
-            let part = stretch.offsets.end.since(stretch.offsets.start.max(from));
-            let share = u128::from(stretch.live_len) * u128::from(part) / u128::from(span.max(1));
+            let Range { start, end } = stretch.offsets;
+            if start >= from {
+                return stretch.live_len;
+            }
+            let gone = self.live.dropped().range_cardinality(from.0..end.0.max(from.0));
+            let live = end.since(from).saturating_sub(gone).min(stretch.live);
+            let share = u128::from(stretch.live_len) * u128::from(live) / u128::from(stretch.live.max(1));
             u64::try_from(share).unwrap_or(u64::MAX)
         };
         self.stretches_from(from).map(part).sum()

@@ -61,6 +61,11 @@ pub async fn run(verb: Verb) -> Result<(), String> {
             context.either(&answer, &table::render(std::slice::from_ref(&answer), &COLUMNS))
         }
         Verb::Rm { from, to, context } => {
+            if to.is_none() && from.parse::<u64>().is_err() {
+                return Err(
+                    "a route is removed by its number, or by both its ends: route rm FROM TO".to_owned()
+                );
+            }
             let client = context.client()?;
             let answer = match &to {
                 None => client.delete(&format!("/api/v1/routes/{}", escaped(&from)), &[]).await?,

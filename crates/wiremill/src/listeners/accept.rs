@@ -67,13 +67,18 @@ pub async fn run(bound: Bound, acceptor: Acceptor) {
 
 async fn next(socket: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match socket.accept().await {
-        Ok(accepted) => Some(accepted),
+        Ok((stream, peer)) => Some((stream, canonical(peer))),
         Err(e) => {
             warn!(error = %e, "a connection could not be accepted");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
     }
+}
+
+/// Who comes by IPv4 to a socket of both is seen with an address of IPv4, as other servers see it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn start(
@@ -112,7 +117,7 @@ async fn open(
     peer: SocketAddr,
 ) -> Result<(Io, Connection), String> {
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
-    let local = stream.local_addr().map_err(|e| e.to_string())?;
+    let local = canonical(stream.local_addr().map_err(|e| e.to_string())?);
     let advertised = acceptor.advertised.clone();
     let mut connection = Connection { peer, local, advertised, greeted: None, certificate: None };
     let Some(tls) = &acceptor.tls else { return Ok((Io::Plain(stream), connection)) };

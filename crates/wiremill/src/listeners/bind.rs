@@ -30,7 +30,7 @@ pub async fn bind(settings: &Settings, users_exist: bool) -> Result<Vec<Bound>, 
             continue;
         }
         let address = resolve(name, host, *port).await?;
-        if !address.ip().is_loopback() && !users_exist && !settings.insecure {
+        if !address.ip().to_canonical().is_loopback() && !users_exist && !settings.insecure {
             return Err(beyond_loopback(name, address.ip()));
         }
         let socket = TcpListener::bind(address).await.map_err(|e| refused(name, address, &e))?;

@@ -14,24 +14,20 @@ use tokio_rustls::TlsAcceptor;
 use super::ListenerName;
 use crate::settings::TlsFiles;
 
-/// One listener's TLS. Its files are read again on SIGHUP; connections that are open keep what they have.
+/// One listener's TLS. It is read again on SIGHUP; connections that are open keep what they have.
 pub struct Tls {
-    files: TlsFiles,
-    name: ListenerName,
     acceptor: RwLock<TlsAcceptor>,
 }
 
 impl Tls {
     /// Reads the files. The error names the file and what is wrong with it.
     pub fn load(name: ListenerName, files: &TlsFiles) -> Result<Tls, String> {
-        let acceptor = RwLock::new(read(name, files)?);
-        Ok(Tls { files: files.clone(), name, acceptor })
+        Ok(Tls { acceptor: RwLock::new(read(name, files)?) })
     }
 
-    /// Reads the files again; when they are wrong, what was there stays.
-    pub fn reload(&self) -> Result<(), String> {
-        *self.acceptor.write() = read(self.name, &self.files)?;
-        Ok(())
+    /// What the next handshakes go by from now on.
+    pub fn take_over(&self, new: Tls) {
+        *self.acceptor.write() = new.acceptor.into_inner();
     }
 
     /// For the next handshake.

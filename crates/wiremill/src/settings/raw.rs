@@ -86,8 +86,8 @@ impl Raw {
                 self.put(entry, text, &name);
             } else if let Some((entry, listener)) = per_listener_variable(&rest) {
                 self.per_listener.insert((entry.key, listener), Given { text, source: name });
-            } else if let Some(near) = super::nearest(&rest, ENTRIES.iter().map(|entry| entry.key)) {
-                let near = format!("WIREMILL_{}", near.to_ascii_uppercase());
+            } else if let Some(near) = nearest_variable(&rest) {
+                let near = format!("WIREMILL_{}", near.to_ascii_uppercase().replace('-', "_"));
                 self.warnings.push(format!("{name} is no setting; did you mean {near}?"));
             }
         }
@@ -141,6 +141,25 @@ fn per_listener_variable(rest: &str) -> Option<(&'static Entry, ListenerName)> {
         let name = rest.strip_prefix(entry.key)?.strip_prefix('_')?;
         Some((entry, ListenerName::parse(&name.replace('_', "-"))?))
     })
+}
+
+/// The variable that was meant by `rest`, which is none, if it looks like one.
+fn nearest_variable(rest: &str) -> Option<String> {
+    let is_per_listener = |entry: &&Entry| matches!(entry.form, Form::PerListener(_));
+    for entry in ENTRIES.iter().filter(is_per_listener) {
+        if rest == entry.key {
+            return Some(format!("{rest}_kafka"));
+        }
+        let Some(name) = rest.strip_prefix(entry.key).and_then(|name| name.strip_prefix('_')) else {
+            continue;
+        };
+        let names = ListenerName::ALL.iter().map(|name| name.text());
+        if let Some(near) = super::nearest(&name.replace('_', "-"), names) {
+            return Some(format!("{}_{near}", entry.key));
+        }
+    }
+    let plain = ENTRIES.iter().filter(|entry| !is_per_listener(entry));
+    super::nearest(rest, plain.map(|entry| entry.key)).map(str::to_owned)
 }
 
 fn listener(source: &str, name: &str) -> Result<ListenerName, Refused> {

@@ -71,12 +71,23 @@ fn a_variable_can_name_a_listener_and_a_slip_is_mentioned() {
     let variables = [
         ("WIREMILL_LISTEN_RABBITMQ_ADMIN", "off"),
         ("WIREMILL_DATADIR", "x"),
+        ("WIREMILL_LISTEN", "kafka=127.0.0.1:1"),
+        ("WIREMILL_LISTEN_KAFAK", "127.0.0.1:1"),
+        ("WIREMILL_TLS_CERT_RABBITMQ_ADMN", "x"),
         ("WIREMILL_SERVICE_HOST", "10.0.0.1"),
     ];
     raw.environment(variables.map(|(name, text)| (name.to_owned(), text.to_owned()))).unwrap();
     let settings = Settings::from_raw(&raw).unwrap();
     assert_eq!(settings.listen[&ListenerName::RabbitmqAdmin], Listen::Off);
-    assert_eq!(settings.warnings, ["WIREMILL_DATADIR is no setting; did you mean WIREMILL_DATA_DIR?"]);
+    let slip =
+        |typed: &str, meant: &str| format!("WIREMILL_{typed} is no setting; did you mean WIREMILL_{meant}?");
+    let slips = [
+        slip("DATADIR", "DATA_DIR"),
+        slip("LISTEN", "LISTEN_KAFKA"),
+        slip("LISTEN_KAFAK", "LISTEN_KAFKA"),
+        slip("TLS_CERT_RABBITMQ_ADMN", "TLS_CERT_RABBITMQ_ADMIN"),
+    ];
+    assert_eq!(settings.warnings, slips);
 }
 
 #[test]
@@ -121,6 +132,10 @@ fn a_switch_may_stand_alone_or_say_false() {
 #[test]
 fn an_ephemeral_run_takes_a_folder_of_its_own_unless_one_is_given() {
     assert_eq!(from_flags(&["--ephemeral"]).unwrap().data_dir, None);
+    assert_eq!(from_flags(&[]).unwrap().data_dir, Some(PathBuf::from("./wiremill-data")));
+    for flags in [&["--data-dir", ""][..], &["--ephemeral", "--data-dir", ""]] {
+        assert_eq!(refusal(from_flags(flags)), "--data-dir: data_dir = \"\" names no folder");
+    }
     assert_eq!(from_flags(&["--ephemeral", "--data-dir", "d"]).unwrap().data_dir, Some(PathBuf::from("d")));
 }
 

@@ -184,10 +184,9 @@ impl Settings {
     pub fn from_raw(raw: &Raw) -> Result<Settings, Refused> {
         let read = Reader { raw };
         let ephemeral = read.switch("ephemeral")?;
-        let data_dir = read.path("data_dir")?;
-        let data_dir_given = raw.plain(entry("data_dir")).is_some();
+        let data_dir_given = read.data_dir()?;
         Ok(Settings {
-            data_dir: if ephemeral && !data_dir_given { None } else { data_dir },
+            data_dir: data_dir_given.or((!ephemeral).then(|| PathBuf::from(entry("data_dir").default))),
             listen: read.listen()?,
             advertise: read.advertise()?,
             tls: read.tls()?,
@@ -283,6 +282,15 @@ impl Reader<'_> {
             )));
         }
         Ok(text)
+    }
+
+    /// What was typed. An empty text is a variable that was not set where it was to be: no place to keep things in.
+    fn data_dir(&self) -> Result<Option<PathBuf>, Refused> {
+        let entry = entry("data_dir");
+        match self.raw.plain(entry) {
+            Some(given) if given.text.is_empty() => Err(refused(entry, None, given, "names no folder")),
+            given => Ok(given.map(|given| PathBuf::from(&given.text))),
+        }
     }
 
     fn path(&self, key: &'static str) -> Result<Option<PathBuf>, Refused> {

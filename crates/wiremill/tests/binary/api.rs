@@ -25,9 +25,48 @@ fn health_has_the_body_and_parameters_of_nats() {
     {
         assert_eq!(server.get(path), (200, r#"{"status":"ok"}"#.to_owned()), "{path}");
     }
-    let (status, body) = get(&server, "/healthz?account=$G&stream=ORDERS");
-    assert_eq!(status, 404);
-    assert_eq!(body["error"], "JetStream stream 'ORDERS' could not be found");
+    let wrong = [
+        (
+            "account=$G&stream=ORDERS",
+            404,
+            "unavailable",
+            "JetStream stream \"ORDERS\" not found on account \"$G\"",
+        ),
+        ("account=nobody", 404, "unavailable", "JetStream account \"nobody\" not found"),
+        ("stream=ORDERS", 400, "error", "\"account\" must not be empty when checking stream health"),
+        ("account=$G&consumer=c", 400, "error", "\"stream\" must not be empty when checking consumer health"),
+        (
+            "js-enabled-only=perhaps",
+            400,
+            "error",
+            "error decoding boolean for 'js-enabled-only': strconv.ParseBool: parsing \"perhaps\": invalid syntax",
+        ),
+    ];
+    for (query, status, word, error) in wrong {
+        let answer = get(&server, &format!("/healthz?{query}"));
+        assert_eq!(answer, (status, serde_json::json!({ "status": word, "error": error })), "{query}");
+    }
+}
+
+#[test]
+fn what_does_not_read_is_answered_in_the_apis_own_shape() {
+    let server = Server::start(&[]);
+    for (method, path, status) in [
+        ("DELETE", "/api/v1/routes/abc", 400),
+        ("DELETE", "/api/v1/queues/q/moves/abc", 400),
+        ("GET", "/api/v1/streams/%FF", 400),
+        ("GET", "/healthz?account=a&account=b", 400),
+        ("PUT", "/api/v1/streams", 405),
+    ] {
+        let (answered, body) = send(&server, method, path, "{}");
+        assert_eq!(
+            (answered, &body["error"]["kind"]),
+            (status, &"invalid".into()),
+            "{method} {path}: {body}"
+        );
+    }
+    let refused = crate::cli::ask(&server, &["route", "rm", "kafka:orders"]).unwrap_err();
+    assert!(refused.contains("by both its ends"), "{refused}");
 }
 
 #[test]

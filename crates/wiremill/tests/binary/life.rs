@@ -218,4 +218,15 @@ fn an_ephemeral_run_is_refused_where_something_is_kept() {
     let folder = std::mem::replace(&mut server.folder, Scratch::new());
     let mut server = Server::start_in(folder, &["--ephemeral"]);
     assert_eq!(server.stop(), 0);
+    // Until a durable run keeps something there.
+    let folder = std::mem::replace(&mut server.folder, Scratch::new());
+    let mut server = Server::start_in(folder, &[]);
+    crate::cli::ask(&server, &["stream", "create", "kept"]).unwrap();
+    assert_eq!(server.stop(), 0);
+    let output = serve(&server.folder.path("data"), &ready_of(&server)).arg("--ephemeral").output().unwrap();
+    assert!(text(&output.stderr).contains("holds durable data"), "{}", text(&output.stderr));
+}
+
+fn ready_of(server: &Server) -> std::path::PathBuf {
+    server.folder.path("ready.json")
 }

@@ -63,6 +63,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// Waits until its log has `words`.
+    pub fn until_it_says(&self, words: &str) {
+        let began = Instant::now();
+        while !self.log().contains(words) {
+            assert!(began.elapsed() < LIMIT, "it does not say {words:?}:\n{}", self.log());
+            sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Starts on free ports with a fresh folder.
     pub fn start(arguments: &[&str]) -> Server {
         Server::start_in(Scratch::new(), arguments)

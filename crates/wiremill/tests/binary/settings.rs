@@ -1,3 +1,8 @@
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use crate::process::{Scratch, Server, binary, run, text};
 
 #[test]
@@ -32,7 +37,6 @@ fn connections_over_the_maximum_are_closed_and_the_others_served() {
     let mut first = TcpStream::connect(server.address("admin")).unwrap();
     let mut second = TcpStream::connect(server.address("admin")).unwrap();
     assert_eq!(second.read(&mut [0; 1]).unwrap_or(0), 0);
-    use std::io::Write;
     first.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     first.read_to_string(&mut answer).unwrap();
@@ -75,4 +79,25 @@ fn threads_named(server: &Server, name: &str) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|found| found.trim() == name).count()
+}
+
+#[test]
+fn who_comes_by_ipv4_to_a_socket_of_both_is_seen_so() {
+    let server = Server::start(&["--listen", "admin=[::]:0", "--listen", "nats=[::]:0", "--insecure"]);
+    let port = |name: &str| server.address(name).rsplit(':').next().unwrap().to_owned();
+    let ask = |host: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{}", port("admin"))).unwrap();
+        write!(stream, "GET /healthz HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("127.0.0.1").starts_with("HTTP/1.1 200"), "{}", ask("127.0.0.1"));
+    let mut nats = TcpStream::connect(format!("127.0.0.1:{}", port("nats"))).unwrap();
+    let mut info = [0; 2_000];
+    let len = nats.read(&mut info).unwrap();
+    let info = String::from_utf8_lossy(&info[..len]).into_owned();
+    assert!(info.contains("\"client_ip\":\"127.0.0.1\"") && !info.contains("ffff"), "{info}");
+    let line = format!("curl http://[::1]:{}/healthz", port("admin"));
+    assert!(server.output().contains(&line), "{}", server.output());
 }

@@ -117,6 +117,33 @@ fn a_certificate_is_read_again_on_a_hangup() {
 }
 
 #[test]
+fn other_files_and_an_authority_are_taken_on_a_hangup_or_nothing_is() {
+    let (old, new) = (Paper::new(), Paper::new());
+    let config = old.file("wiremill.toml");
+    let write = |paper: &Paper, more: &str| {
+        let of = |name: &str| paper.file(name).display().to_string();
+        let text = format!(
+            "[tls_cert]\nadmin = '{}'\n[tls_key]\nadmin = '{}'\n{more}",
+            of("cert.pem"),
+            of("key.pem")
+        );
+        std::fs::write(&config, text).unwrap();
+    };
+    write(&old, "");
+    let server = Server::start(&["--config", config.to_str().unwrap()]);
+    assert_eq!(old.ask(&server, false).unwrap().0, 200);
+    write(&old, "[tls_client_ca]\nadmin = 'nowhere.pem'\n");
+    server.signal("HUP");
+    server.until_it_says("what was there stays");
+    assert_eq!(old.ask(&server, false).unwrap().0, 200);
+    write(&new, &format!("[tls_client_ca]\nadmin = '{}'\n", new.file("ca.pem").display()));
+    server.signal("HUP");
+    server.until_it_says("were read again");
+    assert!(old.ask(&server, false).is_err() && new.ask(&server, false).is_err());
+    assert_eq!(new.ask(&server, true).unwrap().0, 200);
+}
+
+#[test]
 fn a_client_that_speaks_plain_to_a_tls_listener_costs_its_own_connection() {
     let paper = Paper::new();
     let server = paper.start(false);

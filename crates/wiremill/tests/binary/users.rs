@@ -25,6 +25,16 @@ fn the_first_user_closes_the_door_behind_it() {
 }
 
 #[test]
+fn a_name_that_http_cannot_say_gets_no_password() {
+    let server = Server::start(&[]);
+    for name in ["a:b", "a\nb"] {
+        let refused = ask(&server, &["user", "add", name, "--password", "long-enough"]).unwrap_err();
+        assert!(refused.contains("no colon"), "{refused}");
+    }
+    ask(&server, &["stream", "ls"]).unwrap();
+}
+
+#[test]
 fn a_user_does_what_it_may_and_no_more() {
     let server = Server::start(&[]);
     add(&server, &["admin", "--password", "admin-password"]);

@@ -8,12 +8,7 @@ mod settings;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{
     Action, Broker, Claim, Facets, Mode, Settlement, Span, Stream, StreamSettings, StreamSpec, Verdict,
 };
@@ -24,7 +19,7 @@ use serde_json::{Value, json};
 use self::settings::QueueSettings;
 use crate::{
     api::{page::PageQuery, places},
-    body::{Asked, Body},
+    body::{Asked, Body, Path},
     caller::Caller,
     error::{Answer, unless_gone},
     server::Shared,

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{Action, MoveFilter, MoveId, MoveSpec, MoveState, MoveView, Stream};
 use model::{Error, Namespace, Offset, Result, StreamKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{find, peek::Look};
-use crate::{api::places, body::Body, caller::Caller, error::Answer, server::Shared};
+use crate::{
+    api::places,
+    body::{Body, Path},
+    caller::Caller,
+    error::Answer,
+    server::Shared,
+};
 
 /// Records that a dry run shows.
 const SHOWN_MAX: usize = 20;

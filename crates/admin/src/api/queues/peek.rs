@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, response::IntoResponse};
 use broker::{Action, Broker, MoveFilter, Partition, ReadLimits, RecordState, Stream};
 use model::{Error, ErrorKind, Offset, Origin, PartitionIndex, Record, Result};
 use serde::Deserialize;
@@ -15,7 +11,7 @@ use serde_json::{Value, json};
 use super::find;
 use crate::{
     api::{places, records},
-    body::Asked,
+    body::{Asked, Path},
     caller::{Caller, invalid},
     error::Answer,
     server::Shared,

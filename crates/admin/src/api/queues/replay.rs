@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::IntoResponse,
-};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use broker::{Action, Stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -17,7 +12,7 @@ use super::{
     moves::{destination, shown},
 };
 use crate::{
-    body::Body,
+    body::{Body, Path},
     caller::{Caller, invalid},
     error::Answer,
     server::Shared,

@@ -94,6 +94,21 @@ fn bytes_from_an_offset_count_a_cut_stretch_in_proportion() {
 }
 
 #[test]
+fn bytes_from_an_offset_count_the_live_records_of_a_stretch() {
+    let (world, log) = ten_by_ten();
+    world.change(&log, |l| l.trim(Offset(8)));
+    world.change(&log, |l| l.drop_offsets(vec![Offset(11)..Offset(17)]));
+    world.settle();
+    let (all, from) =
+        log.with(|core, _| (core.bytes(), [0, 8, 9, 10, 17].map(|at| core.bytes_from(Offset(at)))));
+    let [start, trimmed, one, rest, three] = from;
+    assert_eq!((start, trimmed), (all, all));
+    assert_eq!(trimmed - one, one - rest, "two are left of the first ten");
+    let (four, tens) = (rest - three, log.with(|core, _| core.bytes_from(Offset(20))));
+    assert!((three - tens).abs_diff(four * 3) <= 2, "{four} {three} {tens}");
+}
+
+#[test]
 fn records_are_counted_and_offsets_without_one_are_not() {
     let (world, log) = ten_by_ten();
     let count = |range: std::ops::Range<u64>| {
