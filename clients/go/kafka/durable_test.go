@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"wiremill/clients/kit"
 )
@@ -70,8 +71,14 @@ func TestFranzNoDurableAnswerComesBeforeItsSync(t *testing.T) {
 		changed, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: &hour}}, topic)
 		return errors.Join(err, changed[0].Err)
 	})
+	// The first user is one who may administer the server, and from then on everybody logs in.
+	broker.Command("user", "add", "root", "--password", "long enough", "--allow", "admin:*")
+	root := plain.Auth{User: "root", Pass: "long enough"}.AsMechanism()
+	administrator := kadm.NewClient(franz(t, broker.Kafka, kgo.SASL(root)))
+	_, err := administrator.ListTopics(ctx)
+	kit.Check(t, err, "log in")
 	waits("set a password", func() error {
-		altered, err := admin.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: "someone", Mechanism: kadm.ScramSha256, Iterations: 4096, Password: "long enough"}})
+		altered, err := administrator.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: "someone", Mechanism: kadm.ScramSha256, Iterations: 4096, Password: "long enough"}})
 		return errors.Join(err, altered.Error())
 	})
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use broker::{
-    Append, Broker, BrokerOptions, NewBatch, Principal, PublishUnit, Stream, StreamSettings, StreamSpec,
+    Append, Broker, BrokerOptions, NewBatch, Permission, Principal, PublishUnit, Stream, StreamSettings,
+    StreamSpec,
 };
 use model::{Formats, Namespace, StreamKey};
 
@@ -80,6 +81,13 @@ impl Rig {
             client: ClientView::default(),
             version,
         }
+    }
+
+    /// [`Rig::ctx`] of a user of tenant `tenant`.
+    pub(crate) fn ctx_of(&self, version: i16, tenant: &str, permissions: &[Permission]) -> Ctx {
+        let principal =
+            Principal { name: Some("u".into()), tenant: tenant.into(), permissions: permissions.into() };
+        Ctx { principal, ..self.ctx(version) }
     }
 
     pub(crate) async fn topic(&self, name: &str, settings: StreamSettings) -> Arc<Stream> {

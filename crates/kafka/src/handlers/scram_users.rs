@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use broker::{Action, Credentials, ScramHash, ScramVerifier, UserSpec};
+use broker::{Credentials, ScramHash, ScramVerifier, UserChange, UserSpec};
 use hmac::{Hmac, KeyInit, Mac};
+use model::ErrorKind;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::{named_twice, once_each};
@@ -48,7 +49,7 @@ pub(crate) async fn describe_user_scram_credentials(
     ctx: &Ctx,
     request: DescribeUserScramCredentialsRequest<'_>,
 ) -> DescribeUserScramCredentialsResponse<'static> {
-    if !ctx.allows(Action::Admin, "*") {
+    if !ctx.principal.runs_the_server() {
         let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
         return DescribeUserScramCredentialsResponse { error_code, ..Default::default() };
     }
@@ -114,7 +115,8 @@ pub(crate) async fn alter_user_scram_credentials(
     ctx: &Ctx,
     request: AlterUserScramCredentialsRequest<'_>,
 ) -> AlterUserScramCredentialsResponse<'static> {
-    let allowed = ctx.allows(Action::Admin, "*");
+    // Users are the whole server's, whatever their tenant.
+    let allowed = ctx.principal.runs_the_server();
     let mut changes = Changes::new();
     for deletion in &request.deletions {
         let change = may_delete(ctx, deletion.name, deletion.mechanism)
@@ -135,8 +137,9 @@ pub(crate) async fn alter_user_scram_credentials(
             Ok(credentials) => {
                 let credentials = credentials.into_iter().map(|(_, credentials)| credentials).collect();
                 let spec = UserSpec { credentials, ..UserSpec::default() };
-                let put = ctx.server.broker.users().put(user, spec).await;
-                put.map_err(|e| (errors::of(&e), e.text().to_owned()))
+                let change = UserChange { spec, ..UserChange::default() };
+                let changed = ctx.server.broker.users().change(user, change).await;
+                changed.map_err(|e| (code_of(&e), e.text().to_owned()))
             }
         };
         let (error_code, why) = match altered {
@@ -150,6 +153,14 @@ pub(crate) async fn alter_user_scram_credentials(
         });
     }
     AlterUserScramCredentialsResponse { results, ..Default::default() }
+}
+
+/// A user who could log in here alone, and whom nobody could administer then, has no acceptable credential.
+fn code_of(error: &model::Error) -> ErrorCode {
+    match error.kind() {
+        ErrorKind::Conflict => ErrorCode::UNACCEPTABLE_CREDENTIAL,
+        _ => errors::of(error),
+    }
 }
 
 /// Adds a change of `user`; two of one mechanism in one request contradict each other.
@@ -219,3 +230,6 @@ fn credentials_of(upsertion: &ScramCredentialUpsertion<'_>) -> Result<Credential
     };
     Ok(Credentials::Scram(hash, verifier))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,7 @@ use crate::{
         leave_request, static_join_request,
     },
     node::Node,
+    sasl::{PASSWORD, add_user, plain},
     usual::{
         batch, create, create_request, delete_request, described, fetch, fetched, offset_at, produce,
         produce_request,
@@ -196,9 +197,12 @@ fn no_place_of_a_static_member_is_taken_over_before_its_sync() {
 
 #[test]
 fn no_change_of_credentials_is_answered_before_its_sync() {
-    let (_node, mut client) = slow_node();
+    let (node, _let_in) = slow_node();
+    add_user(&node);
+    let mut client = node.client();
+    assert_eq!(plain(&mut client, "ann", PASSWORD), ErrorCode::NONE);
     let upsertion = ScramCredentialUpsertion {
-        name: "ann",
+        name: "eve",
         mechanism: 1,
         iterations: 4_096,
         salt: b"salt",
@@ -206,8 +210,7 @@ fn no_change_of_credentials_is_answered_before_its_sync() {
     };
     let request = AlterUserScramCredentialsRequest { deletions: Vec::new(), upsertions: vec![upsertion] };
     assert_eq!(waits(&mut client, 0, &request).results[0].error_code, ErrorCode::NONE);
-    // Who was let in before there were users stays in.
-    let deletion = ScramCredentialDeletion { name: "ann", mechanism: 1 };
+    let deletion = ScramCredentialDeletion { name: "eve", mechanism: 1 };
     let request = AlterUserScramCredentialsRequest { deletions: vec![deletion], upsertions: Vec::new() };
     assert_eq!(waits(&mut client, 0, &request).results[0].error_code, ErrorCode::NONE);
 }

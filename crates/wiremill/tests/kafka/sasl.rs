@@ -19,16 +19,21 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::{client::Client, node::Node, process::binary, usual::create};
 
-const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct horse";
 
 /// A node with user "ann".
 fn with_user() -> Node {
     let node = Node::start();
+    add_user(&node);
+    node
+}
+
+/// Makes user "ann", who may do everything.
+pub fn add_user(node: &Node) {
     let admin = format!("http://{}", node.server.address("admin"));
     let added =
         binary().args(["user", "add", "ann", "--password", PASSWORD, "--admin", &admin]).output().unwrap();
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
-    node
 }
 
 fn handshake(client: &mut Client, version: i16, mechanism: &str) -> SaslHandshakeResponse<'static> {
@@ -39,7 +44,7 @@ fn authenticate(client: &mut Client, message: &[u8]) -> SaslAuthenticateResponse
     client.ask(2, &SaslAuthenticateRequest { auth_bytes: message })
 }
 
-fn plain(client: &mut Client, user: &str, password: &str) -> ErrorCode {
+pub fn plain(client: &mut Client, user: &str, password: &str) -> ErrorCode {
     assert_eq!(handshake(client, 1, "PLAIN").error_code, ErrorCode::NONE);
     authenticate(client, format!("\0{user}\0{password}").as_bytes()).error_code
 }
@@ -310,8 +315,9 @@ fn the_lowest_versions_of_the_handshake_and_of_authentication_let_in_as_the_high
 /// What the original refuses of credentials, in its words.
 #[test]
 fn credentials_that_make_no_sense_are_refused_each_with_its_reason() {
-    let node = Node::start();
+    let node = with_user();
     let mut client = node.client();
+    assert_eq!(plain(&mut client, "ann", PASSWORD), ErrorCode::NONE);
     let upsertion = |name, mechanism, iterations| ScramCredentialUpsertion {
         name,
         mechanism,
@@ -357,8 +363,8 @@ fn credentials_that_make_no_sense_are_refused_each_with_its_reason() {
     let twice = "A user credential cannot be altered twice in the same request";
     let both = vec![upsertion("u", 1, 4_096), upsertion("u", 1, 4_097)];
     assert_eq!(alter(vec![], both), refused("u", ErrorCode::DUPLICATE_RESOURCE, twice));
-    let mut client = node.client();
-    assert_eq!(client.ask(0, &DescribeUserScramCredentialsRequest { users: None }).results.len(), 0);
+    let listed = client.ask(0, &DescribeUserScramCredentialsRequest { users: None });
+    assert_eq!(listed.results.iter().map(|result| result.user.as_ref()).collect::<Vec<_>>(), ["ann"]);
     // The bounds themselves are taken; one user's fault is not another's.
     let upsertions = vec![upsertion("few", 1, 4_096), upsertion("many", 2, 16_384), upsertion("bad", 1, 1)];
     let answer = client.ask(0, &AlterUserScramCredentialsRequest { deletions: Vec::new(), upsertions });
