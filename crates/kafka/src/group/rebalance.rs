@@ -18,7 +18,7 @@ impl Group {
             return;
         }
         if self.phase == Phase::CompletingRebalance {
-            self.refuse_syncs(out);
+            self.refuse_syncs(now, out);
         }
         let first = self.phase == Phase::Empty;
         self.phase = Phase::PreparingRebalance;
@@ -189,11 +189,13 @@ impl Group {
         Some(member)
     }
 
-    /// Tells the members that wait for an assignment that there will be another generation first.
-    fn refuse_syncs(&mut self, out: &mut Outcome) {
+    /// Tells the members that wait for an assignment that there will be another generation first. Their sessions, which
+    /// did not run meanwhile, begin anew: they have to be able to join it.
+    fn refuse_syncs(&mut self, now: Now, out: &mut Outcome) {
         for member in self.members.values_mut() {
             member.assignment = Default::default();
             if let Some(ticket) = member.syncing.take() {
+                member.expires_at_ms = now.mono_ms.saturating_add(member.session_timeout_ms);
                 out.answers.push((ticket, Answer::Synced(Err(Refusal::RebalanceInProgress))));
             }
         }

@@ -142,3 +142,19 @@ fn many_protocols_are_voted_on_in_the_time_that_it_takes_to_read_them() {
     assert_eq!(w.joined(b).protocol, "99999");
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_leader_that_dies_before_it_assigns_does_not_take_its_followers_along() {
+    let mut w = World::pair();
+    w.rejoin("a");
+    w.rejoin("b");
+    let b = w.sync("b", &[]);
+    w.pass(10_000);
+    assert_eq!(w.synced(b), Err(Refusal::RebalanceInProgress));
+    assert_eq!(w.causes().last(), Some(&Cause::SessionExpired));
+    // Its session did not run while it waited, and begins now.
+    w.pass(9_999);
+    let b = w.rejoin("b");
+    let joined = w.joined(b);
+    assert_eq!((joined.leader.as_str(), joined.members.len()), ("b", 1));
+}
