@@ -29,9 +29,7 @@ impl Group {
             return Err(Refusal::RebalanceInProgress);
         }
         self.heard(who.member_id, now);
-        if let Some(member) = self.members.get_mut(who.member_id) {
-            member.last_commit_wall_ms = Some(now.wall_ms);
-        }
+        self.members.change(who.member_id, |member| member.last_commit_wall_ms = Some(now.wall_ms));
         Ok(())
     }
 }

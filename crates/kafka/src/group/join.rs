@@ -1,7 +1,5 @@
 //! JoinGroup.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 
 use super::{Answer, Cause, ClientView, Group, Member, Now, Outcome, Phase, Refusal, Ticket};
@@ -82,8 +80,7 @@ impl Group {
         if self.id.is_empty() {
             return Err(Refusal::InvalidGroupId);
         }
-        let session = self.limits.session_timeout_min_ms..=self.limits.session_timeout_max_ms;
-        if !session.contains(&join.session_timeout_ms) {
+        if !self.limits.take_session(join.session_timeout_ms) {
             return Err(Refusal::InvalidSessionTimeout);
         }
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
@@ -105,7 +102,7 @@ impl Group {
         match self.phase {
             Phase::Empty => true,
             Phase::PreparingRebalance => {
-                let waiting = self.members.values().filter(|m| m.joining.is_some()).count();
+                let waiting = self.members.joining_count();
                 known.is_some_and(|m| m.joining.is_some()) || waiting < self.limits.members_max
             }
             Phase::CompletingRebalance | Phase::Stable => {
@@ -122,8 +119,7 @@ impl Group {
         if self.protocol_type.as_deref() != Some(join.protocol_type.as_str()) {
             return false;
         }
-        let others = self.members.values().filter(|m| m.id != join.member_id).map(|m| &m.protocols);
-        !shared_protocols(others.chain([&join.protocols])).is_empty()
+        self.members.others_share(&join.member_id, &join.protocols)
     }
 
     fn join_newcomer(
@@ -149,7 +145,9 @@ impl Group {
             if self.pending.len() >= OFFERS_MAX {
                 return Err((Refusal::CoordinatorNotAvailable, String::new()));
             }
-            self.pending.insert(id.clone(), now.mono_ms.saturating_add(join.session_timeout_ms));
+            let ends_ms = now.mono_ms.saturating_add(join.session_timeout_ms);
+            self.pending.insert(id.clone(), ends_ms);
+            self.offers_look_at_ms = Some(self.offers_look_at_ms.map_or(ends_ms, |at| at.min(ends_ms)));
             return Err((Refusal::MemberIdRequired, id));
         }
         self.add(id, join, ticket, now, out);
@@ -208,23 +206,25 @@ impl Group {
         }
         self.leader.get_or_insert_with(|| id.clone());
         let reason = join.reason.clone();
-        self.members.insert(id.clone(), Member::new(id.clone(), join, ticket, now));
+        self.members.insert(Member::new(id.clone(), join, ticket, now));
         self.newcomer = true;
         self.prepare(Cause::Join(reason), &id, now, out);
     }
 
     /// A known member joins again, perhaps with other protocols and time-outs.
     fn update(&mut self, join: Join, ticket: Ticket, now: Now, out: &mut Outcome) {
-        let Some(member) = self.members.get_mut(&join.member_id) else { return };
-        if let Some(old) = member.joining.replace(ticket) {
-            let lost = (Refusal::RebalanceInProgress, member.id.clone());
+        self.members.set_protocols(&join.member_id, join.protocols);
+        let before = self.members.change(&join.member_id, |member| {
+            member.client = join.client;
+            member.session_timeout_ms = join.session_timeout_ms;
+            member.rebalance_timeout_ms = join.rebalance_timeout_ms;
+            member.last_heartbeat_wall_ms = now.wall_ms;
+            member.joining.replace(ticket)
+        });
+        if let Some(old) = before.flatten() {
+            let lost = (Refusal::RebalanceInProgress, join.member_id);
             out.answers.push((old, Answer::Joined(Err(lost))));
         }
-        member.client = join.client;
-        member.session_timeout_ms = join.session_timeout_ms;
-        member.rebalance_timeout_ms = join.rebalance_timeout_ms;
-        member.protocols = join.protocols;
-        member.last_heartbeat_wall_ms = now.wall_ms;
     }
 
     /// Another process starts with the instance id of a static member: it takes the member's place, and the old process
@@ -253,12 +253,12 @@ impl Group {
         member.assignment = old.assignment;
         member.is_new = false;
         member.expires_at_ms = now.mono_ms.saturating_add(member.session_timeout_ms);
-        self.members.insert(id.clone(), member);
+        self.members.insert(member);
         if self.phase == Phase::Stable && self.elect_protocol() == self.protocol {
-            if let Some(member) = self.members.get_mut(&id) {
+            self.members.change(&id, |member| {
                 member.joining = None;
                 member.synced = true;
-            }
+            });
             out.persist = true;
             let mut joined = self.joined(&id, was_leader && may_skip);
             joined.skip_assignment = was_leader && may_skip;
@@ -278,7 +278,7 @@ impl Group {
     pub(super) fn joined(&self, member_id: &str, with_members: bool) -> Joined {
         let members = if with_members {
             self.members
-                .values()
+                .all()
                 .map(|m| MemberMetadata {
                     member_id: m.id.clone(),
                     instance_id: m.instance_id.clone(),
@@ -298,15 +298,6 @@ impl Group {
             members,
         }
     }
-}
-
-/// The names of the protocols that are in every list.
-pub(super) fn shared_protocols<'p>(
-    mut lists: impl Iterator<Item = &'p Vec<(String, Bytes)>>,
-) -> HashSet<&'p str> {
-    let names = |list: &'p Vec<(String, Bytes)>| list.iter().map(|(name, _)| name.as_str());
-    let first: HashSet<&str> = lists.next().into_iter().flat_map(names).collect();
-    lists.fold(first, |shared, list| names(list).filter(|name| shared.contains(name)).collect())
 }
 
 impl Member {

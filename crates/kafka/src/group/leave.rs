@@ -43,7 +43,7 @@ impl Group {
     /// An operator takes a member out; its client finds out and joins again as a new one.
     pub(crate) fn evict(&mut self, member_id: &str, now: Now) -> (Result<(), Refusal>, Outcome) {
         let mut out = Outcome::default();
-        if !self.members.contains_key(member_id) {
+        if !self.members.has(member_id) {
             return (Err(Refusal::UnknownMember), out);
         }
         self.remove(member_id, Cause::Evicted, now, &mut out);

@@ -11,6 +11,7 @@ mod commit;
 mod history;
 mod join;
 mod leave;
+mod members;
 mod rebalance;
 mod stored;
 mod sync;
@@ -25,6 +26,7 @@ pub(crate) use commit::Committer;
 pub(crate) use history::{Cause, Rebalance};
 pub(crate) use join::{Join, Joined};
 pub(crate) use leave::Leaver;
+use members::Members;
 pub(crate) use sync::{Sync, Synced};
 
 /// Limits of the group coordinator. All times in milliseconds.
@@ -48,6 +50,13 @@ impl Default for GroupLimits {
             members_max: 10_000,
             initial_delay_ms: 3_000,
         }
+    }
+}
+
+impl GroupLimits {
+    /// Whether a session may be that long.
+    pub(crate) fn take_session(&self, timeout_ms: u64) -> bool {
+        (self.session_timeout_min_ms..=self.session_timeout_max_ms).contains(&timeout_ms)
     }
 }
 
@@ -174,11 +183,13 @@ pub(crate) struct Group {
     protocol_type: Option<String>,
     protocol: Option<String>,
     leader: Option<String>,
-    members: BTreeMap<String, Member>,
+    members: Members,
     /// Instance id → member id.
     statics: BTreeMap<String, String>,
     /// Members that were given an id and have not joined with it yet → when the offer ends.
     pending: BTreeMap<String, u64>,
+    /// No offer ends before: one that was taken up leaves this where it is.
+    offers_look_at_ms: Option<u64>,
     /// While preparing: when the members that have not joined are left behind.
     join_deadline_ms: Option<u64>,
     /// While preparing an empty group's first generation: how much longer newcomers may delay it.
@@ -203,9 +214,10 @@ impl Group {
             protocol_type: None,
             protocol: None,
             leader: None,
-            members: BTreeMap::new(),
+            members: Members::default(),
             statics: BTreeMap::new(),
             pending: BTreeMap::new(),
+            offers_look_at_ms: None,
             join_deadline_ms: None,
             initial_delay_left_ms: None,
             newcomer: false,
@@ -234,7 +246,7 @@ impl Group {
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
+        self.members.all()
     }
 
     pub(crate) fn history(&self) -> impl Iterator<Item = &Rebalance> {
@@ -257,24 +269,20 @@ impl Group {
             .unwrap_or_default()
     }
 
-    /// When [`Group::tick`] has something to do, on the monotonic clock.
+    /// When [`Group::tick`] has something to do, or to look at, on the monotonic clock.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        let sessions = self.members.values().filter(|m| m.is_timed()).map(|m| m.expires_at_ms);
-        let offers = self.pending.values().copied();
-        sessions.chain(offers).chain(self.join_deadline_ms).chain(self.sync_deadline_ms).min()
+        let look_at = [self.members.look_at_ms(), self.offers_look_at_ms];
+        look_at.into_iter().chain([self.join_deadline_ms, self.sync_deadline_ms]).flatten().min()
     }
 
     /// Lets time pass: sessions end, rebalances stop waiting.
     pub(crate) fn tick(&mut self, now: Now) -> Outcome {
         let mut out = Outcome::default();
-        self.pending.retain(|_, ends| *ends > now.mono_ms);
-        let expired: Vec<String> = self
-            .members
-            .values()
-            .filter(|m| m.is_timed() && m.expires_at_ms <= now.mono_ms)
-            .map(|m| m.id.clone())
-            .collect();
-        for id in expired {
+        if self.offers_look_at_ms.is_some_and(|at| at <= now.mono_ms) {
+            self.pending.retain(|_, ends| *ends > now.mono_ms);
+            self.offers_look_at_ms = self.pending.values().copied().min();
+        }
+        for id in self.members.expired(now) {
             self.remove(&id, Cause::SessionExpired, now, &mut out);
         }
         if self.sync_deadline_ms.is_some_and(|at| at <= now.mono_ms) {
@@ -315,19 +323,22 @@ impl Group {
                 Some(_) => Ok(()),
             };
         }
-        if self.members.contains_key(member_id) { Ok(()) } else { Err(Refusal::UnknownMember) }
+        if self.members.has(member_id) { Ok(()) } else { Err(Refusal::UnknownMember) }
     }
 
     /// Extends the session of a member that was heard of.
     fn heard(&mut self, member_id: &str, now: Now) {
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.expires_at_ms = now.mono_ms.saturating_add(member.session_timeout_ms);
-            member.last_heartbeat_wall_ms = now.wall_ms;
-        }
+        self.members.change(member_id, |member| member.heard(now));
     }
 }
 
 impl Member {
+    /// Its session begins anew.
+    fn heard(&mut self, now: Now) {
+        self.expires_at_ms = now.mono_ms.saturating_add(self.session_timeout_ms);
+        self.last_heartbeat_wall_ms = now.wall_ms;
+    }
+
     /// A member whose JoinGroup or SyncGroup is waiting cannot send heartbeats, so its session does not run; a newcomer
     /// has a longer time of its own.
     fn is_timed(&self) -> bool {

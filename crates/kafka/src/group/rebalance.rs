@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Cause, Group, Member, Now, Outcome, Phase, Refusal, join::shared_protocols};
+use super::{Answer, Cause, Group, Member, Now, Outcome, Phase, Refusal};
 
 impl Group {
     /// Begins a rebalance, or notes one more cause of the one that is being prepared.
@@ -49,7 +49,7 @@ impl Group {
             return;
         }
         self.leave_behind_unjoined(now);
-        if !self.members.is_empty() && self.members.values().all(|m| m.joining.is_none()) {
+        if !self.members.is_empty() && self.members.joining_count() == 0 {
             // Only static members that are away are left: nobody could assign, so it waits on; their sessions decide.
             self.join_deadline_ms = Some(now.mono_ms.saturating_add(self.patience_ms()));
             return;
@@ -59,7 +59,7 @@ impl Group {
 
     /// The longest rebalance time-out of any member.
     fn patience_ms(&self) -> u64 {
-        self.members.values().map(|m| m.rebalance_timeout_ms).max().unwrap_or(0)
+        self.members.all().map(|m| m.rebalance_timeout_ms).max().unwrap_or(0)
     }
 
     /// The first generation of an empty group: whoever arrives within the delay prolongs it, up to the rebalance time-out.
@@ -76,14 +76,14 @@ impl Group {
     }
 
     fn everybody_joined(&self) -> bool {
-        self.pending.is_empty() && self.members.values().all(|m| m.joining.is_some())
+        self.pending.is_empty() && self.members.joining_count() == self.members.len()
     }
 
     /// Members that did not come are out, except static ones, whose session decides.
     fn leave_behind_unjoined(&mut self, now: Now) {
         let late: Vec<String> = self
             .members
-            .values()
+            .all()
             .filter(|m| m.joining.is_none() && m.instance_id.is_none())
             .map(|m| m.id.clone())
             .collect();
@@ -95,8 +95,8 @@ impl Group {
         let leader_is_here =
             self.leader.as_ref().and_then(|id| self.members.get(id)).is_some_and(|m| m.joining.is_some());
         if !leader_is_here {
-            let joined = self.members.values().find(|m| m.joining.is_some());
-            self.leader = joined.or_else(|| self.members.values().next()).map(|m| m.id.clone());
+            let joined = self.members.all().find(|m| m.joining.is_some());
+            self.leader = joined.or_else(|| self.members.all().next()).map(|m| m.id.clone());
         }
     }
 
@@ -114,16 +114,16 @@ impl Group {
         self.protocol = self.elect_protocol();
         let leader = self.leader.clone().unwrap_or_default();
         let waiting: Vec<String> =
-            self.members.values().filter(|m| m.joining.is_some()).map(|m| m.id.clone()).collect();
+            self.members.all().filter(|m| m.joining.is_some()).map(|m| m.id.clone()).collect();
         self.sync_deadline_ms = Some(now.mono_ms.saturating_add(self.patience_ms()));
-        for member in self.members.values_mut() {
+        self.members.change_all(|member| {
             member.synced = false;
             member.is_new = false;
-        }
+        });
         for id in waiting {
             let joined = self.joined(&id, id == leader);
             self.heard(&id, now);
-            if let Some(ticket) = self.members.get_mut(&id).and_then(|m| m.joining.take()) {
+            if let Some(ticket) = self.members.change(&id, |m| m.joining.take()).flatten() {
                 out.answers.push((ticket, Answer::Joined(Ok(joined))));
             }
         }
@@ -142,11 +142,10 @@ impl Group {
 
     /// Each member votes for the first of its protocols that all share.
     pub(super) fn elect_protocol(&self) -> Option<String> {
-        let shared = shared_protocols(self.members.values().map(|member| &member.protocols));
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
-        for member in self.members.values() {
+        for member in self.members.all() {
             let mut names = member.protocols.iter().map(|(name, _)| name.as_str());
-            let vote = names.find(|name| shared.contains(name));
+            let vote = names.find(|name| self.members.all_support(name));
             if let Some(name) = vote {
                 *votes.entry(name).or_default() += 1;
             }
@@ -183,8 +182,8 @@ impl Group {
             self.statics.remove(instance);
         }
         if self.leader.as_deref() == Some(id) {
-            let joined = self.members.values().find(|m| m.joining.is_some());
-            self.leader = joined.or_else(|| self.members.values().next()).map(|m| m.id.clone());
+            let joined = self.members.all().find(|m| m.joining.is_some());
+            self.leader = joined.or_else(|| self.members.all().next()).map(|m| m.id.clone());
         }
         Some(member)
     }
@@ -192,20 +191,20 @@ impl Group {
     /// Tells the members that wait for an assignment that there will be another generation first. Their sessions, which
     /// did not run meanwhile, begin anew: they have to be able to join it.
     fn refuse_syncs(&mut self, now: Now, out: &mut Outcome) {
-        for member in self.members.values_mut() {
+        self.members.change_all(|member| {
             member.assignment = Default::default();
             if let Some(ticket) = member.syncing.take() {
                 member.expires_at_ms = now.mono_ms.saturating_add(member.session_timeout_ms);
                 out.answers.push((ticket, Answer::Synced(Err(Refusal::RebalanceInProgress))));
             }
-        }
+        });
     }
 
     /// Members that joined but never asked for their assignment hold everybody up: they are out (KAFKA-9935's rule:
     /// the wait is the rebalance time-out).
     pub(super) fn give_up_on_unsynced(&mut self, now: Now, out: &mut Outcome) {
         self.sync_deadline_ms = None;
-        let late: Vec<String> = self.members.values().filter(|m| !m.synced).map(|m| m.id.clone()).collect();
+        let late: Vec<String> = self.members.all().filter(|m| !m.synced).map(|m| m.id.clone()).collect();
         for id in late {
             self.remove(&id, Cause::RebalanceTimeout, now, out);
         }

@@ -29,7 +29,7 @@ impl Group {
             put_optional(&mut out, text.as_deref(), |out, text| put_bytes(out, text.as_bytes()));
         }
         put_count(&mut out, self.members.len());
-        for member in self.members.values() {
+        for member in self.members.all() {
             put_member(&mut out, member);
         }
         put_count(&mut out, self.history.len());
@@ -58,7 +58,7 @@ impl Group {
             if let Some(instance) = &member.instance_id {
                 group.statics.insert(instance.clone(), member.id.clone());
             }
-            group.members.insert(member.id.clone(), member);
+            group.members.insert(member);
         }
         for _ in 0..from.count()? {
             let rebalance = from.rebalance()?;

@@ -65,9 +65,11 @@ impl Group {
     }
 
     fn await_assignment(&mut self, member_id: &str, ticket: Ticket, out: &mut Outcome) {
-        let Some(member) = self.members.get_mut(member_id) else { return };
-        member.synced = true;
-        if let Some(old) = member.syncing.replace(ticket) {
+        let before = self.members.change(member_id, |member| {
+            member.synced = true;
+            member.syncing.replace(ticket)
+        });
+        if let Some(old) = before.flatten() {
             out.answers.push((old, Answer::Synced(Err(Refusal::RebalanceInProgress))));
         }
     }
@@ -78,35 +80,34 @@ impl Group {
         self.phase = Phase::Stable;
         self.emptied_wall_ms = None;
         out.persist = true;
-        let ids: Vec<String> = self.members.keys().cloned().collect();
-        for id in ids {
-            let Some(member) = self.members.get_mut(&id) else { continue };
-            member.assignment = by_member.remove(&id).unwrap_or_default();
+        let mut waiting = Vec::new();
+        self.members.change_all(|member| {
+            member.assignment = by_member.remove(&member.id).unwrap_or_default();
             if let Some(ticket) = member.syncing.take() {
-                self.heard(&id, now);
-                out.answers.push((ticket, Answer::Synced(Ok(self.synced(&id)))));
+                member.heard(now);
+                waiting.push((ticket, member.id.clone()));
             }
+        });
+        for (ticket, id) in waiting {
+            out.answers.push((ticket, Answer::Synced(Ok(self.synced(&id)))));
         }
-        if self.members.values().all(|m| m.synced) {
+        if self.members.are_synced() {
             self.sync_deadline_ms = None;
         }
     }
 
     fn synced(&mut self, member_id: &str) -> Synced {
-        let assignment = match self.members.get_mut(member_id) {
-            Some(member) => {
-                member.synced = true;
-                member.assignment.clone()
-            }
-            None => Bytes::new(),
-        };
-        if self.members.values().all(|m| m.synced) {
+        let assignment = self.members.change(member_id, |member| {
+            member.synced = true;
+            member.assignment.clone()
+        });
+        if self.members.are_synced() {
             self.sync_deadline_ms = None;
         }
         Synced {
             protocol_type: self.protocol_type().to_owned(),
             protocol: self.protocol().to_owned(),
-            assignment,
+            assignment: assignment.unwrap_or_default(),
         }
     }
 }

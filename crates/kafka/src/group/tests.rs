@@ -1,3 +1,4 @@
+mod many;
 mod originals;
 
 use bytes::Bytes;
@@ -34,6 +35,7 @@ impl World {
         for (ticket, answer) in out.answers {
             assert!(self.answers.insert(ticket, answer).is_none(), "{ticket:?} is answered twice");
         }
+        self.group.members.assert_counted();
     }
 
     fn pass(&mut self, ms: u64) {

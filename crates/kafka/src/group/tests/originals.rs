@@ -79,9 +79,7 @@ fn a_group_of_absent_static_members_waits_for_one_of_them() {
     w.leave("c", "").unwrap();
     let generation = w.group.generation();
     // Both are away for longer than the rebalance time-out; their sessions are longer still.
-    for member in w.group.members.values_mut() {
-        member.expires_at_ms = w.now.mono_ms + 1_000_000;
-    }
+    w.group.members.change_all(|member| member.expires_at_ms = w.now.mono_ms + 1_000_000);
     w.pass(60_000);
     assert_eq!((w.group.phase(), w.group.generation()), (Phase::PreparingRebalance, generation));
     w.pass(60_000);
