@@ -260,7 +260,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
     }
 
     /// Answers everything that waits, and then this. A client that went away waits for nothing: a long poll of its ends
-    /// here, but what it asked to be done is done, and so is what it sent behind.
+    /// here, but what it asked to be done is done, and so is what it sent behind. Nor does the end of the process wait for
+    /// others to do what a long poll waits for.
     async fn pass_barrier(&mut self, mut answering: Answering, is_poll: bool) -> Result<(), End> {
         self.drain().await?;
         while !(is_poll && self.is_gone) {
@@ -272,6 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                     return Ok(());
                 }
                 read = self.reader.read_buf(self.frames.room()), if ahead => self.received(read),
+                () = stopped(&mut self.shutdown), if is_poll => return Err(End::Shutdown),
             }
         }
         Ok(())

@@ -353,6 +353,26 @@ async fn done_after_closing(frames: &[&[u8]]) -> usize {
     done.load(Ordering::SeqCst)
 }
 
+#[tokio::test]
+async fn a_long_poll_does_not_hold_up_the_end_of_the_process_and_what_is_to_be_done_does() {
+    for (frame, waits) in [(b'p', false), (b'b', true)] {
+        let (mut client, server) = duplex(4 << 20);
+        let (stop, shutdown) = watch::channel(false);
+        let (limits, mut handler) = (limits(&RequestBudget::new(1)), Counts::default());
+        let there = handler.there.clone();
+        client.write_all(&[0, 0, 0, 1, frame]).await.unwrap();
+        let mut serving = Box::pin(run(server, &mut handler, limits, shutdown));
+        assert!(timeout(Duration::from_millis(50), &mut serving).await.is_err());
+        stop.send(true).unwrap();
+        if waits {
+            assert!(timeout(Duration::from_millis(50), &mut serving).await.is_err());
+            there.notify_one();
+        }
+        let end = timeout(Duration::from_secs(20), serving).await.unwrap();
+        assert!(matches!(end, End::Shutdown));
+    }
+}
+
 /// A produce with acks=0 may have to wait for room: it and those behind it were received.
 #[tokio::test]
 async fn what_a_client_sent_before_it_closed_is_done() {

@@ -6,6 +6,7 @@ use kafka::codec::{
     ErrorCode,
     api::{
         describe_groups::{DescribeGroupsRequest, DescribedGroup},
+        fetch::FetchRequest,
         join_group::{JoinGroupRequest, JoinGroupRequestProtocol},
         leave_group::{LeaveGroupRequest, MemberIdentity},
         list_groups::ListGroupsRequest,
@@ -21,7 +22,7 @@ use crate::{
     },
     node::Node,
     process::{run, text},
-    usual::{batch, by_producer, create, new_producer, produce, stamped},
+    usual::{FETCH_BY_NAME, batch, by_producer, create, fetch_request, new_producer, produce, stamped},
 };
 
 fn start() -> (Node, Client) {
@@ -326,4 +327,24 @@ fn a_reset_of_an_ephemeral_run_forgets_groups_and_producers() {
     let anew = group_of_one(&mut client, "g");
     assert_eq!(anew.generation_id, 1);
     assert_eq!(committed(&mut client, "g").committed_offset, -1);
+}
+
+/// Both would have waited for longer than a stop takes at most.
+#[test]
+fn a_stop_waits_neither_for_a_generation_nor_for_records_that_are_to_come() {
+    let (mut node, mut client) = start();
+    group_of_one(&mut client, "g");
+    let mut joining = node.client();
+    let id = new_member_id(&mut joining, "g");
+    joining.send(9, &join_request("g", &id));
+    let mut reading = node.client();
+    let asked = FetchRequest { max_wait_ms: 30_000, min_bytes: 1, ..fetch_request("t", 0, 0) };
+    reading.send(FETCH_BY_NAME, &asked);
+    assert!(
+        joining.is_silent_for(Duration::from_millis(200))
+            && reading.is_silent_for(Duration::from_millis(200))
+    );
+    let began = std::time::Instant::now();
+    assert_eq!(node.server.stop(), 0);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
