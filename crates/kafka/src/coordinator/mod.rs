@@ -194,6 +194,10 @@ impl Coordinator {
         if key.name.is_empty() {
             return Err((Refusal::InvalidGroupId, join.member_id));
         }
+        if !self.limits.take_session(join.session_timeout_ms) {
+            // Nor does it begin the group.
+            return Err((Refusal::InvalidSessionTimeout, join.member_id));
+        }
         let member_id = join.member_id.clone();
         let lost = |refusal| (refusal, member_id.clone());
         let slot = match self.find(key) {

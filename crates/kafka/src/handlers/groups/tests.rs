@@ -126,6 +126,22 @@ async fn a_name_that_nobody_came_back_to_is_forgotten_and_one_with_offsets_is_no
 }
 
 #[tokio::test]
+async fn a_join_with_a_session_that_is_too_short_does_not_begin_its_group() {
+    let rig = Rig::new();
+    let request = JoinGroupRequest {
+        group_id: "g",
+        session_timeout_ms: 1,
+        protocol_type: "consumer",
+        protocols: vec![JoinGroupRequestProtocol { name: "range", metadata: b"" }],
+        ..Default::default()
+    };
+    let answer = join_group(&rig.ctx(3), request).await;
+    assert_eq!(answer.error_code, ErrorCode::INVALID_SESSION_TIMEOUT);
+    let request = DescribeGroupsRequest { groups: vec!["g"], ..Default::default() };
+    assert_eq!(describe_groups(&rig.ctx(5), request).await.groups[0].group_state, "Dead");
+}
+
+#[tokio::test]
 async fn a_member_with_more_protocols_than_anybody_has_is_refused() {
     let rig = Rig::new();
     let protocols = vec![JoinGroupRequestProtocol { name: "", metadata: b"" }; 1_001];
