@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::{Action, Principal};
+use broker::{Action, Principal, Users};
 use bytes::Bytes;
 use model::{Namespace, StreamKey};
 use parking_lot::Mutex;
@@ -73,6 +73,10 @@ pub(crate) struct Session {
 /// How far a session is with proving who it is.
 struct Auth {
     principal: Option<Principal>,
+    /// Whether the principal proved to be that user; else it was let in because there were none.
+    is_proven: bool,
+    /// Of the users when the principal was taken from them.
+    users_generation: u64,
     exchange: Exchange,
     /// SaslHandshake v0 was used: the mechanism's messages come without request headers.
     raw: bool,
@@ -80,6 +84,27 @@ struct Auth {
     logged_in: bool,
     /// The mechanism refused the client: the connection ends with that answer, as the original's does.
     failed: bool,
+}
+
+impl Auth {
+    /// Who the session acts for, as the users are now; why it ends, when it acts for nobody any more.
+    fn current(&mut self, users: &Users<'_>) -> Result<Option<Principal>, &'static str> {
+        let generation = users.generation();
+        if self.users_generation != generation
+            && let Some(before) = &self.principal
+        {
+            match &before.name {
+                Some(name) if self.is_proven => {
+                    let now = users.principal(name).filter(|now| now.tenant == before.tenant);
+                    self.principal = Some(now.ok_or("its user is gone")?);
+                }
+                _ if users.any() => return Err("there are users now, and it is none of them"),
+                _ => {}
+            }
+        }
+        self.users_generation = generation;
+        Ok(self.principal.clone())
+    }
 }
 
 /// What a handler knows of the request and of who makes it.
@@ -118,6 +143,7 @@ impl Ctx {
 
 impl Session {
     pub(crate) fn new(server: Arc<Server>, info: ConnectionInfo) -> Self {
+        let users_generation = server.broker.users().generation();
         // Without users, whoever reached this listener is let in: the binary binds beyond loopback only when told to.
         let principal = (!server.broker.users().any()).then(Principal::anonymous);
         Session {
@@ -125,6 +151,8 @@ impl Session {
             info: Arc::new(info),
             auth: Arc::new(Mutex::new(Auth {
                 principal,
+                is_proven: false,
+                users_generation,
                 exchange: Exchange::None,
                 raw: false,
                 logged_in: false,
@@ -324,12 +352,15 @@ impl Session {
 impl Handler for Session {
     fn handle(&mut self, frame: Bytes) -> Step {
         let principal = {
-            let auth = self.auth.lock();
+            let mut auth = self.auth.lock();
             if auth.raw {
                 drop(auth);
                 return self.raw_auth(frame);
             }
-            auth.principal.clone()
+            match auth.current(&self.server.broker.users()) {
+                Ok(principal) => principal,
+                Err(why) => return Step::Close(why.to_owned()),
+            }
         };
         let header = match RequestHeader::read(&frame) {
             Ok((header, _)) => header,
@@ -393,6 +424,7 @@ async fn sasl_authenticate(
 
 /// Takes one message of the mechanism. A failure ends the exchange.
 async fn authenticate(server: &Server, auth: &Mutex<Auth>, message: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let users_generation = server.broker.users().generation();
     let open_door = !server.broker.users().any();
     let mut exchange = std::mem::take(&mut auth.lock().exchange);
     let step = exchange.take(&server.broker, message, open_door).await;
@@ -404,6 +436,8 @@ async fn authenticate(server: &Server, auth: &Mutex<Auth>, message: &[u8]) -> Re
         }
         AuthStep::Done(answer, principal) => {
             auth.principal = Some(principal);
+            auth.is_proven = !open_door;
+            auth.users_generation = users_generation;
             auth.raw = false;
             auth.logged_in = true;
             Ok(answer)
@@ -414,3 +448,6 @@ async fn authenticate(server: &Server, auth: &Mutex<Auth>, message: &[u8]) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,10 @@ mod tests;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, atomic::AtomicI64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64},
+};
 
 use env::Env;
 use model::{Error, ErrorKind, Formats, LogId, Offset, Result, Seq};
@@ -64,6 +67,7 @@ pub(crate) struct Inner {
     pub addresses: RwLock<HashMap<&'static str, Arc<dyn Addresses>>>,
     pub successors: RwLock<HashMap<&'static str, Arc<dyn Successors>>>,
     pub user_watchers: Mutex<Watches>,
+    pub users_generation: AtomicU64,
     pub producer_ids: ProducerIds,
     pub passwords: PasswordCache,
     pub retention: RetentionHandle,

@@ -56,6 +56,7 @@ impl Broker {
             addresses: Default::default(),
             successors: Default::default(),
             user_watchers: Default::default(),
+            users_generation: Default::default(),
             producer_ids: Default::default(),
             passwords: Default::default(),
             retention: Default::default(),

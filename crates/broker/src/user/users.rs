@@ -1,6 +1,6 @@
 //! Users: kept in the catalog, checked here.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use model::{Error, ErrorKind, Result, Seq, limits};
 
@@ -40,8 +40,15 @@ impl<'a> Users<'a> {
         self.broker.inner.user_watchers.lock().add(watch);
     }
 
+    /// Rises after every change that a watch is told of: who looks often compares, and what is read of a user after this
+    /// is at least as new.
+    pub fn generation(&self) -> u64 {
+        self.broker.inner.users_generation.load(Ordering::Acquire)
+    }
+
     /// Something about a user changed.
     pub(super) fn tell_watchers(&self) {
+        self.broker.inner.users_generation.fetch_add(1, Ordering::AcqRel);
         self.broker.inner.user_watchers.lock().tell();
     }
 
@@ -98,7 +105,8 @@ impl<'a> Users<'a> {
     }
 
     /// Makes or changes a user; answers after the commit. [`model::ErrorKind::Invalid`] for a name that is empty or too
-    /// long. Does its hashing off the caller's thread.
+    /// long. Does its hashing off the caller's thread. Whether anybody could administer the server then is not looked at:
+    /// what people ask for is a [`Users::change`].
     pub async fn put(&self, name: &str, spec: UserSpec) -> Result<()> {
         self.check(name, &spec)?;
         let forms = self.forms(spec.credentials.clone()).await?;

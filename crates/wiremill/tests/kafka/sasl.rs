@@ -64,6 +64,18 @@ fn plain_lets_in_who_has_the_password() {
 }
 
 #[test]
+fn a_client_that_was_let_in_without_a_login_needs_one_once_there_are_users() {
+    let node = Node::start();
+    let mut client = node.client();
+    assert!(is_in(&mut client));
+    add_user(&node);
+    assert!(!is_in(&mut client));
+    let mut client = node.client();
+    assert_eq!(plain(&mut client, "ann", PASSWORD), ErrorCode::NONE);
+    assert!(is_in(&mut client));
+}
+
+#[test]
 fn a_wrong_password_and_an_unknown_user_are_told_apart_by_nobody() {
     let node = with_user();
     let mut answers = Vec::new();
