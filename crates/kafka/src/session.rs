@@ -315,7 +315,11 @@ impl Session {
             ApiKey::OffsetForLeaderEpoch => {
                 to!(OffsetForLeaderEpochRequest, handlers::list_offsets::offset_for_leader_epoch)
             }
-            ApiKey::DescribeConfigs => to!(DescribeConfigsRequest, handlers::configs::describe_configs),
+            ApiKey::DescribeConfigs => Step::Barrier(Box::pin(async move {
+                let request: DescribeConfigsRequest<'_> = body(&frame, version)?;
+                let answer = handlers::configs::describe_configs(&ctx, request, version, correlation).await;
+                Ok(answer.into_chunks())
+            })),
             ApiKey::AlterConfigs => to!(AlterConfigsRequest, handlers::configs::alter_configs),
             ApiKey::IncrementalAlterConfigs => {
                 to!(IncrementalAlterConfigsRequest, handlers::configs::incremental_alter_configs)

@@ -88,16 +88,17 @@ pub fn encode_request<'a, R: Request<'a>>(
     client_id: Option<&str>,
 ) -> Writer {
     let version = R::KEY.api().version(version);
-    framed(|writer| {
-        writer.i16(R::KEY.number());
-        writer.i16(version.number);
-        writer.i32(correlation_id);
-        client_id.write(writer, Version { flexible: false, ..version });
-        if version.flexible {
-            writer.uvarint(0);
-        }
-        request.write(writer, version);
-    })
+    let mut writer = begin_frame();
+    writer.i16(R::KEY.number());
+    writer.i16(version.number);
+    writer.i32(correlation_id);
+    client_id.write(&mut writer, Version { flexible: false, ..version });
+    if version.flexible {
+        writer.uvarint(0);
+    }
+    request.write(&mut writer, version);
+    end_frame(&mut writer);
+    writer
 }
 
 /// A whole response frame, length prefix included.
@@ -108,13 +109,20 @@ pub fn encode_response<'a>(
     response: &impl Field<'a>,
 ) -> Writer {
     let version = key.api().version(version);
-    framed(|writer| {
-        writer.i32(correlation_id);
-        if tagged_response(key, version) {
-            writer.uvarint(0);
-        }
-        response.write(writer, version);
-    })
+    let mut writer = begin_response(key, version, correlation_id);
+    response.write(&mut writer, version);
+    end_frame(&mut writer);
+    writer
+}
+
+/// The head of a response whose body follows piece by piece, up to [`end_frame`].
+pub(crate) fn begin_response(key: ApiKey, version: Version, correlation_id: i32) -> Writer {
+    let mut writer = begin_frame();
+    writer.i32(correlation_id);
+    if tagged_response(key, version) {
+        writer.uvarint(0);
+    }
+    writer
 }
 
 /// Reads a response frame (without length prefix) to a request of type `R`: its correlation id and body.
@@ -138,13 +146,16 @@ fn tagged_response(key: ApiKey, version: Version) -> bool {
 }
 
 /// What `write` writes, behind its length.
-fn framed(write: impl FnOnce(&mut Writer)) -> Writer {
+fn begin_frame() -> Writer {
     let mut writer = Writer::with_capacity(256);
     writer.u32(0);
-    write(&mut writer);
+    writer
+}
+
+/// Says in front how long the frame is.
+pub(crate) fn end_frame(writer: &mut Writer) {
     let len = u32::try_from(writer.len() - 4).unwrap_or(u32::MAX);
     writer.patch_u32(0, len);
-    writer
 }
 
 #[cfg(test)]

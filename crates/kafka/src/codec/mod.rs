@@ -25,6 +25,8 @@ mod table;
 mod tests;
 
 pub use error_code::ErrorCode;
+pub(crate) use field::write_list_len;
 pub use field::{Field, Nullable, Records, Str, Uuid, Version};
 pub use header::{HeaderError, Request, RequestHeader, decode_response, encode_request, encode_response};
+pub(crate) use header::{begin_response, end_frame};
 pub use table::{Api, ApiKey, TABLE};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use broker::{Action, StreamSettings};
 use model::{Error, Kind, StreamKey};
+use wire::Writer;
 
 use super::{
     create_topics::{Refused, check_config},
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     auth::MECHANISMS,
     codec::{
-        ErrorCode, Str,
+        ApiKey, ErrorCode, Field, Str, Version,
         api::{
             alter_configs::{self, AlterConfigsRequest, AlterConfigsResponse},
             describe_configs::{
@@ -27,6 +28,7 @@ use crate::{
                 ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
             },
         },
+        begin_response, end_frame, write_list_len,
     },
     configs::{
         BROKER_CONFIGS, Config, Kind as ConfigKind, OTHER_BROKER_CONFIGS, TOPIC_CONFIGS, settings_of,
@@ -50,27 +52,53 @@ pub(crate) const DYNAMIC_TOPIC: i8 = 1;
 const STATIC_BROKER: i8 = 4;
 pub(crate) const DEFAULT: i8 = 5;
 
+/// Resources of an answer between which others have their turn.
+const DESCRIBED_AT_A_TIME: usize = 64;
+
+/// The whole answer as it is sent. Each resource is written as soon as it is described: rows of many topics would take a
+/// multiple of what they are on the wire.
 pub(crate) async fn describe_configs(
     ctx: &Ctx,
     request: DescribeConfigsRequest<'_>,
-) -> DescribeConfigsResponse<'static> {
-    let results = once_each(&request.resources, |resource| (resource.resource_type, resource.resource_name))
-        .map(|resource| {
-            let described = describe(ctx, resource, request.include_synonyms, request.include_documentation);
-            let (error_code, error_message, configs) = match described {
-                Ok(configs) => (ErrorCode::NONE, None, configs),
-                Err((code, why)) => (code, Some(why.into()), Vec::new()),
-            };
-            DescribeConfigsResult {
-                error_code,
-                error_message,
-                resource_type: resource.resource_type,
-                resource_name: resource.resource_name.to_owned().into(),
-                configs,
-            }
-        })
-        .collect();
-    DescribeConfigsResponse { results, ..Default::default() }
+    version: Version,
+    correlation_id: i32,
+) -> Writer {
+    let mut writer = begin_response(ApiKey::DescribeConfigs, version, correlation_id);
+    writer.i32(DescribeConfigsResponse::default().throttle_time_ms);
+    let named = once_each(&request.resources, |resource| (resource.resource_type, resource.resource_name));
+    let named: Vec<&DescribeConfigsResource<'_>> = named.collect();
+    write_list_len(&mut writer, version, named.len());
+    for (at, resource) in named.into_iter().enumerate() {
+        described(ctx, resource, &request).write(&mut writer, version);
+        if at % DESCRIBED_AT_A_TIME == DESCRIBED_AT_A_TIME - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    if version.flexible {
+        // No tagged fields.
+        writer.uvarint(0);
+    }
+    end_frame(&mut writer);
+    writer
+}
+
+fn described(
+    ctx: &Ctx,
+    resource: &DescribeConfigsResource<'_>,
+    request: &DescribeConfigsRequest<'_>,
+) -> DescribeConfigsResult<'static> {
+    let described = describe(ctx, resource, request.include_synonyms, request.include_documentation);
+    let (error_code, error_message, configs) = match described {
+        Ok(configs) => (ErrorCode::NONE, None, configs),
+        Err((code, why)) => (code, Some(why.into()), Vec::new()),
+    };
+    DescribeConfigsResult {
+        error_code,
+        error_message,
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name.to_owned().into(),
+        configs,
+    }
 }
 
 fn describe(
