@@ -113,6 +113,18 @@ impl Rig {
     }
 }
 
+/// What comes of it, and how often it had to wait for something.
+pub(crate) async fn counting_waits<T>(asked: impl Future<Output = T>) -> (T, usize) {
+    let (mut asked, mut waits) = (Box::pin(asked), 0);
+    let answer = std::future::poll_fn(|ctx| {
+        let polled = asked.as_mut().poll(ctx);
+        waits += usize::from(polled.is_pending());
+        polled
+    })
+    .await;
+    (answer, waits)
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         self.server.broker.close().unwrap();

@@ -110,7 +110,8 @@ impl Broker {
         Ok(start)
     }
 
-    pub(crate) fn stage_trim(&self, partition: &Partition, to: Offset) -> Result<(Offset, Seq)> {
+    /// [`Broker::trim`] without the wait: the new start, and what [`Broker::durable`] is asked for.
+    pub fn stage_trim(&self, partition: &Partition, to: Offset) -> Result<(Offset, Seq)> {
         let permit = self.store().reserve(16, Class::Drain)?;
         let log = partition.log();
         let mut locked = self.store().lock(&[log]);

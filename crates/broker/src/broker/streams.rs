@@ -193,7 +193,8 @@ impl Broker {
         growth(&self.catalog().read(), key, total).map(drop)
     }
 
-    fn stage_add_partitions(&self, key: &StreamKey, total: u32) -> Result<(Arc<Stream>, Seq)> {
+    /// [`Broker::add_partitions`] without the wait.
+    pub fn stage_add_partitions(&self, key: &StreamKey, total: u32) -> Result<(Arc<Stream>, Seq)> {
         check_partitions(key, total)?;
         let permits = self.log_permits(total as usize)?;
         let mut state = self.catalog().lock();

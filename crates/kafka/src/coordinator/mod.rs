@@ -276,33 +276,30 @@ impl Coordinator {
         }
     }
 
-    /// Deletes a group without members, with its offsets. `Ok(false)` = there is no such group.
+    /// Deletes a group without members, with its offsets; durable once [`Broker::durable`] of the sequence resolves. `None` =
+    /// there is no such group.
     ///
     /// Everything is staged under the group's lock, and before the group is struck off: one that is made anew under the
     /// name comes behind it.
-    pub(crate) async fn delete(&self, key: &CursorKey) -> Result<bool, DeleteRefusal> {
-        let (removed, offsets) = {
-            let slot = self.find(key);
-            let mut state = slot.as_ref().map(|slot| slot.state.lock());
-            let has_offsets = self.broker.positions(key).is_some();
-            match &state {
-                None if !has_offsets => return Ok(false),
-                Some(state) if state.group.phase() != Phase::Empty => return Err(DeleteRefusal::NotEmpty),
-                _ => {}
-            }
-            let failed = DeleteRefusal::Failed;
-            let offsets = match has_offsets {
-                true => self.broker.stage_delete_cursor(key).map_err(failed)?,
-                false => Seq(0),
-            };
-            let removed = self.broker.put_document(document_key(key), None).map_err(failed)?;
-            if let Some(state) = &mut state {
-                self.strike_off(key, state);
-            }
-            (removed, offsets)
+    pub(crate) fn stage_delete(&self, key: &CursorKey) -> Result<Option<Seq>, DeleteRefusal> {
+        let slot = self.find(key);
+        let mut state = slot.as_ref().map(|slot| slot.state.lock());
+        let has_offsets = self.broker.positions(key).is_some();
+        match &state {
+            None if !has_offsets => return Ok(None),
+            Some(state) if state.group.phase() != Phase::Empty => return Err(DeleteRefusal::NotEmpty),
+            _ => {}
+        }
+        let failed = DeleteRefusal::Failed;
+        let offsets = match has_offsets {
+            true => self.broker.stage_delete_cursor(key).map_err(failed)?,
+            false => Seq(0),
         };
-        self.broker.durable(removed.max(offsets)).await.map_err(DeleteRefusal::Failed)?;
-        Ok(true)
+        let removed = self.broker.put_document(document_key(key), None).map_err(failed)?;
+        if let Some(state) = &mut state {
+            self.strike_off(key, state);
+        }
+        Ok(Some(removed.max(offsets)))
     }
 
     /// Forgets every group whatever its members do; the next that is heard of them is an unknown member's. Whoever waits

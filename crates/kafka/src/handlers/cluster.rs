@@ -137,9 +137,11 @@ pub(crate) async fn describe_log_dirs(
             .map(|stream| topic_sizes(stream, |_| true))
             .collect(),
         Some(named) => once_each(named, |wanted| wanted.topic)
-            .filter(|wanted| may_describe(ctx, wanted.topic))
             .filter_map(|wanted| {
                 let stream = topics::find(&ctx.server, &namespace, wanted.topic)?;
+                if !may_describe(ctx, &stream.key().name) {
+                    return None;
+                }
                 let indexes: HashSet<i32> = wanted.partitions.iter().copied().collect();
                 Some(topic_sizes(&stream, |index| indexes.contains(&index)))
             })

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use broker::{Action, StreamSettings};
-use model::{Error, Kind, StreamKey};
+use model::{Error, Seq, StreamKey};
 use wire::Writer;
 
 use super::{
+    NamedTopic,
     create_topics::{Refused, check_config},
     metadata::may_describe,
     named_twice, once_each,
+    topics::not_durable,
 };
 use crate::{
     auth::MECHANISMS,
@@ -111,8 +113,9 @@ fn describe(
     let wanted = |name: &str| keys.is_empty() || keys.contains(name);
     match resource.resource_type {
         TOPIC => {
-            let settings =
-                topic_settings(ctx, resource.resource_name, may_describe(ctx, resource.resource_name))?.1;
+            let named = NamedTopic::find(ctx, resource.resource_name);
+            let may = named.may_describe(ctx, resource.resource_name);
+            let settings = topic_settings(&named, resource.resource_name, may)?.1;
             let set = values_of(&settings);
             let all = TOPIC_CONFIGS.iter().filter(|config| wanted(config.name));
             Ok(all.map(|config| topic_row(config, &set, synonyms, docs)).collect())
@@ -133,14 +136,14 @@ fn describe(
 }
 
 /// A topic's key and settings, for whoever `may` see or change them.
-fn topic_settings(ctx: &Ctx, name: &str, may: bool) -> Result<(StreamKey, StreamSettings), Refused> {
+fn topic_settings(named: &NamedTopic, name: &str, may: bool) -> Result<(StreamKey, StreamSettings), Refused> {
     if !may {
         return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Topic authorization failed.".to_owned()));
     }
     if let Some(why) = topics::invalid_name(name) {
         return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, why));
     }
-    let stream = topics::find(&ctx.server, &ctx.namespace(), name).ok_or_else(|| {
+    let stream = named.0.as_ref().ok_or_else(|| {
         (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.".to_owned())
     })?;
     Ok((stream.key().clone(), stream.settings().as_ref().clone()))
@@ -282,6 +285,7 @@ pub(crate) async fn alter_configs(
     request: AlterConfigsRequest<'_>,
 ) -> AlterConfigsResponse<'static> {
     let mut responses = Vec::with_capacity(request.resources.len());
+    let mut staged = Seq(0);
     let twice = named_twice(&request.resources, |r| (r.resource_type, r.resource_name));
     for resource in &request.resources {
         // What is not named goes back to its default.
@@ -298,7 +302,10 @@ pub(crate) async fn alter_configs(
         let configs = resource.configs.iter().map(|config| (config.name, config.value.is_none()));
         let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
-            Ok(()) => alter(ctx, kind, resource.resource_name, request.validate_only, replace).await.err(),
+            Ok(()) => {
+                let resource = (kind, resource.resource_name);
+                alter(ctx, resource, request.validate_only, &mut staged, replace).err()
+            }
         };
         responses.push(alter_configs::AlterConfigsResourceResponse {
             error_code: refused.as_ref().map_or(ErrorCode::NONE, |(code, _)| *code),
@@ -306,6 +313,11 @@ pub(crate) async fn alter_configs(
             resource_type: kind,
             resource_name: resource.resource_name.to_owned().into(),
         });
+    }
+    if let Some((code, why)) = not_durable(ctx, staged).await {
+        for response in responses.iter_mut().filter(|response| response.error_code == ErrorCode::NONE) {
+            (response.error_code, response.error_message) = (code, Some(why.clone().into()));
+        }
     }
     AlterConfigsResponse { responses, ..Default::default() }
 }
@@ -315,6 +327,7 @@ pub(crate) async fn incremental_alter_configs(
     request: IncrementalAlterConfigsRequest<'_>,
 ) -> IncrementalAlterConfigsResponse<'static> {
     let mut responses = Vec::with_capacity(request.resources.len());
+    let mut staged = Seq(0);
     let twice = named_twice(&request.resources, |r| (r.resource_type, r.resource_name));
     for resource in &request.resources {
         let change = |values: BTreeMap<String, String>| {
@@ -326,7 +339,10 @@ pub(crate) async fn incremental_alter_configs(
         let configs = resource.configs.iter().map(|config| (config.name, lacks_value(config)));
         let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
-            Ok(()) => alter(ctx, kind, resource.resource_name, request.validate_only, change).await.err(),
+            Ok(()) => {
+                let resource = (kind, resource.resource_name);
+                alter(ctx, resource, request.validate_only, &mut staged, change).err()
+            }
         };
         responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
             error_code: refused.as_ref().map_or(ErrorCode::NONE, |(code, _)| *code),
@@ -334,6 +350,11 @@ pub(crate) async fn incremental_alter_configs(
             resource_type: kind,
             resource_name: resource.resource_name.to_owned().into(),
         });
+    }
+    if let Some((code, why)) = not_durable(ctx, staged).await {
+        for response in responses.iter_mut().filter(|response| response.error_code == ErrorCode::NONE) {
+            (response.error_code, response.error_message) = (code, Some(why.clone().into()));
+        }
     }
     IncrementalAlterConfigsResponse { responses, ..Default::default() }
 }
@@ -417,11 +438,12 @@ fn apply(
     Ok(values)
 }
 
-async fn alter(
+/// Changes one resource, or says why not. What it staged is told by `staged`.
+fn alter(
     ctx: &Ctx,
-    kind: i8,
-    name: &str,
+    (kind, name): (i8, &str),
     validate_only: bool,
+    staged: &mut Seq,
     change: impl Fn(BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refused>,
 ) -> Result<(), Refused> {
     match kind {
@@ -433,8 +455,9 @@ async fn alter(
         }
         other => return Err((ErrorCode::INVALID_REQUEST, format!("Unsupported resource type: {other}"))),
     }
-    let (key, settings) = topic_settings(ctx, name, ctx.allows(Action::Configure, name))?;
-    if key.kind == Kind::Queue {
+    let named = NamedTopic::find(ctx, name);
+    let (key, settings) = topic_settings(&named, name, named.may(ctx, Action::Configure, name))?;
+    if named.is_queue() {
         let why = "A queue is looked at here; it is configured where it was made.";
         return Err((ErrorCode::POLICY_VIOLATION, why.to_owned()));
     }
@@ -458,11 +481,9 @@ async fn alter(
             Err(Error::invalid("the configuration is refused"))
         }
     });
-    let done = match altered {
-        Ok((_, seq)) => ctx.server.broker.durable(seq).await,
-        Err(e) => Err(e),
-    };
-    done.map_err(|e| refused.unwrap_or_else(|| (errors::of(&e), e.text().to_owned())))
+    let (_, seq) = altered.map_err(|e| refused.unwrap_or_else(|| (errors::of(&e), e.text().to_owned())))?;
+    *staged = (*staged).max(seq);
+    Ok(())
 }
 
 pub(crate) async fn list_config_resources(
@@ -484,8 +505,8 @@ pub(crate) async fn list_config_resources(
     let mut config_resources = Vec::new();
     if wanted(TOPIC) {
         let all = topics::list(&ctx.server.broker, &ctx.namespace());
-        let names = all.iter().map(|stream| topics::shown_name(stream.key()));
-        config_resources.extend(names.filter(|n| may_describe(ctx, n)).map(|name| resource(TOPIC, name)));
+        let known = all.iter().filter(|stream| may_describe(ctx, &stream.key().name));
+        config_resources.extend(known.map(|stream| resource(TOPIC, topics::shown_name(stream.key()))));
     }
     if wanted(BROKER) {
         config_resources.push(resource(BROKER, ctx.server.options.node_id.to_string()));

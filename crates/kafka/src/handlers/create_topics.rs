@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use broker::{Action, Facets, Stream, StreamSettings, StreamSpec};
 use model::{ErrorKind, Seq, limits};
 
-use super::{cluster::METADATA_TOPIC, metadata::topic_id, named_twice, once_each};
+use super::{
+    cluster::METADATA_TOPIC,
+    metadata::{Created, topic_id},
+    named_twice, once_each,
+};
 use crate::{
     codec::{
         ErrorCode, Str,
@@ -225,19 +229,28 @@ fn shown_configs(settings: &StreamSettings) -> Vec<CreatableTopicConfigs<'static
     TOPIC_CONFIGS.iter().map(shown).collect()
 }
 
-/// Creates the topic that somebody asked for; one that another made meanwhile is as good.
-pub(crate) async fn auto_create(ctx: &Ctx, name: &str) -> Result<Arc<Stream>, ErrorCode> {
+/// Creates the topic that somebody asked for; one that another made meanwhile is as good. It is in `created` what is to be
+/// waited for.
+pub(crate) fn auto_create(ctx: &Ctx, name: &str, created: &mut Created) -> Result<Arc<Stream>, ErrorCode> {
     if !ctx.allows(Action::Configure, name) {
         return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
     if name == METADATA_TOPIC || topics::colliding(&ctx.server.broker, &ctx.namespace(), name).is_some() {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }
+    let partitions = ctx.server.options.num_partitions;
+    if created.partitions + u64::from(partitions) > PARTITIONS_PER_REQUEST_MAX {
+        // As of one that is on its way: clients ask again, and get the next ones.
+        return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
     let settings = settings_of(StreamSettings::default(), &BTreeMap::new());
-    let spec =
-        StreamSpec { partitions: ctx.server.options.num_partitions, settings, facets: Facets::default() };
-    match ctx.server.broker.create_stream(ctx.log_key(name), spec).await {
-        Ok(stream) => Ok(stream),
+    let spec = StreamSpec { partitions, settings, facets: Facets::default() };
+    match ctx.server.broker.stage_create_stream(ctx.log_key(name), spec) {
+        Ok((stream, seq)) => {
+            created.staged = created.staged.max(seq);
+            created.partitions += u64::from(partitions);
+            Ok(stream)
+        }
         Err(e) if e.kind() == ErrorKind::Exists => {
             topics::find(&ctx.server, &ctx.namespace(), name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
         }

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use broker::{Action, CursorKey};
+use model::Seq;
 
-use super::{NamedTopic, metadata::group_operations, once_each};
+use super::{NamedTopic, metadata::group_operations, once_each, topics::not_durable};
 use crate::{
     codec::{
         ErrorCode, Str,
@@ -116,17 +117,26 @@ pub(crate) async fn delete_groups(
     request: DeleteGroupsRequest<'_>,
 ) -> DeleteGroupsResponse<'static> {
     let mut results = Vec::with_capacity(request.groups_names.len());
+    let mut staged = Seq(0);
     for id in once_each(&request.groups_names, |id| *id) {
         let error_code = match ctx.allows(Action::Configure, id) {
             false => ErrorCode::GROUP_AUTHORIZATION_FAILED,
-            true => match ctx.server.coordinator.delete(&CursorKey::new(&ctx.namespace(), id)).await {
-                Ok(true) => ErrorCode::NONE,
-                Ok(false) => ErrorCode::GROUP_ID_NOT_FOUND,
+            true => match ctx.server.coordinator.stage_delete(&CursorKey::new(&ctx.namespace(), id)) {
+                Ok(Some(seq)) => {
+                    staged = staged.max(seq);
+                    ErrorCode::NONE
+                }
+                Ok(None) => ErrorCode::GROUP_ID_NOT_FOUND,
                 Err(DeleteRefusal::NotEmpty) => ErrorCode::NON_EMPTY_GROUP,
                 Err(DeleteRefusal::Failed(e)) => errors::of(&e),
             },
         };
         results.push(DeletableGroupResult { group_id: (*id).to_owned().into(), error_code });
+    }
+    if let Some((code, _)) = not_durable(ctx, staged).await {
+        for result in results.iter_mut().filter(|result| result.error_code == ErrorCode::NONE) {
+            result.error_code = code;
+        }
     }
     DeleteGroupsResponse { results, ..Default::default() }
 }
@@ -155,7 +165,8 @@ pub(crate) async fn offset_delete(
     let mut answer = OffsetDeleteResponse::default();
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        let (allowed, named) = (ctx.allows(Action::Read, topic.name), NamedTopic::find(ctx, topic.name));
+        let named = NamedTopic::find(ctx, topic.name);
+        let allowed = named.may(ctx, Action::Read, topic.name);
         let is_subscribed = is_subscribed(topic.name);
         for wanted in &topic.partitions {
             let error_code = if !allowed {

@@ -3,11 +3,7 @@
 use broker::{Action, Partition};
 use model::{Offset, OwnerEpoch};
 
-use super::{
-    NamedTopic,
-    metadata::{leader_epoch, may_describe},
-    named_twice, once_each,
-};
+use super::{NamedTopic, metadata::leader_epoch, named_twice, once_each};
 use crate::{
     codec::{
         ErrorCode,
@@ -68,7 +64,8 @@ pub(crate) async fn list_offsets(ctx: &Ctx, request: ListOffsetsRequest<'_>) -> 
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         let twice = named_twice(&topic.partitions, |wanted| wanted.partition_index);
-        let (allowed, named) = (may_describe(ctx, topic.name), NamedTopic::find(ctx, topic.name));
+        let named = NamedTopic::find(ctx, topic.name);
+        let allowed = named.may_describe(ctx, topic.name);
         for wanted in once_each(&topic.partitions, |wanted| wanted.partition_index) {
             let found = match allowed {
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
@@ -139,7 +136,8 @@ pub(crate) async fn offset_for_leader_epoch(
 ) -> OffsetForLeaderEpochResponse<'static> {
     let mut answer = OffsetForLeaderEpochResponse::default();
     for topic in &request.topics {
-        let (allowed, named) = (ctx.allows(Action::Read, topic.topic), NamedTopic::find(ctx, topic.topic));
+        let named = NamedTopic::find(ctx, topic.topic);
+        let allowed = named.may(ctx, Action::Read, topic.topic);
         let partitions = topic
             .partitions
             .iter()

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use broker::{Action, Partition, Stream};
-use model::Kind;
+use model::Seq;
 
-use super::{create_topics::auto_create, once_each};
+use super::{NamedTopic, create_topics::auto_create, once_each, topics::not_durable};
 use crate::{
     codec::{
         ErrorCode, Str, Uuid,
         api::{
             describe_topic_partitions::{
                 Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
-                DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+                DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic, TopicRequest,
             },
             metadata::{
                 MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -32,10 +32,16 @@ pub(crate) async fn metadata(ctx: &Ctx, request: MetadataRequest<'_>) -> Metadat
     let wanted = match request.topics {
         // Version 0 has no null: there an empty list means all.
         Some(topics) if !(topics.is_empty() && ctx.version == 0) => {
+            let mut created = Created::default();
             let mut found = Vec::with_capacity(topics.len());
             for topic in once_each(&topics, |topic| (topic.name, topic.topic_id)) {
-                found.push(of_topic(ctx, topic, request.allow_auto_topic_creation).await);
+                let before = created.partitions;
+                found.push(of_topic(ctx, topic, request.allow_auto_topic_creation, &mut created));
+                if created.partitions > before {
+                    created.at.push(found.len() - 1);
+                }
             }
+            created.stored(ctx, &mut found).await;
             found
         }
         _ => {
@@ -46,8 +52,9 @@ pub(crate) async fn metadata(ctx: &Ctx, request: MetadataRequest<'_>) -> Metadat
     let mut topics = wanted;
     if request.include_topic_authorized_operations {
         for topic in topics.iter_mut().filter(|t| t.error_code == ErrorCode::NONE) {
-            topic.topic_authorized_operations =
-                topic_operations(ctx, topic.name.as_deref().unwrap_or_default());
+            let stream = topics::find_by_id(&ctx.server.broker, &ctx.namespace(), topic.topic_id.0);
+            let operations = stream.map(|stream| topic_operations(ctx, &stream.key().name));
+            topic.topic_authorized_operations = operations.unwrap_or(0);
         }
     }
     let (host, port) = ctx.advertised();
@@ -64,14 +71,36 @@ pub(crate) async fn metadata(ctx: &Ctx, request: MetadataRequest<'_>) -> Metadat
     }
 }
 
+/// What a request creates by asking.
+#[derive(Default)]
+pub(crate) struct Created {
+    pub staged: Seq,
+    pub partitions: u64,
+    /// Where in the answer.
+    at: Vec<usize>,
+}
+
+impl Created {
+    /// Waits for all of it at once.
+    async fn stored(&self, ctx: &Ctx, answer: &mut [MetadataResponseTopic<'static>]) {
+        let Some((error_code, _)) = not_durable(ctx, self.staged).await else { return };
+        for at in &self.at {
+            let Some(topic) = answer.get_mut(*at) else { continue };
+            let name = topic.name.take();
+            *topic = MetadataResponseTopic { error_code, name, ..Default::default() };
+        }
+    }
+}
+
 pub(crate) fn may_describe(ctx: &Ctx, topic: &str) -> bool {
     [Action::Read, Action::Write, Action::Configure].into_iter().any(|action| ctx.allows(action, topic))
 }
 
-async fn of_topic(
+fn of_topic(
     ctx: &Ctx,
     topic: &MetadataRequestTopic<'_>,
     may_create: bool,
+    created: &mut Created,
 ) -> MetadataResponseTopic<'static> {
     // An id counts before a name that comes with it.
     let Some(name) = topic.name.filter(|_| topic.topic_id.is_zero()) else {
@@ -89,16 +118,17 @@ async fn of_topic(
         name: Some(name.to_owned().into()),
         ..Default::default()
     };
-    if !may_describe(ctx, name) {
+    let named = NamedTopic::find(ctx, name);
+    if !named.may_describe(ctx, name) {
         return refused(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
     let may_create = may_create && ctx.server.options.auto_create_topics;
     // A queue of the name is looked at only by requests that create nothing.
     let creates = may_create && ctx.allows(Action::Configure, name);
-    if let Some(stream) = topics::find(&ctx.server, &ctx.namespace(), name)
-        && !(creates && stream.key().kind == Kind::Queue)
+    if let Some(stream) = &named.0
+        && !(creates && named.is_queue())
     {
-        return topic_of(ctx, &stream);
+        return topic_of(ctx, stream);
     }
     if topics::invalid_name(name).is_some() {
         return refused(ErrorCode::INVALID_TOPIC_EXCEPTION);
@@ -106,7 +136,7 @@ async fn of_topic(
     if !may_create {
         return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }
-    match auto_create(ctx, name).await {
+    match auto_create(ctx, name, created) {
         Ok(stream) => topic_of(ctx, &stream),
         Err(error_code) => refused(error_code),
     }
@@ -189,7 +219,7 @@ pub(crate) fn cluster_operations(ctx: &Ctx) -> i32 {
     let admin = ctx.allows(Action::Admin, "*");
     bits(&[
         (admin, CREATE),
-        (admin, ALTER),
+        (ctx.principal.runs_the_server(), ALTER),
         (true, DESCRIBE),
         (true, DESCRIBE_CONFIGS),
         (admin, ALTER_CONFIGS),
@@ -207,12 +237,21 @@ pub(crate) async fn describe_topic_partitions(
     ctx: &Ctx,
     request: DescribeTopicPartitionsRequest<'_>,
 ) -> DescribeTopicPartitionsResponse<'static> {
+    if request.cursor.as_ref().is_some_and(|cursor| cursor.partition_index < 0) {
+        let refused = |topic: &TopicRequest<'_>| DescribeTopicPartitionsResponseTopic {
+            error_code: ErrorCode::INVALID_REQUEST,
+            name: Some(topic.name.to_owned().into()),
+            ..Default::default()
+        };
+        let topics = request.topics.iter().map(refused).collect();
+        return DescribeTopicPartitionsResponse { topics, ..Default::default() };
+    }
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(1).clamp(1, PARTITIONS_MAX);
     let mut names: Vec<String> = match request.topics.is_empty() {
         true => topics::list(&ctx.server.broker, &ctx.namespace())
             .iter()
+            .filter(|stream| may_describe(ctx, &stream.key().name))
             .map(|stream| topics::shown_name(stream.key()))
-            .filter(|name| may_describe(ctx, name))
             .collect(),
         false => request.topics.iter().map(|topic| topic.name.to_owned()).collect(),
     };
@@ -260,10 +299,11 @@ fn described(
         name: Some(name.to_owned().into()),
         ..Default::default()
     };
-    if !may_describe(ctx, name) {
+    let named = NamedTopic::find(ctx, name);
+    if !named.may_describe(ctx, name) {
         return refused(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    let Some(stream) = topics::find(&ctx.server, &ctx.namespace(), name) else {
+    let Some(stream) = named.0 else {
         let invalid = topics::invalid_name(name).is_some();
         return refused(if invalid {
             ErrorCode::INVALID_TOPIC_EXCEPTION
@@ -295,6 +335,6 @@ fn described(
         topic_id: topic_id(&stream),
         is_internal: false,
         partitions,
-        topic_authorized_operations: topic_operations(ctx, name),
+        topic_authorized_operations: topic_operations(ctx, &stream.key().name),
     }
 }

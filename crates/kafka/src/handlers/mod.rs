@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, hash::Hash, sync::Arc};
 
-use broker::{Partition, Stream};
+use broker::{Action, Partition, Stream};
+use model::Kind;
 
 use crate::{codec::ErrorCode, session::Ctx};
 
@@ -31,6 +32,24 @@ pub(crate) struct NamedTopic(Option<Arc<Stream>>);
 impl NamedTopic {
     pub(crate) fn find(ctx: &Ctx, name: &str) -> Self {
         NamedTopic(crate::topics::find(&ctx.server, &ctx.namespace(), name))
+    }
+
+    /// Whether the principal may do `action` to it. Permissions speak of the stream, not of the alias under which it may be
+    /// asked for; of the name as it was `given` where nothing is behind it, since not everybody is to know that.
+    pub(crate) fn may(&self, ctx: &Ctx, action: Action, given: &str) -> bool {
+        ctx.allows(action, self.0.as_ref().map_or(given, |stream| &stream.key().name))
+    }
+
+    /// Whether the principal may know it: whoever may do anything to it.
+    pub(crate) fn may_describe(&self, ctx: &Ctx, given: &str) -> bool {
+        [Action::Read, Action::Write, Action::Configure]
+            .into_iter()
+            .any(|action| self.may(ctx, action, given))
+    }
+
+    /// Whether it is a queue, which is published to and looked at here and nothing else.
+    pub(crate) fn is_queue(&self) -> bool {
+        self.0.as_ref().is_some_and(|stream| stream.key().kind == Kind::Queue)
     }
 
     /// Its partition `index`, if both are there.

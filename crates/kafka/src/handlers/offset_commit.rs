@@ -91,12 +91,12 @@ fn check_all(ctx: &Ctx, request: &OffsetCommitRequest<'_>, expires_in_ms: Option
 /// The topic by its name; version 10 gives its id instead.
 fn named_topic(ctx: &Ctx, topic: &OffsetCommitRequestTopic<'_>) -> Result<NamedTopic, ErrorCode> {
     let by_id = || topics::find_by_id(&ctx.server.broker, &ctx.namespace(), topic.topic_id.0);
-    let name = match ctx.version < 10 {
-        true => topic.name.to_owned(),
-        false => by_id().map(|s| topics::shown_name(s.key())).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+    let named = match ctx.version < 10 {
+        true => NamedTopic::find(ctx, topic.name),
+        false => NamedTopic(Some(by_id().ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?)),
     };
-    match ctx.allows(Action::Read, &name) {
-        true => Ok(NamedTopic::find(ctx, &name)),
+    match named.may(ctx, Action::Read, topic.name) {
+        true => Ok(named),
         false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
     }
 }

@@ -90,17 +90,19 @@ fn fetch(
 
 /// The positions that were asked for by partition.
 fn of_topic(ctx: &Ctx, key: &CursorKey, name: String, id: Uuid, indexes: &[i32]) -> Topic {
-    let by_id = ctx.version >= 10;
-    let found = match by_id {
+    let found = match ctx.version >= 10 {
         true => topics::find_by_id(&ctx.server.broker, &ctx.namespace(), id.0)
-            .map(|s| topics::shown_name(s.key())),
-        false => Some(name),
+            .map(|stream| (topics::shown_name(stream.key()), NamedTopic(Some(stream)))),
+        false => {
+            let named = NamedTopic::find(ctx, &name);
+            Some((name, named))
+        }
     };
-    let Some(name) = found else {
+    let Some((name, named)) = found else {
         let unknown = indexes.iter().map(|index| (*index, Err(ErrorCode::UNKNOWN_TOPIC_ID))).collect();
         return Topic { name: String::new(), id, partitions: unknown };
     };
-    let (allowed, named) = (ctx.allows(Action::Read, &name), NamedTopic::find(ctx, &name));
+    let allowed = named.may(ctx, Action::Read, &name);
     let position = |index: i32| match allowed {
         false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
         // A partition that is not there has no position; that is not an error.
@@ -114,10 +116,10 @@ fn of_topic(ctx: &Ctx, key: &CursorKey, name: String, id: Uuid, indexes: &[i32])
 fn everything(ctx: &Ctx, key: &CursorKey) -> Vec<Topic> {
     let mut by_stream: BTreeMap<StreamKey, Topic> = BTreeMap::new();
     for view in ctx.server.broker.positions(key).unwrap_or_default() {
-        let name = topics::shown_name(&view.stream);
-        if !ctx.allows(Action::Read, &name) {
+        if !ctx.allows(Action::Read, &view.stream.name) {
             continue;
         }
+        let name = topics::shown_name(&view.stream);
         let stream = ctx.server.broker.stream(&view.stream);
         let id = stream.map_or(Uuid::ZERO, |stream| super::metadata::topic_id(&stream));
         let topic =

@@ -51,7 +51,8 @@ pub(crate) async fn describe_producers(
 ) -> DescribeProducersResponse<'static> {
     let mut answer = DescribeProducersResponse::default();
     for topic in once_each(&request.topics, |topic| topic.name) {
-        let (allowed, named) = (ctx.allows(Action::Read, topic.name), NamedTopic::find(ctx, topic.name));
+        let named = NamedTopic::find(ctx, topic.name);
+        let allowed = named.may(ctx, Action::Read, topic.name);
         let of_partition = |index: &i32| {
             let found = match allowed {
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use broker::Action;
-use model::{ErrorKind, Kind, Offset, limits};
+use model::{ErrorKind, Kind, Offset, Seq, limits};
 
 use super::{NamedTopic, create_topics::Refused, list_offsets::wire_offset, named_twice, once_each};
 use crate::{
@@ -36,10 +36,11 @@ pub(crate) async fn delete_topics(
     };
     let contradictions = Contradictions::of(ctx, &wanted);
     let mut responses = Vec::with_capacity(wanted.len());
+    let mut staged = Seq(0);
     for &(name, id) in once_each(&wanted, |wanted| *wanted) {
         let result = match contradictions.refuse(ctx, name, id) {
             Some(why) => Err((ErrorCode::INVALID_REQUEST, why.to_owned())),
-            None => delete(ctx, name, id).await,
+            None => delete(ctx, name, id, &mut staged),
         };
         let (name, topic_id) = match &result {
             Ok((name, id)) => (Some(name.clone()), *id),
@@ -53,7 +54,18 @@ pub(crate) async fn delete_topics(
             error_message: refused.map(|(_, why)| why.into()),
         });
     }
+    if let Some((code, why)) = not_durable(ctx, staged).await {
+        for response in responses.iter_mut().filter(|response| response.error_code == ErrorCode::NONE) {
+            (response.error_code, response.error_message) = (code, Some(why.clone().into()));
+        }
+    }
     DeleteTopicsResponse { responses, ..Default::default() }
+}
+
+/// Waits for everything that a request staged: many changes are one wait. Why it failed, if it did.
+pub(crate) async fn not_durable(ctx: &Ctx, staged: Seq) -> Option<Refused> {
+    let stored = ctx.server.broker.durable(staged).await;
+    stored.err().map(|e| (errors::of(&e), e.text().to_owned()))
 }
 
 /// What a request to delete says twice; nothing of that is deleted.
@@ -92,7 +104,7 @@ fn name_of(ctx: &Ctx, id: Uuid) -> Option<String> {
 }
 
 /// Deletes by name or by id; the answer has both.
-async fn delete(ctx: &Ctx, name: Option<&str>, id: Uuid) -> Result<(String, Uuid), Refused> {
+fn delete(ctx: &Ctx, name: Option<&str>, id: Uuid, staged: &mut Seq) -> Result<(String, Uuid), Refused> {
     let refuse = |code: ErrorCode, why: &str| Err((code, why.to_owned()));
     let (broker, namespace) = (&ctx.server.broker, ctx.namespace());
     let found = match name {
@@ -109,12 +121,12 @@ async fn delete(ctx: &Ctx, name: Option<&str>, id: Uuid) -> Result<(String, Uuid
             None => refuse(ErrorCode::UNKNOWN_TOPIC_ID, "This server does not host this topic ID."),
         };
     };
-    let shown = topics::shown_name(stream.key());
-    if !ctx.allows(Action::Configure, &shown) {
+    if !ctx.allows(Action::Configure, &stream.key().name) {
         return refuse(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.");
     }
-    broker.delete_stream(stream.key()).await.map_err(|e| (errors::of(&e), e.text().to_owned()))?;
-    Ok((shown, super::metadata::topic_id(&stream)))
+    let deleted = broker.stage_delete_this_stream(&stream);
+    *staged = (*staged).max(deleted.map_err(|e| (errors::of(&e), e.text().to_owned()))?);
+    Ok((topics::shown_name(stream.key()), super::metadata::topic_id(&stream)))
 }
 
 pub(crate) async fn create_partitions(
@@ -122,11 +134,12 @@ pub(crate) async fn create_partitions(
     request: CreatePartitionsRequest<'_>,
 ) -> CreatePartitionsResponse<'static> {
     let mut results = Vec::with_capacity(request.topics.len());
+    let mut staged = Seq(0);
     let twice = named_twice(&request.topics, |topic| topic.name);
     for topic in once_each(&request.topics, |topic| topic.name) {
         let refused = match twice.contains(topic.name) {
             true => Some((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
-            false => add_partitions(ctx, topic, request.validate_only).await.err(),
+            false => add_partitions(ctx, topic, request.validate_only, &mut staged).err(),
         };
         results.push(CreatePartitionsTopicResult {
             name: topic.name.to_owned().into(),
@@ -134,21 +147,27 @@ pub(crate) async fn create_partitions(
             error_message: refused.map(|(_, why)| why.into()),
         });
     }
+    if let Some((code, why)) = not_durable(ctx, staged).await {
+        for result in results.iter_mut().filter(|result| result.error_code == ErrorCode::NONE) {
+            (result.error_code, result.error_message) = (code, Some(why.clone().into()));
+        }
+    }
     CreatePartitionsResponse { results, ..Default::default() }
 }
 
-async fn add_partitions(
+fn add_partitions(
     ctx: &Ctx,
     topic: &CreatePartitionsTopic<'_>,
     validate_only: bool,
+    staged: &mut Seq,
 ) -> Result<(), Refused> {
     let refuse = |code: ErrorCode, why: String| Err((code, why));
-    if !ctx.allows(Action::Configure, topic.name) {
+    let named = NamedTopic::find(ctx, topic.name);
+    if !named.may(ctx, Action::Configure, topic.name) {
         return refuse(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.".to_owned());
     }
     let broker = &ctx.server.broker;
-    let found = topics::find(&ctx.server, &ctx.namespace(), topic.name).filter(|s| s.key().kind == Kind::Log);
-    let Some(stream) = found else {
+    let Some(stream) = named.0.filter(|stream| stream.key().kind == Kind::Log) else {
         return refuse(
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             "This server does not host this topic-partition.".to_owned(),
@@ -182,8 +201,11 @@ async fn add_partitions(
     if validate_only {
         return Ok(());
     }
-    match broker.add_partitions(stream.key(), total).await {
-        Ok(_) => Ok(()),
+    match broker.stage_add_partitions(stream.key(), total) {
+        Ok((_, seq)) => {
+            *staged = (*staged).max(seq);
+            Ok(())
+        }
         Err(e) if e.kind() == ErrorKind::Invalid => {
             refuse(ErrorCode::INVALID_PARTITIONS, e.text().to_owned())
         }
@@ -199,12 +221,14 @@ pub(crate) async fn delete_records(
     request: DeleteRecordsRequest<'_>,
 ) -> DeleteRecordsResponse<'static> {
     let mut answer = DeleteRecordsResponse::default();
+    let mut staged = Seq(0);
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        let (allowed, named) = (ctx.allows(Action::Configure, topic.name), NamedTopic::find(ctx, topic.name));
+        let named = NamedTopic::find(ctx, topic.name);
+        let allowed = named.may(ctx, Action::Configure, topic.name);
         for wanted in &topic.partitions {
             let result = match allowed {
-                true => delete_before(ctx, &named, wanted.partition_index, wanted.offset).await,
+                true => delete_before(ctx, &named, wanted.partition_index, wanted.offset, &mut staged),
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
             };
             partitions.push(DeleteRecordsPartitionResult {
@@ -215,11 +239,27 @@ pub(crate) async fn delete_records(
         }
         answer.topics.push(DeleteRecordsTopicResult { name: topic.name.to_owned().into(), partitions });
     }
+    if let Some((code, _)) = not_durable(ctx, staged).await {
+        let all = answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for partition in all.filter(|partition| partition.error_code == ErrorCode::NONE) {
+            (partition.error_code, partition.low_watermark) = (code, -1);
+        }
+    }
     answer
 }
 
-async fn delete_before(ctx: &Ctx, topic: &NamedTopic, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+fn delete_before(
+    ctx: &Ctx,
+    topic: &NamedTopic,
+    index: i32,
+    offset: i64,
+    staged: &mut Seq,
+) -> Result<i64, ErrorCode> {
     let partition = topic.partition(index)?;
+    if topic.is_queue() {
+        // It is looked at here; what its consumers hold is not taken from under them.
+        return Err(ErrorCode::POLICY_VIOLATION);
+    }
     let bounds = partition.bounds();
     let to = match offset {
         TO_THE_END => bounds.durable_end,
@@ -228,6 +268,10 @@ async fn delete_before(ctx: &Ctx, topic: &NamedTopic, index: i32, offset: i64) -
     if to > bounds.durable_end {
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }
-    let start = ctx.server.broker.trim(partition, to).await.map_err(|e| errors::of(&e))?;
+    let (start, seq) = ctx.server.broker.stage_trim(partition, to).map_err(|e| errors::of(&e))?;
+    *staged = (*staged).max(seq);
     Ok(wire_offset(start))
 }
+
+#[cfg(test)]
+mod tests;
