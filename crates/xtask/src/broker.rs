@@ -1,6 +1,6 @@
 //! The one broker that the client suites share: started from the built binary on free ports.
 
-use crate::process::signal;
+use crate::process::{Guard, signal};
 use crate::workspace;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Broker {
     child: Child,
+    _guard: Guard,
     folder: PathBuf,
     addresses: Value,
 }
@@ -45,7 +46,8 @@ impl Broker {
             .stderr(errors)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
-        let mut broker = Self { child, folder, addresses: Value::Null };
+        let guard = Guard::over(&child.id().to_string());
+        let mut broker = Self { child, _guard: guard, folder, addresses: Value::Null };
         broker.addresses = broker.await_ready(&ready)?;
         Ok(broker)
     }

@@ -4,13 +4,14 @@
 use crate::broker::{Broker, scratch_folder};
 use crate::counts::{Counts, Runner};
 use crate::failing;
-use crate::process;
+use crate::process::{self, Finished, Output};
 use crate::report::Report;
 use crate::workspace;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What one suite may take; a suite that needs more is doing something that belongs elsewhere.
 const SUITE_LIMIT: Duration = Duration::from_secs(8 * 60);
@@ -25,11 +26,15 @@ struct Suite {
     runner: Runner,
     /// Programs that must answer for the suite to run at all.
     needs: &'static [&'static [&'static str]],
+    /// Setup that waits for the network most of its time, and may be done before there is a broker.
+    fetch: &'static [&'static [&'static str]],
     setup: &'static [&'static [&'static str]],
     /// However each ends; their counts are added up.
     runs: &'static [&'static [&'static str]],
     /// How many of them at a time. Those that mostly wait do so together.
     lanes: usize,
+    /// Whether it runs beside the suite before it: both mostly wait.
+    beside: bool,
 }
 
 /// How one suite ended.
@@ -38,6 +43,8 @@ struct Ran {
     outcome: Result<(), String>,
     /// What its failed tests said.
     excerpt: Vec<String>,
+    /// Whether each of its runs came to an end of its own.
+    whole: bool,
 }
 
 /// How the tests that ship with a Python package are run.
@@ -64,6 +71,10 @@ const SUITES: [Suite; 6] = [
         runner: Runner::Cargo,
         // librdkafka is C, and is built with make.
         needs: &[&["cargo", "--version"], &["cc", "--version"], &["make", "--version"]],
+        fetch: &[
+            &["cargo", "fetch", "--locked"],
+            &["cargo", "fetch", "--locked", "--manifest-path", "async_nats/Cargo.toml"],
+        ],
         setup: &[
             &["cargo", "fmt", "--check"],
             &["cargo", "test", "--locked", "--no-run"],
@@ -76,29 +87,33 @@ const SUITES: [Suite; 6] = [
             &["cargo", "run", "--locked", "--manifest-path", "async_nats/Cargo.toml", "--", "run"],
         ],
         lanes: 1,
+        beside: false,
     },
     Suite {
         name: "go",
         folder: "go",
         runner: Runner::Go,
         needs: &[&["go", "version"]],
-        setup: &[
+        fetch: &[
             &["go", "mod", "download"],
             // The `nats` command line, from a module of its own.
             &["go", "build", "-C", "natscli", "-o", "../.bin/nats", "github.com/nats-io/natscli/nats"],
-            &["go", "vet", "./..."],
         ],
+        setup: &[&["go", "vet", "./..."]],
         runs: &[&["go", "test", "-v", "-count=1", "-parallel=12", "-timeout=7m", "./..."]],
         lanes: 1,
+        beside: false,
     },
     Suite {
         name: "node",
         folder: "node",
         runner: Runner::Node,
         needs: &[&["node", "--version"], &["npm", "--version"], &["openssl", "version"]],
-        setup: &[&["npm", "ci", "--no-audit", "--no-fund"]],
+        fetch: &[&["npm", "ci", "--no-audit", "--no-fund"]],
+        setup: &[],
         runs: &[&["npm", "test"]],
         lanes: 1,
+        beside: false,
     },
     Suite {
         name: "python",
@@ -110,7 +125,7 @@ const SUITES: [Suite; 6] = [
             &["npm", "--version"],
             &["go", "version"],
         ],
-        setup: &[
+        fetch: &[
             &["python3", "-m", "venv", ".venv"],
             &[".venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"],
             &["python3", "-m", "venv", ".venv-query"],
@@ -126,6 +141,7 @@ const SUITES: [Suite; 6] = [
             // Some programs cross to kafkajs.
             &["npm", "--prefix", "../node", "ci", "--no-audit", "--no-fund"],
         ],
+        setup: &[],
         runs: &[
             &[".venv/bin/python", "-m", "pytest", "-v"],
             // The same programs with a boto3 that speaks Query.
@@ -141,6 +157,7 @@ const SUITES: [Suite; 6] = [
             ],
         ],
         lanes: 1,
+        beside: false,
     },
     // The tests that ship with AMQP clients for Python, in an environment of their own.
     Suite {
@@ -148,7 +165,7 @@ const SUITES: [Suite; 6] = [
         folder: "python",
         runner: Runner::Pytest,
         needs: &[&["python3", "--version"], &["openssl", "version"]],
-        setup: &[
+        fetch: &[
             &["python3", "-m", "venv", ".venv-foreign"],
             &[
                 ".venv-foreign/bin/pip",
@@ -160,6 +177,7 @@ const SUITES: [Suite; 6] = [
             ],
             &[".venv-foreign/bin/python", "foreign/fetch.py"],
         ],
+        setup: &[],
         runs: &[
             foreign!("aio_pika", ".foreign/aio_pika/tests/test_amqp_robust.py"),
             foreign!(
@@ -174,15 +192,18 @@ const SUITES: [Suite; 6] = [
         ],
         // Most of them sleep most of their time.
         lanes: 3,
+        beside: true,
     },
     Suite {
         name: "java",
         folder: "java",
         runner: Runner::Maven,
         needs: &[&["java", "-version"], &["mvn", "--version"]],
-        setup: &[&["mvn", "-q", "-B", "test-compile"]],
+        fetch: &[&["mvn", "-q", "-B", "test-compile"]],
+        setup: &[],
         runs: &[&["mvn", "-B", "test"]],
         lanes: 1,
+        beside: false,
     },
 ];
 
@@ -191,38 +212,115 @@ pub fn names() -> Vec<&'static str> {
     SUITES.iter().map(|suite| suite.name).collect()
 }
 
-/// Where the suites append their result lines.
-pub struct Results(pub PathBuf);
+/// What [`fetch`] came to, suite by suite; one that it does not name is fetched for before it runs.
+pub type Fetched = BTreeMap<&'static str, Result<(), String>>;
+
+/// Fetches what the suites in `wanted` depend on, one after another: it waits for the network, and may do so while
+/// something else keeps the processors busy. A suite that cannot run here is left out.
+pub fn fetch(wanted: &[&str]) -> Fetched {
+    let there = SUITES.iter().filter(|suite| wanted.contains(&suite.name) && suite.missing().is_none());
+    there.map(|suite| (suite.name, suite.prepare(suite.fetch, Output::Kept))).collect()
+}
+
+/// What the suites left behind.
+pub struct Results {
+    /// Where they appended their result lines.
+    pub folder: PathBuf,
+    /// Those that ran to their end, whether or not a test failed.
+    pub whole: BTreeSet<&'static str>,
+}
 
 /// Runs the suites in `wanted` against a broker started from `binary`.
-pub fn run(report: &mut Report, binary: &Path, wanted: &[&str], must_run: bool) -> Result<Results, String> {
-    let results = scratch_folder("results")?;
+pub fn run(
+    report: &mut Report,
+    binary: &Path,
+    wanted: &[&str],
+    fetched: &Fetched,
+    must_run: bool,
+) -> Result<Results, String> {
+    let folder = scratch_folder("results")?;
     let broker = Broker::start(binary)?;
-    let environment = [
+    let mut environment = vec![
         ("WIREMILL_KAFKA", broker.address("kafka")?.to_string()),
         ("WIREMILL_AMQP", broker.address("amqp")?.to_string()),
         ("WIREMILL_AWS", broker.address("aws")?.to_string()),
         ("WIREMILL_NATS", broker.address("nats")?.to_string()),
         ("WIREMILL_ADMIN", format!("http://{}", broker.address("admin")?)),
         ("WIREMILL_BIN", binary.display().to_string()),
-        ("WIREMILL_RESULTS", results.display().to_string()),
+        ("WIREMILL_RESULTS", folder.display().to_string()),
     ];
-    for suite in SUITES.iter().filter(|suite| wanted.contains(&suite.name)) {
-        let name = format!("clients in {}", suite.name);
-        if let Some(missing) = suite.missing() {
-            report.skip(&name, &format!("{missing} is not installed"), must_run);
-            continue;
-        }
-        report.step(&name, |report| match suite.execute(&environment) {
-            Ok(ran) => {
-                report.suite(&name, ran.counts, ran.outcome);
-                report.quote(&name, ran.excerpt);
-            }
-            Err(reason) => report.check(&name, Err(reason)),
+    environment.extend(temporary_folder()?.map(|path| ("TMPDIR", path)));
+    let mut whole = BTreeSet::new();
+    for group in groups(wanted) {
+        let names: Vec<_> = group.iter().map(|suite| suite.name).collect();
+        report.step(&format!("clients in {}", names.join(" and ")), |report| {
+            whole.extend(run_group(report, &group, &environment, fetched, must_run));
         });
     }
     report.check("the broker stops in order after the suites", broker.stop());
-    Ok(Results(results))
+    Ok(Results { folder, whole })
+}
+
+/// Where the suites' brokers and tools put what they throw away, so that nothing of a run that was killed stays
+/// elsewhere. `None` where its path would be too long for the sockets that some of them make in it.
+fn temporary_folder() -> Result<Option<String>, String> {
+    /// Of the 108 bytes of a socket's address, some of these tools use nearly 50 themselves.
+    const PATH_LEN_MAX: usize = 56;
+    let path = scratch_folder("tmp")?.display().to_string();
+    Ok(Some(path).filter(|path| path.len() <= PATH_LEN_MAX))
+}
+
+/// The suites in `wanted`, those together that run side by side.
+fn groups(wanted: &[&str]) -> Vec<Vec<&'static Suite>> {
+    let mut groups: Vec<Vec<&Suite>> = Vec::new();
+    let mut is_before_wanted = false;
+    for suite in SUITES.iter() {
+        if wanted.contains(&suite.name) {
+            match groups.last_mut().filter(|_| suite.beside && is_before_wanted) {
+                Some(group) => group.push(suite),
+                None => groups.push(vec![suite]),
+            }
+        }
+        is_before_wanted = wanted.contains(&suite.name);
+    }
+    groups
+}
+
+/// Runs suites side by side and reports on each; which of them ran whole.
+fn run_group(
+    report: &mut Report,
+    group: &[&'static Suite],
+    environment: &[(&str, String)],
+    fetched: &Fetched,
+    must_run: bool,
+) -> Vec<&'static str> {
+    let title = |suite: &Suite| format!("clients in {}", suite.name);
+    let mut able = Vec::new();
+    for suite in group {
+        match suite.missing() {
+            Some(missing) => report.skip(&title(suite), &format!("{missing} is not installed"), must_run),
+            None => able.push(*suite),
+        }
+    }
+    let output = if able.len() > 1 { Output::Kept } else { Output::Shown };
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let run = |suite: &'static Suite| scope.spawn(move || suite.execute(environment, fetched, output));
+        let running: Vec<_> = able.iter().map(|suite| run(suite)).collect();
+        let joined = running.into_iter().map(|suite| suite.join());
+        joined.map(|ended| ended.unwrap_or_else(|_| Err("the suite's thread panicked".into()))).collect()
+    });
+    let mut whole = Vec::new();
+    for (suite, ended) in able.into_iter().zip(ended) {
+        match ended {
+            Ok(ran) => {
+                report.suite(&title(suite), ran.counts, ran.outcome);
+                report.quote(&title(suite), ran.excerpt);
+                whole.extend(ran.whole.then_some(suite.name));
+            }
+            Err(reason) => report.check(&title(suite), Err(reason)),
+        }
+    }
+    whole
 }
 
 impl Suite {
@@ -244,38 +342,67 @@ impl Suite {
         command
     }
 
-    fn execute(&self, environment: &[(&str, String)]) -> Result<Ran, String> {
-        for words in self.setup {
-            let finished = process::run(self.command(words), SETUP_LIMIT)?;
+    /// Runs `commands` one after another, up to the first that fails.
+    fn prepare(&self, commands: &[&[&str]], output: Output) -> Result<(), String> {
+        for words in commands {
+            let finished = process::run(self.command(words), SETUP_LIMIT, output)?;
             if !finished.succeeded() {
+                self.show(words, &finished, output);
                 return Err(format!("{}: {}", words.join(" "), finished.complaint()));
             }
         }
+        Ok(())
+    }
+
+    /// Prints what a command said that ran beside others, in one piece.
+    fn show(&self, words: &[&str], finished: &Finished, output: Output) {
+        if output == Output::Kept {
+            println!("-- {}: {}\n{}", self.name, words.join(" "), finished.lines.join("\n"));
+        }
+    }
+
+    fn execute(
+        &self,
+        environment: &[(&str, String)],
+        fetched: &Fetched,
+        output: Output,
+    ) -> Result<Ran, String> {
+        let began = Instant::now();
+        fetched.get(self.name).cloned().unwrap_or_else(|| self.prepare(self.fetch, output))?;
+        self.prepare(self.setup, output)?;
+        let laid_s = began.elapsed().as_secs_f64();
         let mut counts = Counts::default();
-        let (mut complaints, mut excerpt) = (Vec::new(), Vec::new());
-        for finished in self.run_all(environment) {
+        let (mut complaints, mut excerpt, mut whole) = (Vec::new(), Vec::new(), true);
+        for finished in self.run_all(environment, output) {
             let finished = finished?;
             counts += self.runner.count(&finished.lines);
+            whole &= finished.ended_by_itself();
             if !finished.succeeded() {
                 complaints.push(finished.complaint());
                 excerpt.extend(failing::excerpt(self.runner, &finished.lines));
             }
         }
+        println!("-- {}: {laid_s:.1} s of setup, {:.1} s in all", self.name, began.elapsed().as_secs_f64());
         let outcome = if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) };
-        Ok(Ran { counts, outcome, excerpt })
+        Ok(Ran { counts, outcome, excerpt, whole })
     }
 
     /// Each run as it ended.
-    fn run_all(&self, environment: &[(&str, String)]) -> Vec<Result<process::Finished, String>> {
+    fn run_all(&self, environment: &[(&str, String)], output: Output) -> Vec<Result<Finished, String>> {
+        let output = if self.lanes > 1 { Output::Kept } else { output };
         let next = AtomicUsize::new(0);
         let lane = || {
-            let mut finished = Vec::new();
+            let mut ended = Vec::new();
             while let Some(words) = self.runs.get(next.fetch_add(1, Relaxed)) {
                 let mut command = self.command(words);
                 command.envs(environment.iter().map(|(name, value)| (name, value)));
-                finished.push(process::run(command, SUITE_LIMIT));
+                let finished = process::run(command, SUITE_LIMIT, output);
+                if let Ok(finished) = &finished {
+                    self.show(words, finished, output);
+                }
+                ended.push(finished);
             }
-            finished
+            ended
         };
         std::thread::scope(|scope| {
             let lanes: Vec<_> = (0..self.lanes).map(|_| scope.spawn(lane)).collect();
@@ -284,5 +411,44 @@ impl Suite {
                 .flat_map(|lane| lane.unwrap_or_else(|_| vec![Err("a lane of runs panicked".into())]))
                 .collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wanted: &[&str], expected: &[&[&str]]) {
+        let groups: Vec<Vec<&str>> =
+            groups(wanted).iter().map(|group| group.iter().map(|suite| suite.name).collect()).collect();
+        assert_eq!(groups, expected);
+    }
+
+    #[test]
+    fn suites_that_mostly_wait_run_side_by_side_where_both_are_wanted() {
+        check(&names(), &[&["rust"], &["go"], &["node"], &["python", "python-amqp"], &["java"]]);
+        check(&["node", "python-amqp"], &[&["node"], &["python-amqp"]]);
+        check(&["java", "python"], &[&["python"], &["java"]]);
+    }
+
+    fn suite(needs: &'static [&'static [&'static str]], runs: &'static [&'static [&'static str]]) -> Suite {
+        let (name, folder, runner) = ("some", ".", Runner::Cargo);
+        Suite { name, folder, runner, needs, fetch: &[], setup: &[], runs, lanes: 1, beside: false }
+    }
+
+    #[test]
+    fn a_suite_whose_tests_fail_ran_whole_and_one_that_was_ended_did_not() {
+        let ran = |runs| suite(&[], runs).execute(&[], &Fetched::new(), Output::Kept).unwrap();
+        let failed = ran(&[&["sh", "-c", "echo 'test result: FAILED. 1 passed; 1 failed'; exit 1"]]);
+        assert!(failed.whole && failed.outcome.is_err());
+        let ended = ran(&[&["true"], &["sh", "-c", "kill -s KILL $$"]]);
+        assert!(!ended.whole && ended.outcome.is_err());
+    }
+
+    #[test]
+    fn a_suite_whose_fetching_failed_does_not_run() {
+        let fetched = Fetched::from([("some", Err("no network".to_string()))]);
+        let ended = suite(&[], &[&["true"]]).execute(&[], &fetched, Output::Kept);
+        assert!(ended.is_err_and(|reason| reason == "no network"));
     }
 }

@@ -26,10 +26,10 @@ use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
 cargo xtask test [--quick]   everything: format, rules, lints, unit tests, simulation, client suites
-cargo xtask test --only rust,go,node,python,java
+cargo xtask test --only rust,go,node,python,python-amqp,java
                              the named client suites alone; with all of them the compatibility page too
 cargo xtask tidy             the rules of the house that no compiler checks
-cargo xtask ci               what .ci/run does: `test` with CI=true
+cargo xtask ci               what .ci/run does: `test`, where nothing may be missing and no page may differ, as with CI=true
 cargo xtask sim [--seeds N]  the engine simulator, for as many seeds as asked
 cargo xtask sim --backlog N  what leases and settlements cost before N records of N / 100 ordering keys
 cargo xtask fuzz [--seeds N] the decoders' fuzz bodies, for as many seeds as asked
