@@ -29,7 +29,7 @@ class Site:
         with open(self.folder / "worker.log", "a", encoding="utf-8") as log:
             self.workers.append(subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", self.application, "worker", "--loglevel", "INFO", *self.worker_options],
-                cwd=PROGRAMS, env=self.environment, stdout=log, stderr=log, start_new_session=True,
+                cwd=PROGRAMS, env=self.environment, stdout=log, stderr=log,
             ))
         return self.workers[-1]
 
@@ -51,6 +51,24 @@ class Site:
 
 
 def kill(worker: subprocess.Popen) -> None:
-    """The worker and its pool, as a machine that goes away takes them."""
-    os.killpg(worker.pid, signal.SIGKILL)
+    """The worker and its pool, as a machine that goes away takes them. They are in this process's own group, so that they
+    do not outlive a run that is killed."""
+    # It shall not see its pool go, nor make another.
+    worker.send_signal(signal.SIGSTOP)
+    for child in children(worker.pid):
+        os.kill(child, signal.SIGKILL)
+    worker.kill()
     worker.wait(PATIENCE_S)
+
+
+def children(parent: int) -> list:
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # After the name, which may have any sign in it: the state, then the parent.
+            _, owner = path.read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(owner) == parent:
+            found.append(int(path.parent.name))
+    return found
