@@ -15,10 +15,10 @@ ALL = ("kafka", "amqp", "nats", "aws", "redis", "pulsar", "registry", "admin", "
 
 
 class Broker:
-    def __init__(self, folder: pathlib.Path, extra, used, file_len_max):
+    def __init__(self, folder: pathlib.Path, extra, used):
         self._folder, self._extra = folder, list(extra)
         self._addresses = {name: "127.0.0.1:0" for name in used}
-        self.start(file_len_max)
+        self._process = None
 
     @property
     def nats(self) -> str:
@@ -59,8 +59,9 @@ class Broker:
         self._addresses = json.loads(ready.read_text())
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(PATIENCE_S)
+        if self._process:
+            self._process.kill()
+            self._process.wait(PATIENCE_S)
 
     def ended(self) -> int:
         """Waits until the process ends by itself, and gives its exit code."""
@@ -85,8 +86,9 @@ def started(*extra: str, tls: str | None = None, used=USED, file_len_max: int | 
                 check=True, capture_output=True,
             )
             extra = (*extra, "--tls-cert", f"{tls}={certificate}", "--tls-key", f"{tls}={key}")
-        broker = Broker(folder, extra, used, file_len_max)
+        broker = Broker(folder, extra, used)
         try:
+            broker.start(file_len_max)
             yield broker
         finally:
             broker.kill()

@@ -19,9 +19,16 @@ function makeCertificate (folder) {
 }
 
 class Broker {
-  constructor (folder, extra) {
-    Object.assign(this, { folder, extra })
+  constructor (folder) {
+    Object.assign(this, { folder, extra: [] })
     for (const name of USED) this[name] = '127.0.0.1:0'
+  }
+
+  // Has the listener speak TLS, with a certificate that is made here.
+  secure (listener) {
+    const files = makeCertificate(this.folder)
+    this.extra = ['--tls-cert', `${listener}=${files.certificate}`, '--tls-key', `${listener}=${files.key}`]
+    this.ca = readFileSync(files.certificate, 'utf8')
   }
 
   // Runs the binary and waits until it is ready; the addresses are the same after every start.
@@ -46,6 +53,7 @@ class Broker {
   }
 
   async kill () {
+    if (!this.process) return
     this.process.kill('SIGKILL')
     await this.ended
   }
@@ -63,11 +71,10 @@ class Broker {
 // Runs `body` with a broker of its own; `tls` names the listener that has TLS.
 export async function withBroker (body, { tls } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'wiremill-'))
-  const files = tls && makeCertificate(folder)
-  const broker = new Broker(folder, files ? ['--tls-cert', `${tls}=${files.certificate}`, '--tls-key', `${tls}=${files.key}`] : [])
-  if (files) broker.ca = readFileSync(files.certificate, 'utf8')
-  await broker.start()
+  const broker = new Broker(folder)
   try {
+    if (tls) broker.secure(tls)
+    await broker.start()
     await body(broker)
   } finally {
     await broker.kill()

@@ -34,7 +34,11 @@ class Broker:
             arguments += ["--listen", f"{name}=off"]
         self.log = open(pathlib.Path(self.folder.name) / "broker.log", "w+", encoding="utf-8")
         self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        addresses = self._await(ready)
+        try:
+            addresses = self._await(ready)
+        except BaseException:
+            self.stop()
+            raise
         self.aws, self.admin = (f"http://{addresses[name]}" for name in ("aws", "admin"))
 
     def _await(self, ready: pathlib.Path) -> dict:
