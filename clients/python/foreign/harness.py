@@ -2,7 +2,8 @@
 
 Nothing of the tests is changed: they are told addresses in their own variables, get the certificates that they look for,
 and a container is a broker. Those in `exceptions.toml` are expected to fail: one that passes fails the run, and so does
-one that is listed and no longer there. A few race with themselves and are not run; they are listed there too.
+one that is listed and no longer there. A few race with themselves and are not run; they are listed there too. Those that
+their authors mark as flaky run again as often as the mark says.
 """
 
 import importlib
@@ -21,6 +22,12 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 SOURCES = FOLDER.parent / ".foreign"
 EXCEPTIONS = tomllib.loads((FOLDER / "exceptions.toml").read_text(encoding="utf-8"))
 PACKAGES = {"amqp": "amqp", "kombu": "kombu", "aio_pika": "aio-pika"}
+# What is run of each, as the compatibility page says it.
+TESTS = {
+    "amqp": "the integration tests that ship with the client",
+    "kombu": "the integration tests over py-amqp that ship with the client",
+    "aio_pika": "the tests that ship with the client",
+}
 
 
 def pytest_addoption(parser):
@@ -112,7 +119,6 @@ def _stand_in_for_docker(ports) -> None:
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "env(name): the server that a test needs")
-    config.addinivalue_line("markers", "flaky(reruns, reruns_delay): accepted and not obeyed")
 
 
 def _is_one_test(config) -> bool:
@@ -149,7 +155,7 @@ def pytest_sessionfinish(session, exitstatus):
     name = session.config.getini("foreign")
     line = {
         "protocol": "AMQP",
-        "capability": "the tests that ship with the client, but for the listed exceptions",
+        "capability": f"{TESTS[name]}, but for the listed exceptions",
         "client": PACKAGES[name],
         "version": importlib.metadata.version(PACKAGES[name]),
         "result": "passed" if exitstatus == 0 else "failed",
