@@ -35,12 +35,19 @@ const lock = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta
 // A test that shows `capability` with the package `client`, and says so in a result line.
 export function shows (client, capability, body) {
   test(`${client}: ${capability}`, { timeout: PATIENCE_MS }, async t => {
-    let result = 'failed'
+    let result
+    const end = how => {
+      if (result) return
+      result = how
+      record({ protocol: PROTOCOLS[client], capability, client, version: lock.packages[`node_modules/${client}`].version, result })
+    }
+    // When its time is over nobody waits for the body any more.
+    t.signal.addEventListener('abort', () => end('failed'))
     try {
       await body(t)
-      result = 'passed'
+      end('passed')
     } finally {
-      record({ protocol: PROTOCOLS[client], capability, client, version: lock.packages[`node_modules/${client}`].version, result })
+      end('failed')
     }
   })
 }

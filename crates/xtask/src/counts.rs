@@ -90,10 +90,9 @@ fn go(line: &str, counts: &mut Counts) {
 fn node(line: &str, counts: &mut Counts) {
     for mark in ["# ", "ℹ "] {
         if let Some(rest) = line.strip_prefix(mark) {
-            counts.add(
-                if rest.starts_with("pass ") { number_after(rest, "pass ") } else { 0 },
-                if rest.starts_with("fail ") { number_after(rest, "fail ") } else { 0 },
-            );
+            let number = |word| if rest.starts_with(word) { number_after(rest, word) } else { 0 };
+            // A test whose time is over is "cancelled", and no failure of its own.
+            counts.add(number("pass "), number("fail ") + number("cancelled "));
         }
     }
 }
@@ -155,6 +154,7 @@ mod tests {
     fn node_counts_are_read_from_both_of_its_reporters() {
         check(Runner::Node, "# tests 5\n# pass 4\n# fail 1", 4, 1);
         check(Runner::Node, "ℹ tests 5\nℹ pass 5\nℹ fail 0", 5, 0);
+        check(Runner::Node, "ℹ tests 5\nℹ pass 3\nℹ fail 1\nℹ cancelled 1", 3, 2);
     }
 
     #[test]
