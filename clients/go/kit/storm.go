@@ -37,6 +37,20 @@ func StormTime(t testing.TB) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
+// StormServed is how often others must have been served meanwhile: once in each interval, and more than once.
+func StormServed(t testing.TB, interval time.Duration) int {
+	t.Helper()
+	return max(2, int(StormTime(t)/interval))
+}
+
+// CheckStormEnd looks at how long publishers waited for what they had on its way when they stopped.
+func CheckStormEnd(t testing.TB, recovered time.Duration) {
+	t.Helper()
+	if recovered > Patience/2 {
+		t.Errorf("it was over after %s", recovered)
+	}
+}
+
 // CheckStormPeak looks at the most memory that the broker had, in bytes.
 func CheckStormPeak(t testing.TB, peak int) {
 	t.Helper()

@@ -113,12 +113,14 @@ func TestOverload(t *testing.T) {
 	total := len(slices.Concat(acknowledged...))
 	t.Logf("%d acknowledged, peak %d MiB, another tenant: %d stored, %d requests with p99 %s; over after %s", total, peak>>20, stored, len(took), p99, recovered)
 	kit.CheckStormPeak(t, peak)
-	if p99 > 250*time.Millisecond {
+	// Behind the storm a request would wait for seconds; the machine is shared with the tests beside this one.
+	if p99 > time.Second {
 		t.Errorf("another tenant's requests took %s (p99)", p99)
 	}
-	if total < kit.StormPublishers || stored < 2 {
+	if total < kit.StormPublishers || stored < kit.StormServed(t, 5*time.Second) {
 		t.Errorf("only %d and %d messages were stored", total, stored)
 	}
+	kit.CheckStormEnd(t, recovered)
 	broker.Kill()
 	broker.Start()
 	checkStorm(t, client(), acknowledged)
