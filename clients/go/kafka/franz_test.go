@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wiremill/clients/kit"
 )
@@ -144,24 +146,39 @@ func TestFranzAFetchFromTheMiddleOfABatchLosesNothing(t *testing.T) {
 	}
 }
 
+// fetches counts those that are sent and not answered.
+type fetches struct{ atomic.Int64 }
+
+func (f *fetches) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if key == kmsg.Fetch.Int16() && err == nil {
+		f.Add(1)
+	}
+}
+
+func (f *fetches) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	if key == kmsg.Fetch.Int16() {
+		f.Add(-1)
+	}
+}
+
 func TestFranzALongPollEndsWhenARecordArrives(t *testing.T) {
 	t.Parallel()
 	kit.Shows(t, kit.Franz, "a waiting fetch is woken by a new record")
 	address := kit.Kafka(t)
 	topic := newTopic(t, address, "poll", 1)
-	consumer := franz(t, address, kgo.ConsumeTopics(topic), kgo.FetchMaxWait(20*time.Second))
+	var waiting fetches
+	consumer := franz(t, address, kgo.ConsumeTopics(topic), kgo.FetchMaxWait(20*time.Second), kgo.WithHooks(&waiting))
 	producer := franz(t, address)
 	produce := func() {
 		kit.Check(t, producer.ProduceSync(kit.Context(t), &kgo.Record{Topic: topic, Value: []byte("x")}).FirstErr(), "produce")
 	}
 	produce()
 	read(t, consumer, 1)
-	// The next fetch is now waiting at the end of the log.
-	time.Sleep(500 * time.Millisecond)
+	kit.Eventually(t, "the next fetch waits at the end of the log", func() bool { return waiting.Load() == 1 })
 	began := time.Now()
 	produce()
 	read(t, consumer, 1)
-	if waited := time.Since(began); waited > 5*time.Second {
+	if waited := time.Since(began); waited > 15*time.Second {
 		t.Fatalf("the record came after %v of a poll of 20 s", waited)
 	}
 }

@@ -2,11 +2,14 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -402,14 +405,28 @@ func assignments(group kadm.DescribedGroup) map[string][]int32 {
 	return all
 }
 
+// dialWhenUp waits while nobody listens: this client gives up its place itself when connections are refused for a second,
+// and a start may take longer.
+func dialWhenUp(ctx context.Context, network, address string) (net.Conn, error) {
+	for {
+		connection, err := new(net.Dialer).DialContext(ctx, network, address)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return connection, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 func TestFranzABrokerThatComesBackInTimeCausesNoRebalance(t *testing.T) {
 	t.Parallel()
 	kit.Shows(t, kit.Franz, "a broker killed and restarted within the session causes no rebalance: members, generation and assignment stay")
 	broker := kit.StartBroker(t)
 	topic, group := newTopic(t, broker.Kafka, "restart", 6), kit.Name("restart")
-	// This client gives up its place itself when heartbeats are refused for a second: the interval keeps
-	// them out of the moment in which nobody listens.
-	patient := []kgo.Opt{kgo.Balancers(kgo.RangeBalancer()), kgo.HeartbeatInterval(2 * time.Second)}
+	patient := []kgo.Opt{kgo.Balancers(kgo.RangeBalancer()), kgo.Dialer(dialWhenUp)}
 	members := []*kgo.Client{}
 	for range 3 {
 		members = append(members, quietMember(t, broker.Kafka, group, topic, "", patient...))
