@@ -3,6 +3,7 @@
 import functools
 import socket
 import threading
+import time
 
 import pika
 import pika.exceptions
@@ -95,17 +96,24 @@ def test_fair_prefetch():
         for number in range(200):
             ch.basic_publish("", queue, str(number).encode(), persistent())
 
+    began = time.monotonic()
+
+    def ten_times_slower():
+        # Than the fast one has been so far, with whatever a message costs on this machine.
+        return max(0.05, 10 * (time.monotonic() - began) / (len(done["fast"]) or 1))
+
     def work(name, pause_s):
         with channel() as mine:
             mine.basic_qos(prefetch_count=1)
-            for method, _, body in mine.consume(queue, inactivity_timeout=2):
-                if method is None:
+            for method, _, body in mine.consume(queue, inactivity_timeout=0.2):
+                if method:
+                    mine.connection.sleep(pause_s())
+                    done[name].append(int(body))
+                    mine.basic_ack(method.delivery_tag)
+                if len(done["fast"]) + len(done["slow"]) >= 200:
                     break
-                mine.connection.sleep(pause_s)
-                done[name].append(int(body))
-                mine.basic_ack(method.delivery_tag)
 
-    workers = [threading.Thread(target=work, args=one) for one in (("fast", 0.005), ("slow", 0.05))]
+    workers = [threading.Thread(target=work, args=one) for one in (("fast", lambda: 0.005), ("slow", ten_times_slower))]
     for worker in workers:
         worker.start()
     for worker in workers:
