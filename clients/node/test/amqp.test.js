@@ -60,7 +60,7 @@ shows('amqplib', 'a queue with a dead-letter exchange, key and time to live: wha
   await ch.bindQueue(dead, dlx, 'orders.dead')
   await ch.assertQueue(queue, {
     durable: true,
-    arguments: { 'x-dead-letter-exchange': dlx, 'x-dead-letter-routing-key': 'orders.dead', 'x-message-ttl': 2_000 }
+    arguments: { 'x-dead-letter-exchange': dlx, 'x-dead-letter-routing-key': 'orders.dead', 'x-message-ttl': 8_000 }
   })
   ch.sendToQueue(queue, json({ n: 1 }), persistent)
   ch.sendToQueue(queue, json({ n: 2 }), persistent)
