@@ -119,7 +119,7 @@ pub const ENTRIES: &[Entry] = &[
         "ephemeral",
         Form::Switch,
         "false",
-        "Keeps everything in memory durability, for test suites: a temporary folder unless `data_dir` is given, and `POST /reset` and `POST /clock/advance` on the admin listener.",
+        "Keeps records in memory only, for test suites; what else it needs lies in a temporary folder unless `data_dir` is given. The admin listener has `POST /reset` and `POST /clock/advance`.",
     ),
     entry(
         "ready_file",
