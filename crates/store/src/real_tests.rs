@@ -1,4 +1,5 @@
 //! The engine on real files and threads.
+#![allow(clippy::disallowed_methods)] // They are damaged behind its back.
 
 use std::sync::{Arc, mpsc};
 
