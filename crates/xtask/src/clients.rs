@@ -13,8 +13,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What one suite may take; a suite that needs more is doing something that belongs elsewhere.
-const SUITE_LIMIT: Duration = Duration::from_secs(8 * 60);
+/// What one run of a suite may take, twice what the longest takes alone; one that needs more is doing something that
+/// belongs elsewhere.
+const SUITE_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Fetching pinned dependencies on a machine that has none of them yet.
 const SETUP_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -230,12 +231,22 @@ pub struct Results {
     pub whole: BTreeSet<&'static str>,
 }
 
-/// Runs the suites in `wanted` against a broker started from `binary`.
+/// What is asked of [`run`].
+#[derive(Default)]
+pub struct Wanted<'a> {
+    /// The suites.
+    pub names: &'a [&'a str],
+    /// What has been fetched for them already.
+    pub fetched: Fetched,
+    /// For their environment, beside where the broker is.
+    pub variables: &'a [(&'static str, &'static str)],
+}
+
+/// Runs the suites that are `wanted` against a broker started from `binary`.
 pub fn run(
     report: &mut Report,
     binary: &Path,
-    wanted: &[&str],
-    fetched: &Fetched,
+    wanted: &Wanted<'_>,
     must_run: bool,
 ) -> Result<Results, String> {
     let folder = scratch_folder("results")?;
@@ -250,11 +261,12 @@ pub fn run(
         ("WIREMILL_RESULTS", folder.display().to_string()),
     ];
     environment.extend(temporary_folder()?.map(|path| ("TMPDIR", path)));
+    environment.extend(wanted.variables.iter().map(|(name, value)| (*name, value.to_string())));
     let mut whole = BTreeSet::new();
-    for group in groups(wanted) {
+    for group in groups(wanted.names) {
         let names: Vec<_> = group.iter().map(|suite| suite.name).collect();
         report.step(&format!("clients in {}", names.join(" and ")), |report| {
-            whole.extend(run_group(report, &group, &environment, fetched, must_run));
+            whole.extend(run_group(report, &group, &environment, &wanted.fetched, must_run));
         });
     }
     report.check("the broker stops in order after the suites", broker.stop());
@@ -394,6 +406,9 @@ impl Suite {
         let lane = || {
             let mut ended = Vec::new();
             while let Some(words) = self.runs.get(next.fetch_add(1, Relaxed)) {
+                if output == Output::Kept {
+                    println!("-- {} begins: {}", self.name, words.join(" "));
+                }
                 let mut command = self.command(words);
                 command.envs(environment.iter().map(|(name, value)| (name, value)));
                 let finished = process::run(command, SUITE_LIMIT, output);

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands, cheapest first.
 
-use crate::clients::Fetched;
+use crate::clients::Wanted;
 use crate::counts::{Counts, Runner};
 use crate::process::Output;
 use crate::report::Report;
@@ -14,8 +14,8 @@ use std::time::Duration;
 pub const FULL_SEEDS: u64 = 2_000;
 const QUICK_SEEDS: u64 = 100;
 
-/// How long tests of overload load the broker in a full run, seconds: they run beside others, so that a minute costs
-/// less than one. The tests say how long it is otherwise.
+/// How long tests of overload load the broker in a full run, seconds, in every dialect: they run beside others, so that a
+/// minute costs less than one. The tests say how long it is otherwise.
 const FULL_LOAD: [(&str, &str); 1] = [("WIREMILL_TEST_OVERLOAD_S", "60")];
 
 /// What tests of random input begin with, so that a run is what the one before was; `cargo xtask fuzz` looks further.
@@ -42,7 +42,7 @@ pub fn run(args: &[String], strict: bool) -> Result<(), String> {
         Scope::Suites(names) => {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let binary = report.step("the broker's binary", build_binary);
-            client_suites(&mut report, binary, &names, &Fetched::new(), strict);
+            client_suites(&mut report, binary, &Wanted { names: &names, ..Wanted::default() }, strict);
         }
         Scope::Quick => {
             house(&mut report, QUICK_SEEDS, &[]);
@@ -56,7 +56,8 @@ pub fn run(args: &[String], strict: bool) -> Result<(), String> {
                 Some(binary) => Some(binary),
                 None => report.step("the broker's binary", build_binary),
             };
-            client_suites(&mut report, binary, &clients::names(), &fetched, strict);
+            let wanted = Wanted { names: &clients::names(), fetched, variables: &FULL_LOAD };
+            client_suites(&mut report, binary, &wanted, strict);
         }
     }
     report.close()
@@ -139,18 +140,13 @@ pub fn simulator(args: &[&str]) -> Command {
     command
 }
 
-/// The client suites `names` against `binary`, where there is one, and the page that all of them write together.
-fn client_suites(
-    report: &mut Report,
-    binary: Option<PathBuf>,
-    names: &[&str],
-    fetched: &Fetched,
-    strict: bool,
-) {
+/// The client suites that are `wanted` against `binary`, where there is one, and the page that all of them write
+/// together.
+fn client_suites(report: &mut Report, binary: Option<PathBuf>, wanted: &Wanted<'_>, strict: bool) {
     const PAGE: &str = "the compatibility page";
     let Some(binary) = binary else { return };
-    match clients::run(report, &binary, names, fetched, strict) {
-        Ok(results) => match missing_of_page(names, &results.whole) {
+    match clients::run(report, &binary, wanted, strict) {
+        Ok(results) => match missing_of_page(wanted.names, &results.whole) {
             Some(missing) if missing.is_empty() => {
                 report.check(PAGE, compatibility::update(&results.folder, strict));
             }

@@ -11,33 +11,20 @@ use std::{
 };
 
 use crate::{
+    BUDGET, QUICK, RESIDENT_MAX, SLOW,
     client::{ACK, BLOCKED, Client, begin, frame, message},
-    sqs::Node,
+    node::Node,
+    resident_len, storm,
 };
-
-/// Bytes that the process holds in memory.
-fn resident_len(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.server.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
-}
 
 fn connect(node: &Node) -> Client {
     Client::connect(node.server.address("amqp"))
 }
 
-/// A broker with little memory, and room for what connections cost by themselves.
-const BUDGET: &str = "64MiB";
-const RESIDENT_MAX: u64 = 320 << 20;
-
-/// How long more is sent than the disk takes.
-const STORM: Duration = Duration::from_secs(3);
-
 #[test]
 fn more_than_the_disk_takes_is_slowed_down_within_memory_and_nothing_that_was_confirmed_is_lost() {
     // Each sync takes long: 32 publishers, who wait for nothing, have many times more than goes through.
-    let slow = ["--memory-budget-len", BUDGET, "--test-sync-delay-ms", "200", "--free-space-min-len", "0"];
-    let mut node = Node::start_with(&slow);
+    let mut node = Node::start_with(&SLOW);
     connect(&node).declare("jobs");
     let (stop, confirmed) = (AtomicBool::new(false), Mutex::new(HashSet::new()));
     let mut most = 0;
@@ -50,7 +37,7 @@ fn more_than_the_disk_takes_is_slowed_down_within_memory_and_nothing_that_was_co
         other.declare("quiet");
         other.confirm();
         let began = Instant::now();
-        while began.elapsed() < STORM {
+        while began.elapsed() < storm() {
             other.put("quiet", b"x");
             most = most.max(resident_len(&node));
         }
@@ -58,7 +45,7 @@ fn more_than_the_disk_takes_is_slowed_down_within_memory_and_nothing_that_was_co
     });
     assert!(most < RESIDENT_MAX, "{most} bytes");
     node.kill();
-    node.start_again();
+    node.start_again_with(&QUICK);
     let mut left = confirmed.into_inner().unwrap();
     assert!(left.len() > 100, "{}", left.len());
     let mut client = connect(&node);
@@ -77,7 +64,7 @@ fn publish(client: &mut Client, publisher: u64, stop: &AtomicBool, confirmed: &M
     client.stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     let id = |number: u64| publisher << 32 | number;
     let (mut sent, mut first_open, mut body) = (0, 1, vec![0; 20_000]);
-    let until = Instant::now() + STORM + Duration::from_secs(1);
+    let until = Instant::now() + storm() + Duration::from_secs(1);
     while Instant::now() < until {
         if !stop.load(Ordering::SeqCst) {
             sent += 1;

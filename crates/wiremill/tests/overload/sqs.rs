@@ -8,23 +8,16 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Node};
-
-/// Bytes that the process holds in memory.
-fn resident_len(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.server.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
-}
-
-/// A broker with little memory, and room for what connections cost by themselves.
-const BUDGET: &str = "64MiB";
-const RESIDENT_MAX: u64 = 320 << 20;
+use crate::{
+    BUDGET, QUICK, RESIDENT_MAX, SLOW,
+    node::{Client, Node},
+    resident_len, storm,
+};
 
 #[test]
 fn bodies_that_do_not_end_and_heads_without_an_end_cost_little_and_hold_up_nobody() {
@@ -86,14 +79,10 @@ fn a_client_that_reads_none_of_its_answers_costs_its_own_connection_alone() {
     assert!(resident_len(&node) < RESIDENT_MAX);
 }
 
-/// How long more is sent than the disk takes.
-const STORM: Duration = Duration::from_secs(3);
-
 #[test]
 fn more_than_the_disk_takes_is_slowed_down_within_memory_and_nothing_that_was_answered_is_lost() {
     // Each sync takes long: 48 senders have many times more than goes through.
-    let slow = ["--memory-budget-len", BUDGET, "--test-sync-delay-ms", "200", "--free-space-min-len", "0"];
-    let mut node = Node::start_with(&slow);
+    let mut node = Node::start_with(&SLOW);
     node.client().create("jobs", json!({}));
     let (stop, answered) = (AtomicBool::new(false), Mutex::new(HashSet::new()));
     let body = "b".repeat(200_000);
@@ -118,7 +107,7 @@ fn more_than_the_disk_takes_is_slowed_down_within_memory_and_nothing_that_was_an
         let began = Instant::now();
         let mut other = node.client();
         other.create("quiet", json!({}));
-        while began.elapsed() < STORM {
+        while began.elapsed() < storm() {
             other.put("quiet", "x");
             most = most.max(resident_len(&node));
         }
@@ -126,7 +115,7 @@ fn more_than_the_disk_takes_is_slowed_down_within_memory_and_nothing_that_was_an
     });
     assert!(most < RESIDENT_MAX, "{most} bytes");
     node.kill();
-    node.start_again();
+    node.start_again_with(&QUICK);
     assert!(answered.lock().unwrap().len() > 20);
     std::thread::scope(|scope| {
         for _ in 0..8 {

@@ -37,10 +37,16 @@ impl Node {
     }
 
     pub fn start_again(&mut self) {
+        let arguments = self.arguments.clone();
+        self.start_again_with(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// With other arguments than before.
+    pub fn start_again_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         drop(std::fs::remove_file(self.server.folder.path("ready.json")));
         let folder = std::mem::replace(&mut self.server.folder, Scratch::new());
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        self.server = Server::start_in(folder, &arguments);
+        self.server = Server::start_in(folder, arguments);
     }
 }
 

@@ -10,5 +10,4 @@ mod client;
 mod crash;
 mod declared;
 mod durability;
-mod overload;
 mod receiving;
