@@ -1,6 +1,6 @@
 """Points the tests that ship with AMQP clients for Python at brokers of ours, one with TLS and one without.
 
-Nothing of the tests is changed: they are told addresses in their own variables, get the certificates that they look for,
+Nothing of the tests is changed but for longer time limits: they are told addresses in their own variables, get the certificates that they look for,
 and a container is a broker. Those in `exceptions.toml` are expected to fail: one that passes fails the run, and so does
 one that is listed and no longer there. A few race with themselves and are not run; they are listed there too. Those that
 their authors mark as flaky run again as often as the mark says.
@@ -52,6 +52,7 @@ def pytest_load_initial_conftests(early_config):
         _lay_certificates(pathlib.Path("t/certs"), secure)
     if name == "aio_pika":
         _stand_in_for_docker(ports)
+        _stretch_limits()
 
 
 def _started(config, **options):
@@ -115,6 +116,13 @@ def _stand_in_for_docker(ports) -> None:
 
     docker.check_docker_available = lambda: None
     docker.DockerClient = Brokers
+
+
+def _stretch_limits() -> None:
+    """The tests' own limits are for a machine that does nothing else; they are bounds, and nothing that is shown."""
+    aiomisc = importlib.import_module("aiomisc")
+    limit = aiomisc.timeout
+    aiomisc.timeout = lambda seconds: limit(4 * seconds)
 
 
 def pytest_configure(config):
