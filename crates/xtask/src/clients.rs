@@ -461,6 +461,16 @@ mod tests {
     }
 
     #[test]
+    fn suites_side_by_side_are_counted_apart() {
+        let some = |words| &*Box::leak(Box::new(suite(&[], words)));
+        let good = some(&[&["echo", "test result: ok. 2 passed; 0 failed"]]);
+        let bad = some(&[&["sh", "-c", "echo 'test result: FAILED. 1 passed; 1 failed'; exit 1"]]);
+        let mut report = Report::default();
+        let whole = run_group(&mut report, &[good, bad], &[], &Fetched::new(), true);
+        assert_eq!((whole.len(), report.close()), (2, Err("3 passed, 1 failed".to_string())));
+    }
+
+    #[test]
     fn a_suite_whose_fetching_failed_does_not_run() {
         let fetched = Fetched::from([("some", Err("no network".to_string()))]);
         let ended = suite(&[], &[&["true"]]).execute(&[], &fetched, Output::Kept);
