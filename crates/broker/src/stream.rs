@@ -357,8 +357,8 @@ impl Partition {
         self.log.with(|core, _| core.is_live(offset))
     }
 
-    /// Arms `watch` here: it is told once when something can be read at or after `from`, when records at `from` are
-    /// deleted, or when the partition is; at once when that is so already. Arming again moves the offset.
+    /// Arms `watch` here: it is told once when the partition can be read beyond `from`, whether records are there or were
+    /// deleted, or when it is deleted itself; at once when that is so already. Arming again moves the offset.
     pub fn watch(&self, from: Offset, watch: &Watch) {
         self.log.with(|core, state| state.watchers.arm(core, from, watch));
     }

@@ -174,7 +174,8 @@ impl Armed {
     }
 }
 
-/// Whether a reader that waits at `from` should look.
+/// Whether a reader that waits at `from` should look. A start above `from` is no reason by itself: where staged records
+/// were removed it is ahead of what can be read, and a reader would find the bounds as they were.
 fn is_due(core: &LogCore, from: Offset) -> bool {
-    core.is_deleted() || core.stable_end() > from || core.start() > from
+    core.is_deleted() || core.stable_end() > from
 }

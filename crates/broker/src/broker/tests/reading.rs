@@ -3,8 +3,9 @@ use std::sync::Arc;
 use model::{ErrorKind, Offset, Record};
 
 use crate::{
-    Append, Oversize, Partition, ReadLimits, Retention, StreamSettings, TimeSource, Watch,
-    testing::{Rig, START_MS, batch_of, record, wait},
+    Append, Overflow, Oversize, Partition, PublishUnit, ReadLimits, Retention, StreamSettings, TimeSource,
+    Watch,
+    testing::{Rig, START_MS, batch, batch_of, record, wait},
 };
 
 fn at(time_ms: i64, body: &str) -> Record {
@@ -85,6 +86,34 @@ fn a_task_that_waits_on_a_watch_is_woken_by_a_publish_of_another_thread() {
         wait(watch.changed());
     });
     assert_eq!(rig.read(&partition, 0).unwrap().len(), 1);
+}
+
+#[test]
+fn a_watch_is_not_told_by_records_that_are_gone_before_anybody_could_read_them() {
+    let rig = Rig::new();
+    let settings =
+        StreamSettings { length_max: Some(1), overflow: Overflow::DropOldest, ..StreamSettings::default() };
+    rig.log_with("newest", 1, settings);
+    let partition = rig.partition("newest", 0);
+    // A disk may be faster than this thread, but not always.
+    for _ in 0..1_000 {
+        let burst = (0..10).map(|_| Append::new(&partition, batch(&["x"]))).collect();
+        let published = rig.broker.publish(PublishUnit::of(burst)).unwrap();
+        let watch = Watch::new();
+        let told = partition.log().with(|core, state| {
+            let end = core.stable_end();
+            (core.start() > end).then(|| {
+                state.watchers.arm(core, end, &watch);
+                watch.take()
+            })
+        });
+        wait(rig.broker.durable(published.wait)).unwrap();
+        if let Some(told) = told {
+            assert!(!told, "there is nothing to see yet");
+            return wait(watch.changed());
+        }
+    }
+    panic!("no record went before its sync");
 }
 
 fn timed(rig: &Rig, time: TimeSource) -> Arc<Partition> {

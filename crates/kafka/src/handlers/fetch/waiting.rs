@@ -38,23 +38,27 @@ pub(super) async fn until_there(
     deadline: Instant,
 ) -> Waited {
     let (mut found, mut has_moved) = (0_usize, false);
+    sources.iter().for_each(|source| source.partition.watch(source.end, watch));
     loop {
-        sources.iter().for_each(|source| source.partition.watch(source.end, watch));
-        if timeout_at(deadline, watch.changed()).await.is_err() {
-            return if has_moved { Waited::News } else { Waited::InVain };
-        }
-        for source in &mut sources {
+        let is_told = timeout_at(deadline, watch.changed()).await.is_ok();
+        for source in sources.iter_mut().filter(|_| is_told) {
             let bounds = source.partition.bounds();
             if bounds.start > source.from || source.partition.check_open().is_err() {
                 return Waited::News;
             }
-            if let Some(len) = source.grown(bounds) {
-                (found, has_moved) = (found.saturating_add(len), true);
-                if found >= missing {
-                    return Waited::News;
-                }
+            let Some(len) = source.grown(bounds) else { continue };
+            (found, has_moved) = (found.saturating_add(len), true);
+            if found >= missing {
+                return Waited::News;
             }
+            // Those that did not grow told nobody and are armed as they were.
+            source.partition.watch(source.end, watch);
         }
+        // Whoever is told all the time neither passes its deadline nor keeps others from their turn.
+        if !is_told || Instant::now() >= deadline {
+            return if has_moved { Waited::News } else { Waited::InVain };
+        }
+        tokio::task::yield_now().await;
     }
 }
 
