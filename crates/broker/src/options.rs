@@ -31,8 +31,8 @@ pub struct BrokerOptions {
     pub faults: crate::faults::Faults,
 }
 
-/// Shares of the memory budget, in percent. The rest is for what cursors and producers keep, and for bytes on their
-/// way to and from clients.
+/// Shares of the memory budget, in percent. The rest is for what cursors keep, and for bytes on their way to and from
+/// clients.
 const QUEUE_SHARE: usize = 15;
 const TAIL_SHARE: usize = 21;
 const VOLATILE_SHARE: usize = 18;
@@ -45,6 +45,7 @@ const DECODED_SHARE: usize = 5;
 const INDEX_SHARE: usize = 2;
 const DEDUP_SHARE: usize = 13;
 const EXTENTS_SHARE: usize = 8;
+const PRODUCERS_SHARE: usize = 4;
 
 const _: () = assert!(
     QUEUE_SHARE
@@ -55,7 +56,8 @@ const _: () = assert!(
         + INDEX_SHARE
         + DEDUP_SHARE
         + EXTENTS_SHARE
-        <= 90
+        + PRODUCERS_SHARE
+        <= 94
 );
 
 impl BrokerOptions {
@@ -96,6 +98,11 @@ impl BrokerOptions {
     /// Bytes of what logs keep in mind of where records lie, as far as it came since the last flush.
     pub(crate) fn extents_len_max(&self) -> usize {
         self.share(EXTENTS_SHARE)
+    }
+
+    /// Bytes of what is known of producers that number their batches, over all streams.
+    pub(crate) fn producers_len_max(&self) -> usize {
+        self.share(PRODUCERS_SHARE)
     }
 
     /// Bytes of decoded batches that are kept.

@@ -34,7 +34,7 @@ use crate::{
     catalog::{Catalog, CatalogState, Command},
     decoded::DecodedCache,
     future::{Durable, Room},
-    log_state::{LogState, dedup::DedupRoom},
+    log_state::{LogState, room::LogRoom},
     membership::Membership,
     metrics::{CounterView, Counters},
     options::BrokerOptions,
@@ -76,7 +76,8 @@ pub(crate) struct Inner {
     pub counters: Counters,
     pub routes: RouteBook,
     pub decoded: DecodedCache,
-    pub dedup_room: Arc<DedupRoom>,
+    pub dedup_room: Arc<LogRoom>,
+    pub producer_room: Arc<LogRoom>,
     /// Whoever had the data directory last closed it in order, or nobody had it.
     pub was_closed_in_order: bool,
     pub tenants: Tenants,

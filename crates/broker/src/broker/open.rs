@@ -10,7 +10,7 @@ use super::{Broker, Inner};
 use crate::{
     catalog::{Catalog, Command},
     engine,
-    log_state::dedup::DedupRoom,
+    log_state::room::LogRoom,
     options::BrokerOptions,
     retention,
     work::{due, moves},
@@ -43,7 +43,8 @@ impl Broker {
         let began_ns = env.clock.mono_ns();
         let catalog = Arc::new(Catalog::new());
         let (store, recovery) = engine::open(&env, dir, &options, catalog.clone())?;
-        let dedup_room = DedupRoom::new(options.dedup_len_max());
+        let dedup_room = LogRoom::new(options.dedup_len_max());
+        let producer_room = LogRoom::new(options.producers_len_max());
         let inner = Inner {
             env,
             formats,
@@ -66,6 +67,7 @@ impl Broker {
             routes: Default::default(),
             decoded: Default::default(),
             dedup_room,
+            producer_room,
             was_closed_in_order: recovery.closed_in_order,
             tenants: Default::default(),
         };

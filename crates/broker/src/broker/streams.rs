@@ -333,6 +333,7 @@ impl Broker {
                 attached.set_settings(stream.settings().clone());
                 attached.partition = Arc::downgrade(&partition);
                 attached.charge_dedup_to(&self.inner.dedup_room);
+                attached.charge_producers_to(&self.inner.producer_room);
                 if !stream.settings().expires_records {
                     attached.expiries = None;
                 }

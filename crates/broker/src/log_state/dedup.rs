@@ -1,17 +1,14 @@
 //! Dedup keys: what was published under a key within the stream's window is not published again.
 //!
 //! A key is kept as a 128-bit hash. Keys age out by the append time of their record. When there are [`KEYS_MAX`] within
-//! the window, or the memory for those of all logs ([`DedupRoom`]) is used up, a publish with another key is refused:
+//! the window, or the memory for those of all logs ([`LogRoom`]) is used up, a publish with another key is refused:
 //! nothing is forgotten before its time. Keys lie in buckets of [`BUCKET_KEYS`] in the order of their times; a full one is
 //! closed, and written to the disk once, however many checkpoints it outlives.
 
 use std::{
     collections::{HashMap, VecDeque},
     mem::size_of,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -19,7 +16,10 @@ use model::{Error, ErrorKind, Offset, Result};
 use sha2::{Digest, Sha256};
 use store::Annex;
 
-use super::NOTE_DEDUP;
+use super::{
+    NOTE_DEDUP,
+    room::{Charge, LogRoom},
+};
 use crate::codec::{Reader, put_bytes, put_i64, put_u64, put_u128};
 
 /// Keys that one log remembers, about 100 bytes each: with a window of five minutes, 14,000 publishes a second all the
@@ -30,65 +30,7 @@ pub(crate) const KEYS_MAX: usize = 1 << 22;
 const BUCKET_KEYS: usize = 1 << 15;
 
 /// What the first key of a log takes, bytes, rounded up.
-const FIRST_LEN: usize = 512;
-
-/// Memory for the dedup keys of all logs.
-#[derive(Debug)]
-pub(crate) struct DedupRoom {
-    used: AtomicUsize,
-    max: usize,
-}
-
-impl DedupRoom {
-    /// Room for `max` bytes.
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(DedupRoom { used: AtomicUsize::new(0), max })
-    }
-
-    /// Whether a log may take its first key.
-    pub(crate) fn has_first(&self) -> bool {
-        self.has(FIRST_LEN)
-    }
-
-    /// Whether `len` bytes more fit. Publishers of several logs may pass the bound together, by what they grow at once.
-    fn has(&self, len: usize) -> bool {
-        len == 0 || self.used.load(Ordering::Relaxed).saturating_add(len) <= self.max
-    }
-}
-
-/// What one log takes of the room; given back when dropped.
-#[derive(Debug, Default)]
-struct Charge {
-    room: Option<Arc<DedupRoom>>,
-    len: usize,
-}
-
-impl Charge {
-    fn set(&mut self, len: usize) {
-        let Some(room) = &self.room else { return };
-        if len > self.len {
-            room.used.fetch_add(len - self.len, Ordering::Relaxed);
-        } else {
-            room.used.fetch_sub(self.len - len, Ordering::Relaxed);
-        }
-        self.len = len;
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
-/// Equal whatever they are: what is remembered is the same.
-impl PartialEq for Charge {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Charge {}
+pub(super) const FIRST_LEN: usize = 512;
 
 /// A dedup key, hashed. Two keys of one hash would need 2^64 others to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,14 +101,14 @@ const SHRINK_MIN: usize = 64;
 
 impl Dedup {
     /// What it takes counts in `room` from here on.
-    pub(crate) fn charge_to(&mut self, room: &Arc<DedupRoom>) {
-        self.charge = Charge { room: Some(room.clone()), len: 0 };
+    pub(crate) fn charge_to(&mut self, room: &Arc<LogRoom>) {
+        self.charge = Charge::to(room);
         self.charge.set(self.held_len());
     }
 
     /// Whether one more key fits into the room.
     pub(crate) fn has_room(&self) -> bool {
-        let Some(room) = &self.charge.room else { return true };
+        let Some(room) = self.charge.room() else { return true };
         // Both grow by as much again when they are full.
         let map = if self.by_key.len() == self.by_key.capacity() { self.map_len() } else { 0 };
         let open = if self.open.len() == self.open.capacity() { self.open.capacity() } else { 0 };
@@ -363,8 +305,8 @@ mod tests {
 
     #[test]
     fn what_keys_take_is_charged_to_the_room_and_given_back() {
-        let room = DedupRoom::new(64 << 10);
-        let used = || room.used.load(Ordering::Relaxed);
+        let room = LogRoom::new(64 << 10);
+        let used = || room.used_len();
         let mut dedup = Dedup::default();
         dedup.note(DedupKey::of(b"before"), Offset(0), 0, u64::MAX);
         dedup.charge_to(&room);

@@ -8,6 +8,7 @@ pub(crate) mod expiries;
 pub(crate) mod history;
 pub(crate) mod positions;
 pub(crate) mod producers;
+pub(crate) mod room;
 pub(crate) mod route_keys;
 pub(crate) mod surplus;
 pub(crate) mod watchers;
@@ -19,11 +20,12 @@ use model::{Attributes, Error, Offset, OwnerEpoch, Result};
 use store::{Annex, Change, Entry, LogCore};
 
 use self::{
-    dedup::{Dedup, DedupRoom},
+    dedup::{Dedup, FIRST_LEN},
     expiries::Expiries,
     history::History,
     positions::Positions,
     producers::Producers,
+    room::LogRoom,
     route_keys::RouteKeys,
     surplus::Surplus,
     watchers::Watchers,
@@ -86,7 +88,9 @@ pub(crate) struct LogState {
     /// What records take beside what they count for, where only what is ready counts.
     pub surplus: Surplus,
     /// Where dedup keys count; set with `settings`.
-    dedup_room: Option<Arc<DedupRoom>>,
+    dedup_room: Option<Arc<LogRoom>>,
+    /// Where producers count; set with `settings`.
+    producer_room: Option<Arc<LogRoom>>,
 }
 
 impl LogState {
@@ -95,7 +99,21 @@ impl LogState {
     }
 
     pub(crate) fn producers_mut(&mut self) -> &mut Producers {
-        self.producers.get_or_insert_default()
+        self.producers.get_or_insert_with(|| {
+            let mut producers = Box::<Producers>::default();
+            if let Some(room) = &self.producer_room {
+                producers.charge_to(room);
+            }
+            producers
+        })
+    }
+
+    /// What the producers of the log take counts in `room` from here on.
+    pub(crate) fn charge_producers_to(&mut self, room: &Arc<LogRoom>) {
+        self.producer_room = Some(room.clone());
+        if let Some(producers) = &mut self.producers {
+            producers.charge_to(room);
+        }
     }
 
     /// Has a cursor with a filter pass over records that are not for it, where there are many and their route keys are
@@ -270,7 +288,7 @@ impl LogState {
     }
 
     /// What the dedup keys of the log take counts in `room` from here on.
-    pub(crate) fn charge_dedup_to(&mut self, room: &Arc<DedupRoom>) {
+    pub(crate) fn charge_dedup_to(&mut self, room: &Arc<LogRoom>) {
         self.dedup_room = Some(room.clone());
         if let Some(dedup) = &mut self.dedup {
             dedup.charge_to(room);
@@ -292,7 +310,7 @@ impl LogState {
     pub(crate) fn has_dedup_room(&self) -> bool {
         match (&self.dedup, &self.dedup_room) {
             (Some(dedup), _) => dedup.has_room(),
-            (None, room) => room.as_ref().is_none_or(|room| room.has_first()),
+            (None, room) => room.as_ref().is_none_or(|room| room.has(FIRST_LEN)),
         }
     }
 

@@ -5,10 +5,14 @@
 //! is answered with the offset of its first publish. A producer that is not known (new, expired, or its records were
 //! produced elsewhere) may begin at any sequence. A new epoch begins at 0 and fences the older ones.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use model::{Offset, ProducerStamp, Result};
 
+use super::room::{Charge, LogRoom};
 use crate::{
     codec::{Reader, put_i64, put_u64},
     producer::ProducerView,
@@ -19,6 +23,12 @@ pub(crate) const WINDOW: usize = 5;
 
 /// Producers that one log remembers; the ones idle longest are forgotten first. Bounds it to about 20 MiB.
 pub(crate) const PRODUCERS_MAX: usize = 100_000;
+
+/// Producers that a log remembers although the memory for those of all logs is used up: about what a stream really has.
+const PRODUCERS_KEPT_MIN: usize = 32;
+
+/// What a producer takes, bytes, with all its batches and what a map leaves free, rounded up.
+const PRODUCER_LEN: usize = 208;
 
 /// One remembered batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,9 +42,9 @@ struct Sent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Producer {
     epoch: i16,
-    /// Oldest first; the first `count` are set.
-    sent: [Sent; WINDOW],
-    count: u8,
+    newest: Sent,
+    /// Those before it, oldest first. Many a producer sends one batch and never comes back.
+    earlier: Vec<Sent>,
 }
 
 /// What the sequence of a batch says.
@@ -53,9 +63,10 @@ pub(crate) enum Verdict {
 }
 
 /// The producers of one log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     by_id: HashMap<i64, Producer>,
+    charge: Charge,
 }
 
 /// The sequence number `count - 1` after `first`.
@@ -65,21 +76,20 @@ fn last_of(first: i32, count: u32) -> i32 {
 }
 
 impl Producer {
-    fn sent(&self) -> &[Sent] {
-        &self.sent[..usize::from(self.count).min(WINDOW)]
+    fn new(epoch: i16, first: Sent) -> Self {
+        Producer { epoch, newest: first, earlier: Vec::new() }
+    }
+
+    /// What is remembered, oldest first.
+    fn sent(&self) -> impl Iterator<Item = &Sent> {
+        self.earlier.iter().chain([&self.newest])
     }
 
     fn push(&mut self, sent: Sent) {
-        if usize::from(self.count) == WINDOW {
-            self.sent.rotate_left(1);
-            self.count -= 1;
+        if self.earlier.len() + 1 == WINDOW {
+            self.earlier.remove(0);
         }
-        self.sent[usize::from(self.count)] = sent;
-        self.count += 1;
-    }
-
-    fn last(&self) -> Option<&Sent> {
-        self.sent().last()
+        self.earlier.push(std::mem::replace(&mut self.newest, sent));
     }
 }
 
@@ -95,11 +105,10 @@ impl Producers {
         }
         let last = last_of(stamp.first_sequence, count);
         let same = |sent: &&Sent| sent.first == stamp.first_sequence && sent.last == last;
-        if let Some(sent) = producer.sent().iter().find(same) {
+        if let Some(sent) = producer.sent().find(same) {
             return Verdict::Duplicate(sent.base, sent.append_time_ms);
         }
-        let Some(newest) = producer.last() else { return Verdict::Follows };
-        let expected = last_of(newest.last, 2);
+        let expected = last_of(producer.newest.last, 2);
         if stamp.first_sequence == expected {
             return Verdict::Follows;
         }
@@ -110,35 +119,58 @@ impl Producers {
 
     /// Remembers a batch that was appended.
     pub(crate) fn note(&mut self, stamp: ProducerStamp, count: u32, base: Offset, append_time_ms: i64) {
-        let fresh = Producer { epoch: stamp.epoch, sent: Default::default(), count: 0 };
-        let producer = self.by_id.entry(stamp.id).or_insert_with(|| fresh.clone());
-        if producer.epoch != stamp.epoch {
-            *producer = fresh;
-        }
         let last = last_of(stamp.first_sequence, count);
-        producer.push(Sent { first: stamp.first_sequence, last, base, append_time_ms });
-        if self.by_id.len() > PRODUCERS_MAX {
-            self.forget_oldest();
+        let sent = Sent { first: stamp.first_sequence, last, base, append_time_ms };
+        match self.by_id.entry(stamp.id) {
+            Entry::Occupied(mut known) if known.get().epoch == stamp.epoch => {
+                return known.get_mut().push(sent);
+            }
+            Entry::Occupied(mut known) => {
+                known.insert(Producer::new(stamp.epoch, sent));
+            }
+            Entry::Vacant(place) => {
+                place.insert(Producer::new(stamp.epoch, sent));
+            }
+        }
+        self.account();
+        let is_over = self.charge.room().is_some_and(|room| !room.has(1));
+        if self.by_id.len() > PRODUCERS_MAX || (is_over && self.by_id.len() > PRODUCERS_KEPT_MIN) {
+            self.forget_oldest(stamp.id);
         }
     }
 
-    /// Makes room by a tenth, so that the search for the oldest is paid for by many.
-    fn forget_oldest(&mut self) {
+    /// What it takes counts in `room` from here on.
+    pub(crate) fn charge_to(&mut self, room: &Arc<LogRoom>) {
+        self.charge = Charge::to(room);
+        self.account();
+    }
+
+    fn account(&mut self) {
+        self.charge.set(self.by_id.len() * PRODUCER_LEN);
+    }
+
+    /// Makes room by a tenth, so that the search for the oldest is paid for by many; `newest` stays.
+    fn forget_oldest(&mut self, newest: i64) {
+        let mut left = (self.by_id.len() / 10).max(1);
         let mut times: Vec<i64> =
-            self.by_id.values().filter_map(Producer::last).map(|s| s.append_time_ms).collect();
-        let (_, median, _) = times.select_nth_unstable(PRODUCERS_MAX / 10);
+            self.by_id.values().map(|producer| producer.newest.append_time_ms).collect();
+        let (_, median, _) = times.select_nth_unstable(left);
         let before = *median;
-        let mut left = PRODUCERS_MAX / 10;
-        self.by_id.retain(|_, producer| {
-            let old = left > 0 && producer.last().is_none_or(|sent| sent.append_time_ms <= before);
+        self.by_id.retain(|id, producer| {
+            let old = left > 0 && *id != newest && producer.newest.append_time_ms <= before;
             left -= usize::from(old);
             !old
         });
+        self.account();
     }
 
     /// Forgets producers without a batch since `before_ms`.
     pub(crate) fn expire(&mut self, before_ms: i64) {
-        self.by_id.retain(|_, producer| producer.last().is_some_and(|sent| sent.append_time_ms >= before_ms));
+        self.by_id.retain(|_, producer| producer.newest.append_time_ms >= before_ms);
+        if self.by_id.len() < self.by_id.capacity() / 4 {
+            self.by_id.shrink_to_fit();
+        }
+        self.account();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -150,10 +182,9 @@ impl Producers {
         let mut views: Vec<_> = self
             .by_id
             .iter()
-            .filter_map(|(id, producer)| {
-                let last = producer.last()?;
-                let (last_sequence, last_time_ms) = (last.last, last.append_time_ms);
-                Some(ProducerView { id: *id, epoch: producer.epoch, last_sequence, last_time_ms })
+            .map(|(id, Producer { epoch, newest, .. })| {
+                let (last_sequence, last_time_ms) = (newest.last, newest.append_time_ms);
+                ProducerView { id: *id, epoch: *epoch, last_sequence, last_time_ms }
             })
             .collect();
         views.sort_unstable_by_key(|view| view.id);
@@ -168,7 +199,7 @@ impl Producers {
             let Some(producer) = self.by_id.get(&id) else { continue };
             put_i64(out, id);
             put_i64(out, i64::from(producer.epoch));
-            put_u64(out, producer.sent().len() as u64);
+            put_u64(out, producer.sent().count() as u64);
             for sent in producer.sent() {
                 put_i64(out, i64::from(sent.first));
                 put_i64(out, i64::from(sent.last));
@@ -184,16 +215,20 @@ impl Producers {
             let id = reader.i64()?;
             let epoch = i16::try_from(reader.i64()?)
                 .map_err(|_| model::Error::corrupt("an epoch is out of range"))?;
-            let mut producer = Producer { epoch, sent: Default::default(), count: 0 };
+            let mut producer: Option<Producer> = None;
             for _ in 0..reader.count(4)? {
-                producer.push(Sent {
+                let sent = Sent {
                     first: reader.i32()?,
                     last: reader.i32()?,
                     base: Offset(reader.u64()?),
                     append_time_ms: reader.i64()?,
-                });
+                };
+                match &mut producer {
+                    Some(producer) => producer.push(sent),
+                    None => producer = Some(Producer::new(epoch, sent)),
+                }
             }
-            producers.by_id.insert(id, producer);
+            producers.by_id.extend(producer.map(|producer| (id, producer)));
         }
         Ok(producers)
     }
@@ -283,5 +318,29 @@ mod tests {
         assert_eq!(producers.by_id.len(), PRODUCERS_MAX + 1 - PRODUCERS_MAX / 10);
         assert!(!producers.by_id.contains_key(&0));
         assert!(producers.by_id.contains_key(&i64::try_from(PRODUCERS_MAX).unwrap()));
+    }
+
+    #[test]
+    fn the_producers_of_all_logs_share_one_room_and_each_log_keeps_some_of_its_newest() {
+        let room = LogRoom::new(1_000 * PRODUCER_LEN);
+        let log = |count: i64| {
+            let mut producers = Producers::default();
+            producers.charge_to(&room);
+            for id in 0..count {
+                producers.note(ProducerStamp { id, epoch: 0, first_sequence: 0 }, 1, Offset(0), id);
+            }
+            producers
+        };
+        let first = log(900);
+        let others: Vec<Producers> = (0..20).map(|_| log(500)).collect();
+        assert_eq!(first.by_id.len(), 900, "what others do is no reason to forget before the next batch");
+        for producers in &others[1..] {
+            let len = producers.by_id.len();
+            assert!((PRODUCERS_KEPT_MIN - 4..PRODUCERS_KEPT_MIN + 16).contains(&len), "{len}");
+            assert!(producers.by_id.contains_key(&499) && !producers.by_id.contains_key(&0));
+        }
+        assert!(room.used_len() <= (1_000 + 21 * PRODUCERS_KEPT_MIN) * PRODUCER_LEN, "{}", room.used_len());
+        drop((first, others));
+        assert_eq!(room.used_len(), 0);
     }
 }
