@@ -35,7 +35,8 @@ impl Queue {
         }
     }
 
-    /// Takes `len` bytes. A unit longer than its whole budget is let in when half of that is free.
+    /// Takes `len` bytes. While half of the budget is free, any unit is let in: one that is longer than the whole budget would
+    /// never be, and one of much of it would not for as long as many small ones come.
     pub(super) fn take(&self, len: usize, class: Class) -> Result<()> {
         if len > self.unit_len_max {
             let text = format!("a unit of {len} bytes is longer than the limit of {}", self.unit_len_max);
@@ -43,7 +44,7 @@ impl Queue {
         }
         let budget = self.budget(class);
         let fits = |used: usize| {
-            let is_let_in = used + len <= budget.max || (len > budget.max && used <= budget.max / 2);
+            let is_let_in = used + len <= budget.max || used <= budget.max / 2;
             is_let_in.then_some(used + len)
         };
         match budget.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits) {
@@ -118,5 +119,16 @@ mod tests {
         assert!(queue.take(1, Class::Publish).is_err());
         queue.give_back(1000, Class::Publish);
         assert_eq!(queue.take(1001, Class::Publish).unwrap_err().kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn a_long_unit_is_let_in_beside_small_ones_that_keep_less_than_half_of_the_queue() {
+        let queue = Queue::new(100, 50, 1000);
+        queue.take(50, Class::Publish).unwrap();
+        queue.take(80, Class::Publish).unwrap();
+        assert_eq!(queue.take(1, Class::Publish).unwrap_err().kind(), ErrorKind::Throttled);
+        queue.give_back(50, Class::Publish);
+        assert_eq!(queue.take(80, Class::Publish).unwrap_err().kind(), ErrorKind::Throttled);
+        queue.take(20, Class::Publish).unwrap();
     }
 }
