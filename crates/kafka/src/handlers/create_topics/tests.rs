@@ -60,3 +60,15 @@ async fn asking_for_a_queue_s_name_makes_a_topic_only_where_asking_may_create() 
     assert_ne!(made.topics[0].topic_id, topic_id(&queue));
     assert!(rig.broker().stream(&ctx.log_key("jobs")).is_some());
 }
+
+#[tokio::test]
+async fn asking_for_a_topic_of_the_original_s_own_state_makes_none() {
+    let rig = Rig::new();
+    let ctx = rig.ctx(12);
+    for name in ["__consumer_offsets", "__transaction_state"] {
+        let told = metadata(&ctx, asked(name, true)).await;
+        assert_eq!(told.topics[0].error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        assert!(rig.broker().stream(&ctx.log_key(name)).is_none());
+    }
+    assert_eq!(metadata(&ctx, asked("__other", true)).await.topics[0].error_code, ErrorCode::NONE);
+}
