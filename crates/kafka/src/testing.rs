@@ -52,13 +52,23 @@ impl Rig {
     }
 
     pub(crate) fn with(options: Options) -> Self {
+        Rig::on(env::real(), options)
+    }
+
+    /// On a disk of which every sync takes this long.
+    pub(crate) fn slow(sync_delay_ms: u64) -> Self {
+        let slow = env::RealOptions { sync_delay_ms, ..env::RealOptions::default() };
+        Rig::on(env::real_with(slow), Options { initial_rebalance_delay_ms: 0, ..Options::default() })
+    }
+
+    fn on(machine: env::Env, options: Options) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("wm-kafka-{}-{number}", std::process::id()));
         let mut formats = Formats::default();
         formats.register(crate::format()).unwrap();
-        let clock = Arc::new(TestClock { machine: env::real().clock, ahead_ms: AtomicI64::new(0) });
-        let world = env::Env { clock: clock.clone(), ..env::real() };
+        let clock = Arc::new(TestClock { machine: machine.clock.clone(), ahead_ms: AtomicI64::new(0) });
+        let world = env::Env { clock: clock.clone(), ..machine };
         let broker = Broker::open(world, &dir, BrokerOptions::default(), formats).unwrap().0;
         Rig { server: Server::new(broker, options), clock, dir }
     }
@@ -98,18 +108,22 @@ impl Rig {
 
     /// Appends a batch of one record to partition 0.
     pub(crate) async fn append(&self, stream: &Stream, value: &[u8]) {
+        let unit = PublishUnit::of(vec![Append::new(&stream.partitions()[0], Rig::batch(value))]);
+        let published = self.broker().publish(unit).unwrap();
+        self.broker().durable(published.wait).await.unwrap();
+    }
+
+    /// A batch of one record.
+    pub(crate) fn batch(value: &[u8]) -> NewBatch {
         let mut builder = BatchBuilder::new(Compression::None);
         builder.push(1_000, None, Some(value), std::iter::empty());
-        let batch = NewBatch {
+        NewBatch {
             count: 1,
             format: FORMAT,
             body: builder.finish(&Stamp::default()).unwrap(),
             stamp: Some(stamp_create_time),
             ..NewBatch::default()
-        };
-        let unit = PublishUnit::of(vec![Append::new(&stream.partitions()[0], batch)]);
-        let published = self.broker().publish(unit).unwrap();
-        self.broker().durable(published.wait).await.unwrap();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Fetch: batches as they are stored, waiting for them if asked to.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::{Action, Ahead, Bounds, Chunk, Oversize, Partition, ReadLimits, Stream, Upto, Watch};
 use bytes::Bytes;
@@ -13,7 +13,9 @@ use crate::{
     answer_budget::Charge,
     codec::{
         ErrorCode, Records, Uuid,
-        api::fetch::{EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData},
+        api::fetch::{
+            EpochEndOffset, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
+        },
     },
     errors,
     fetch_sessions::{Ask, FINAL_EPOCH, PARTITIONS_MAX, PartitionKey, Plan, SessionError, Told, Wanted},
@@ -35,6 +37,13 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Partitions that are read for an answer although what is left of it was too little for the one before. Lagging clients
 /// ask for hundreds: each would cost a read, of the disk too, for nothing.
 const MISSES_MAX: u32 = 2;
+
+/// Partitions that are looked at in a row before others have their turn.
+const TURN_LEN: usize = 256;
+
+/// Shares of an answer that are kept while one waits for more, some hundred bytes each: those of a larger one are made
+/// anew.
+const SHARES_KEPT_MAX: usize = 1_000;
 
 /// The answer, with what it takes of the memory for answers until it is written.
 /// What it was asked with is gone while it waits.
@@ -86,20 +95,7 @@ fn plan_of(ctx: &Ctx, request: &FetchRequest<'_>) -> Result<Plan, SessionError> 
         is_keepable &= name.len() <= TOPIC_NAME_MAX;
         name.into()
     };
-    let mut partitions = Vec::with_capacity(count);
-    for topic in topics {
-        let (name, topic_id) = (named(topic.topic), topic.topic_id.0);
-        partitions.extend(topic.partitions.iter().map(|wanted| {
-            let key = PartitionKey { topic: name.clone(), topic_id, partition: wanted.partition };
-            let wanted = Wanted {
-                offset: wanted.fetch_offset,
-                max_bytes: wanted.partition_max_bytes,
-                current_leader_epoch: wanted.current_leader_epoch,
-                last_fetched_epoch: wanted.last_fetched_epoch,
-            };
-            (key, wanted)
-        }));
-    }
+    let partitions = each_once(topics, &mut named);
     let mut forgotten = Vec::with_capacity(forgotten_count);
     for topic in forgotten_topics {
         let (name, topic_id) = (named(topic.topic), topic.topic_id.0);
@@ -118,6 +114,44 @@ fn plan_of(ctx: &Ctx, request: &FetchRequest<'_>) -> Result<Plan, SessionError> 
     // Any 31 bits will do.
     let new_id = i32::try_from(env.random.u64() >> 33).unwrap_or(1);
     ctx.server.fetch_sessions.lock().plan(ask, new_id, env.clock.mono_ns() / 1_000_000)
+}
+
+/// The partitions of a request in their order. One that is named again is asked for once, in its first place, as it was
+/// named last: to the original they are a map.
+fn each_once(
+    topics: &[FetchTopic<'_>],
+    named: &mut impl FnMut(&str) -> Arc<str>,
+) -> Vec<(PartitionKey, Wanted)> {
+    let mut partitions: Vec<(PartitionKey, Wanted)> = Vec::new();
+    // Topics are numbered, so that a long name is looked at once and not with each partition.
+    let mut names: Vec<Arc<str>> = Vec::new();
+    let mut numbers: HashMap<(&str, [u8; 16]), usize> = HashMap::new();
+    let mut places: HashMap<(usize, i32), usize> = HashMap::new();
+    for topic in topics {
+        let topic_id = topic.topic_id.0;
+        let number = *numbers.entry((topic.topic, topic_id)).or_insert_with(|| {
+            names.push(named(topic.topic));
+            names.len() - 1
+        });
+        let Some(name) = names.get(number) else { continue };
+        for asked in &topic.partitions {
+            let wanted = Wanted {
+                offset: asked.fetch_offset,
+                max_bytes: asked.partition_max_bytes,
+                current_leader_epoch: asked.current_leader_epoch,
+                last_fetched_epoch: asked.last_fetched_epoch,
+            };
+            let place = *places.entry((number, asked.partition)).or_insert(partitions.len());
+            match partitions.get_mut(place) {
+                Some((_, known)) => *known = wanted,
+                None => {
+                    let key = PartitionKey { topic: name.clone(), topic_id, partition: asked.partition };
+                    partitions.push((key, wanted));
+                }
+            }
+        }
+    }
+    partitions
 }
 
 /// One partition's share of the answer.
@@ -182,10 +216,18 @@ impl Fetch<'_> {
             there = sources;
             // Nothing is held while one waits.
             drop(charge);
-            shares.iter_mut().for_each(|share| share.data.records = Records::default());
-            let sources = shares.iter_mut().filter_map(|share| share.source.as_mut()).collect();
+            let is_kept = shares.len() <= SHARES_KEPT_MAX;
+            let mut sources: Vec<Source> = Vec::new();
+            match is_kept {
+                true => shares.iter_mut().for_each(|share| share.data.records = Records::default()),
+                false => {
+                    sources.extend(std::mem::take(&mut shares).into_iter().filter_map(|share| share.source))
+                }
+            }
+            let kept = shares.iter_mut().filter_map(|share| share.source.as_mut());
+            let sources = kept.chain(&mut sources).collect();
             let waited = waiting::until_there(sources, self.min_bytes - available, &watch, deadline).await;
-            if waited == Waited::InVain && total == 0 {
+            if waited == Waited::InVain && total == 0 && is_kept {
                 return (shares, None);
             }
         }
@@ -198,6 +240,9 @@ impl Fetch<'_> {
         let mut left = Left { first: room.is_some(), room: room.unwrap_or(0), misses: 0 };
         let mut is_cold = false;
         for (index, (key, wanted)) in plan.partitions.iter().enumerate() {
+            if index % TURN_LEN == TURN_LEN - 1 {
+                tokio::task::yield_now().await;
+            }
             let share = match self.find(key, &mut last) {
                 Ok((stream, partition)) => {
                     let read = self.read(&stream, &partition, key, wanted, left).await;

@@ -1,4 +1,4 @@
-use broker::StreamSettings;
+use broker::{Append, Overflow, PublishUnit, StreamSettings};
 use tokio::time::timeout;
 
 use super::*;
@@ -279,4 +279,65 @@ async fn a_fetch_of_more_partitions_than_sessions_hold_is_refused_as_a_whole() {
     let all = vec![many_partitions("a", PARTITIONS_MAX), many_partitions("b", 1)];
     let answer = fetch(&rig.ctx(12), request(all, 1, 1 << 20, 0)).await.0;
     assert_eq!((answer.error_code, answer.responses.len()), (ErrorCode::INVALID_REQUEST, 0));
+}
+
+/// A stream that keeps its newest record, and a burst of which the oldest go before their sync.
+#[tokio::test]
+async fn a_reader_at_the_end_lets_others_work_while_records_go_that_nobody_could_read() {
+    let rig = Rig::slow(150);
+    let settings =
+        StreamSettings { length_max: Some(1), overflow: Overflow::DropOldest, ..StreamSettings::default() };
+    let stream = rig.topic("newest", settings).await;
+    let partition = stream.partitions()[0].clone();
+    let burst = async {
+        tokio::task::yield_now().await;
+        let appends = (0..10).map(|_| Append::new(&partition, Rig::batch(b"value"))).collect();
+        let published = rig.broker().publish(PublishUnit::of(appends)).unwrap();
+        let mut turns = 0;
+        while partition.bounds().stable_end == Offset(0) {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        rig.broker().durable(published.wait).await.unwrap();
+        turns
+    };
+    let ctx = rig.ctx(12);
+    let (_, turns) =
+        tokio::join!(fetch(&ctx, request(vec![wanted("newest", 1 << 20)], 1, 1 << 20, 60_000)), burst);
+    assert!(turns > 5, "one task of one thread took all for itself: {turns}");
+    // Where it read is gone meanwhile, which it is told: its client goes on at the start.
+    assert_eq!(partition.bounds().start, Offset(9));
+}
+
+#[tokio::test]
+async fn a_partition_that_is_named_again_is_asked_for_once_as_it_was_named_last() {
+    let rig = Rig::new();
+    let ctx = rig.ctx(12);
+    let of = |topic, partitions: &[(i32, i64)]| {
+        let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
+            partition: *partition,
+            fetch_offset: *fetch_offset,
+            ..Default::default()
+        };
+        FetchTopic { topic, partitions: partitions.iter().map(partition).collect(), ..Default::default() }
+    };
+    let again: Vec<(i32, i64)> = (0..10_000).map(|offset| (0, offset)).collect();
+    let asked = request(vec![of("a", &again), of("b", &[(0, 1)]), of("a", &[(1, 2), (0, 3)])], 1, 1, 0);
+    let plan = plan_of(&ctx, &asked).ok().unwrap();
+    let rows: Vec<(&str, i32, i64)> =
+        plan.partitions.iter().map(|(key, wanted)| (&*key.topic, key.partition, wanted.offset)).collect();
+    assert_eq!(rows, [("a", 0, 3), ("b", 0, 1), ("a", 1, 2)]);
+}
+
+/// Of a large request nothing but what is waited for is kept meanwhile; the answer has all of it again.
+#[tokio::test]
+async fn a_large_fetch_that_waited_in_vain_is_answered_for_every_partition() {
+    let rig = Rig::new();
+    rig.topic("a", StreamSettings::default()).await;
+    let ctx = rig.ctx(12);
+    let asked = request(vec![many_partitions("a", SHARES_KEPT_MAX + 1)], 1, 1 << 20, 50);
+    let answer = fetch(&ctx, asked).await.0;
+    let codes: Vec<ErrorCode> = answer.responses[0].partitions.iter().map(|data| data.error_code).collect();
+    assert_eq!(codes.len(), SHARES_KEPT_MAX + 1);
+    assert_eq!((codes[0], codes[1]), (ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
 }
