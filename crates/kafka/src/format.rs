@@ -7,10 +7,11 @@ use broker::{
     crossing::{self, Room, Values},
 };
 use bytes::{Bytes, BytesMut};
-use model::{Batch, Error, Format, FormatTag, Formats, Offset, Record, RecordAttributes, Result};
+use model::{Batch, Error, Format, FormatTag, Formats, Offset, Outline, Record, RecordAttributes, Result};
 
 use crate::codec::records::{
-    BatchBuilder, Compression, RecordBatch, Stamp, assign, empty_batch, set_append_time,
+    BatchBuilder, BatchFault, Compression, Keys, RecordBatch, Seen, Stamp, assign, empty_batch,
+    set_append_time,
 };
 
 /// The tag that stored batches carry. Fixed for ever.
@@ -66,6 +67,30 @@ fn walk(
     Ok(())
 }
 
+/// Calls `each` with the index and what a walk sees of the record. Packed records are never unpacked whole for this.
+fn scan(batch: &Batch, keys: Keys, mut each: impl FnMut(u32, &Seen<'_>) -> Result<()>) -> Result<()> {
+    let (bytes, _) = RecordBatch::first(&batch.body).map_err(corrupt)?;
+    let mut stopped = None;
+    let walked = bytes.scan(keys, UNPACKED_LEN_MAX, &mut |seen| {
+        let index = u32::try_from(seen.offset_delta).map_err(corrupt);
+        index.and_then(|index| each(index, &seen)).map_err(|error| {
+            stopped = Some(error);
+            BatchFault::Corrupt
+        })
+    });
+    match stopped {
+        Some(error) => Err(error),
+        None => walked.map(drop).map_err(corrupt),
+    }
+}
+
+fn outline(seen: &Seen<'_>) -> Outline {
+    Outline {
+        event_time_ms: (seen.timestamp >= 0).then_some(seen.timestamp),
+        body_len: Some(u32::try_from(seen.value_len).unwrap_or(u32::MAX)),
+    }
+}
+
 impl Format for KafkaFormat {
     fn tag(&self) -> FormatTag {
         FORMAT
@@ -84,15 +109,18 @@ impl Format for KafkaFormat {
         batch: &Batch,
         each: &mut dyn FnMut(u32, RecordAttributes) -> Result<()>,
     ) -> Result<()> {
-        walk(batch, |index, record| {
-            let attributes = RecordAttributes {
-                record_key: record.key.map(Bytes::copy_from_slice),
-                event_time_ms: (record.timestamp >= 0).then_some(record.timestamp),
-                body_len: Some(u32::try_from(record.value.map_or(0, <[u8]>::len)).unwrap_or(u32::MAX)),
-                ..RecordAttributes::default()
-            };
-            each(index, attributes)
+        scan(batch, Keys::Read, |index, seen| {
+            let Outline { event_time_ms, body_len } = outline(seen);
+            let record_key = seen.key.map(Bytes::copy_from_slice);
+            each(
+                index,
+                RecordAttributes { record_key, event_time_ms, body_len, ..RecordAttributes::default() },
+            )
         })
+    }
+
+    fn outlines(&self, batch: &Batch, each: &mut dyn FnMut(u32, Outline) -> Result<()>) -> Result<()> {
+        scan(batch, Keys::Skipped, |index, seen| each(index, outline(seen)))
     }
 
     fn write(&self, records: &[Record]) -> Result<Bytes> {
@@ -122,14 +150,7 @@ impl Format for KafkaFormat {
             return Ok(None);
         }
         builder.extend_to(header.last_offset_delta);
-        let stamp = Stamp {
-            base_offset: offset(batch.base),
-            partition_leader_epoch: header.partition_leader_epoch,
-            attributes: header.attributes,
-            producer_id: header.producer_id,
-            producer_epoch: header.producer_epoch,
-            base_sequence: header.base_sequence,
-        };
+        let stamp = Stamp { base_offset: offset(batch.base), ..Stamp::of(&header) };
         builder.finish(&stamp).map(Some).map_err(|e| Error::internal(e.to_string()))
     }
 }
@@ -171,14 +192,14 @@ fn push(builder: &mut BatchBuilder, index: Option<i32>, record: &Record) {
     }
 }
 
-/// A chunk as Kafka's clients read it: their own batches byte for byte, those with dropped records and those of other
-/// dialects encoded anew, and an empty batch at the end when a gap follows, so that positions move past it. Control
+/// A chunk as Kafka's clients read it: their own batches byte for byte, also the one that the log begins in (clients pass
+/// over what lies below their offset), those with records dropped elsewhere and those of other dialects encoded anew, and an empty batch at the end when a gap follows, so that positions move past it. Control
 /// batches of other dialects are gaps.
 pub(crate) fn wire_batches(formats: &Formats, chunk: &Chunk, from: Offset) -> Result<Vec<Bytes>> {
     let mut pieces = Vec::with_capacity(chunk.batches.len() + 1);
     let mut reached = from;
     for each in &chunk.batches {
-        if let Some(bytes) = wire_batch(formats, each)? {
+        if let Some(bytes) = wire_batch(formats, each, chunk.bounds.start)? {
             pieces.push(bytes);
             reached = reached.max(each.batch.end());
         }
@@ -203,15 +224,34 @@ fn placed(batch: &Batch) -> Bytes {
     body.freeze()
 }
 
-fn wire_batch(formats: &Formats, each: &ChunkBatch) -> Result<Option<Bytes>> {
+/// Whether what is gone of a batch lies below the start of its log, all of it.
+fn is_cut(each: &ChunkBatch, start: Offset) -> bool {
+    let last = each.dropped.as_ref().and_then(|mask| mask.last());
+    last.is_none_or(|last| each.batch.base.plus(u64::from(last)) < start)
+}
+
+/// Whether a chunk has packed batches of Kafka's that are encoded anew, which may take its time.
+pub(crate) fn is_repacked(chunk: &Chunk) -> bool {
+    let is_packed = |batch: &Batch| {
+        let header = RecordBatch::first(&batch.body).map(|(bytes, _)| bytes.header);
+        header.is_ok_and(|header| header.attributes.compression() != Ok(Compression::None))
+    };
+    let is_anew = |each: &ChunkBatch| !is_cut(each, chunk.bounds.start) || has_given_key(&each.batch);
+    chunk.batches.iter().any(|each| each.batch.format == FORMAT && is_anew(each) && is_packed(&each.batch))
+}
+
+/// A key beside the bytes was given by a route: the record has it.
+fn has_given_key(batch: &Batch) -> bool {
+    batch.attributes.rows().iter().any(|row| row.record_key.is_some())
+}
+
+fn wire_batch(formats: &Formats, each: &ChunkBatch, start: Offset) -> Result<Option<Bytes>> {
     let batch = &each.batch;
     let is_there = |index: u32| each.dropped.as_ref().is_none_or(|mask| !mask.contains(index));
-    // A key beside the bytes was given by a route: the record has it.
-    let is_keyed = batch.attributes.rows().iter().any(|row| row.record_key.is_some());
-    if batch.format == FORMAT && !is_keyed {
-        return match &each.dropped {
-            None => Ok(Some(placed(batch))),
-            Some(_) => KafkaFormat.without(batch, &is_there),
+    if batch.format == FORMAT && !has_given_key(batch) {
+        return match is_cut(each, start) {
+            true => Ok(Some(placed(batch))),
+            false => KafkaFormat.without(batch, &is_there),
         };
     }
     if batch.flags.control {

@@ -27,12 +27,29 @@ pub trait Format: Send + Sync + 'static {
         each: &mut dyn FnMut(u32, RecordAttributes) -> Result<()>,
     ) -> Result<()>;
 
+    /// Times and lengths of every record, for whoever wants neither keys nor names of what may be many. Same order and
+    /// indices as [`Format::read`].
+    fn outlines(&self, batch: &Batch, each: &mut dyn FnMut(u32, Outline) -> Result<()>) -> Result<()> {
+        self.attributes(batch, &mut |index, row| {
+            each(index, Outline { event_time_ms: row.event_time_ms, body_len: row.body_len })
+        })
+    }
+
     /// Lays `records` out as the body of one batch of this format.
     fn write(&self, records: &[Record]) -> Result<Bytes>;
 
     /// The batch's bytes without the records whose `keep` is false (indices from the base); the kept ones hold their
     /// offsets. `None` when nothing is left.
     fn without(&self, batch: &Batch, keep: &dyn Fn(u32) -> bool) -> Result<Option<Bytes>>;
+}
+
+/// What [`Format::outlines`] tells of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Its producer's time, milliseconds since the Unix epoch.
+    pub event_time_ms: Option<i64>,
+    /// Length of its body, bytes.
+    pub body_len: Option<u32>,
 }
 
 /// Every format this process knows, by tag.

@@ -72,6 +72,11 @@ impl FromIterator<u32> for Mask {
 }
 
 impl Mask {
+    /// The last of them.
+    pub fn last(&self) -> Option<u32> {
+        self.0.max()
+    }
+
     /// Whether the record at `index` is gone.
     pub fn contains(&self, index: u32) -> bool {
         self.0.contains(index)

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use model::{Attributes, Error, RecordAttributes, Result, Seq};
+use model::{Attributes, Error, RecordAttributes, Result, Seq, limits};
 use route::Pattern;
 use store::{Class, Durability, LockedLog};
 
@@ -29,6 +29,10 @@ use crate::{
     tenant::TenantCounters,
     work::{Settled, Settlement, check_open, room_of, settle_one},
 };
+
+/// Bytes that the route keys of one batch may take, which lie beside its bytes and are not packed: those of a large batch of
+/// short records.
+const ROUTE_KEYS_LEN_MAX: usize = 16 << 20;
 
 /// What a batch takes in the queue beside its body, bytes: header and attributes without their texts.
 const BATCH_OVERHEAD_LEN: usize = 64;
@@ -177,11 +181,13 @@ impl Broker {
     /// missing, or none of `patterns` matches it.
     fn give_route_keys(&self, batch: &mut NewBatch, patterns: &[Pattern]) -> Result<()> {
         let has_key = |index| batch.attributes.of(index).is_some_and(|row| row.route_key.is_some());
-        if batch.flags.control || (0..batch.count).all(has_key) {
+        // Of more records none is stored.
+        if batch.flags.control || batch.count > limits::BATCH_RECORDS_MAX || (0..batch.count).all(has_key) {
             return Ok(());
         }
         let stored = batch.as_stored();
         let mut rows = vec![RecordAttributes::default(); batch.count as usize];
+        let mut keys_left = ROUTE_KEYS_LEN_MAX.max(batch.body.len());
         self.formats().of(batch.format)?.attributes(&stored, &mut |index, derived| {
             let own_key = derived.record_key.clone();
             let mut row = batch.attributes.of(index).cloned().unwrap_or(derived);
@@ -190,6 +196,9 @@ impl Broker {
             if !is_address(&key) || !patterns.iter().any(|pattern| pattern.matches(&key)) {
                 return Err(Error::invalid("the key of a record is none that the stream takes"));
             }
+            let left = keys_left.checked_sub(key.len());
+            keys_left =
+                left.ok_or_else(|| Error::invalid("the keys of the records are too long together"))?;
             row.route_key = Some(key);
             if let Some(place) = rows.get_mut(index as usize) {
                 *place = row;
@@ -203,7 +212,7 @@ impl Broker {
     /// Length of the longest record of a batch whose dialect did not say, bytes.
     pub(crate) fn longest_record(&self, batch: &NewBatch) -> Result<u32> {
         let mut longest = 0;
-        self.formats().of(batch.format)?.attributes(&batch.as_stored(), &mut |_, row| {
+        self.formats().of(batch.format)?.outlines(&batch.as_stored(), &mut |_, row| {
             longest = longest.max(row.body_len.unwrap_or(0));
             Ok(())
         })?;

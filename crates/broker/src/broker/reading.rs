@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cursor::RecordState;
-use model::{Error, Kind, Offset, Record, Result, Seq};
+use model::{Batch, Error, Kind, Offset, Record, Result, Seq};
 use store::{Class, Read, SEARCH_LEN, Seek};
 
 use super::Broker;
@@ -203,13 +203,18 @@ impl Broker {
                 }
                 Err(e) => return Err(e),
             };
-            if let Some(found) = self.first_at(&chunk, from, at_ms, source)? {
-                return Ok(Some(found));
+            let next = chunk.next;
+            let found = if needs_a_look(&chunk, at_ms, source) {
+                // A format may have to unpack much to tell times.
+                let broker = self.clone();
+                blocking(self.env(), move || broker.first_at(&chunk, from, at_ms, source)).await?
+            } else {
+                self.first_at(&chunk, from, at_ms, source)?
+            };
+            if found.is_some() || next <= from {
+                return Ok(found);
             }
-            if chunk.next <= from {
-                return Ok(None);
-            }
-            from = chunk.next;
+            from = next;
         }
     }
 
@@ -233,11 +238,7 @@ impl Broker {
     ) -> Result<Option<(Offset, i64)>> {
         for part in &chunk.batches {
             let batch = &part.batch;
-            let latest = match source {
-                TimeSource::Append => batch.append_time_ms,
-                TimeSource::Producer => batch.max_event_time_ms.unwrap_or(batch.append_time_ms),
-            };
-            if latest < at_ms || batch.flags.control {
+            if !may_have(batch, at_ms, source) {
                 continue;
             }
             let mut found = None;
@@ -267,15 +268,35 @@ impl Broker {
                 each(batch.base.plus(u64::from(index)), time_ms);
             }
         };
-        if source == TimeSource::Append || (batch.max_event_time_ms.is_none() && batch.count == 1) {
+        if !has_own_times(batch, source) {
             (0..batch.count).for_each(|index| tell(index, batch.append_time_ms));
             return Ok(());
         }
-        self.formats().of(batch.format)?.attributes(batch, &mut |index, row| {
+        self.formats().of(batch.format)?.outlines(batch, &mut |index, row| {
             tell(index, row.event_time_ms.unwrap_or(batch.append_time_ms));
             Ok(())
         })
     }
+}
+
+/// Whether the format alone tells the times of a batch's records.
+fn has_own_times(batch: &Batch, source: TimeSource) -> bool {
+    source == TimeSource::Producer && (batch.max_event_time_ms.is_some() || batch.count > 1)
+}
+
+/// Whether a batch may have records whose time is `at_ms` or later.
+fn may_have(batch: &Batch, at_ms: i64, source: TimeSource) -> bool {
+    let latest = match source {
+        TimeSource::Append => batch.append_time_ms,
+        TimeSource::Producer => batch.max_event_time_ms.unwrap_or(batch.append_time_ms),
+    };
+    latest >= at_ms && !batch.flags.control
+}
+
+/// Whether a format is asked for the times of a chunk's records.
+fn needs_a_look(chunk: &Chunk, at_ms: i64, source: TimeSource) -> bool {
+    let is_asked = |batch: &Batch| may_have(batch, at_ms, source) && has_own_times(batch, source);
+    chunk.batches.iter().any(|part| is_asked(&part.batch))
 }
 
 impl Default for ReadLimits {

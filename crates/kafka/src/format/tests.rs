@@ -2,7 +2,7 @@ use broker::plain::{PLAIN, Plain};
 use model::{Attributes, Header, HeaderValue};
 
 use super::*;
-use crate::codec::records::batches;
+use crate::codec::records::{UNPACKED_WHOLE, batches};
 
 fn batch_of(format: FormatTag, base: u64, count: u32, body: Bytes) -> Batch {
     Batch {
@@ -184,4 +184,53 @@ fn a_key_that_a_route_gave_is_what_clients_read() {
     let keys: Vec<_> =
         records.iter().map(|(_, key, value, time)| (key.as_str(), value.as_str(), *time)).collect();
     assert_eq!(keys, [("eu", "a", 3), ("eu", "b", 3)]);
+}
+
+#[test]
+fn what_is_gone_below_the_start_of_the_log_is_left_in_its_batch_and_a_hole_is_not() {
+    let given = |start: u64, gone: &[u32]| {
+        let mut chunk = chunk(vec![own(4, &["a", "b", "c"])], 7);
+        chunk.bounds.start = Offset(start);
+        chunk.batches[0].dropped = Some(gone.iter().copied().collect());
+        let body = chunk.batches[0].batch.body.clone();
+        let pieces = wire_batches(&formats(), &chunk, Offset(start)).unwrap();
+        (
+            pieces == [body],
+            fetched(&chunk, start).0.into_iter().map(|(offset, ..)| offset).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(given(6, &[0, 1]), (true, vec![4, 5, 6]));
+    assert_eq!(given(5, &[0, 1]), (false, vec![6]), "the second was taken out otherwise");
+    assert_eq!(given(5, &[0, 2]), (false, vec![5]));
+}
+
+#[test]
+fn times_lengths_and_keys_are_told_without_unpacking_a_batch_whole() {
+    for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+        let mut builder = BatchBuilder::new(compression);
+        builder.push(5, Some(b"key"), Some(&vec![0; 64 << 20]), std::iter::empty());
+        builder.push(9, None, Some(b"short"), std::iter::empty());
+        let batch = batch_of(FORMAT, 0, 2, builder.finish(&Stamp::default()).unwrap());
+        let before = UNPACKED_WHOLE.get();
+        let mut rows = Vec::new();
+        KafkaFormat
+            .attributes(&batch, &mut |index, row| {
+                rows.push((index, row.record_key, row.event_time_ms, row.body_len));
+                Ok(())
+            })
+            .unwrap();
+        let key = Some(Bytes::from_static(b"key"));
+        assert_eq!(rows, [(0, key, Some(5), Some(64 << 20)), (1, None, Some(9), Some(5))]);
+        let mut outlines = Vec::new();
+        KafkaFormat
+            .outlines(&batch, &mut |index, row| {
+                outlines.push((index, row.event_time_ms, row.body_len));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(outlines, [(0, Some(5), Some(64 << 20)), (1, Some(9), Some(5))]);
+        let stopped = KafkaFormat.outlines(&batch, &mut |_, _| Err(Error::invalid("enough")));
+        assert_eq!(stopped.unwrap_err().text(), "enough");
+        assert_eq!(UNPACKED_WHOLE.get(), before, "{compression:?}");
+    }
 }

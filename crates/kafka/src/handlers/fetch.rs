@@ -19,7 +19,7 @@ use crate::{
     },
     errors,
     fetch_sessions::{Ask, FINAL_EPOCH, PARTITIONS_MAX, PartitionKey, Plan, SessionError, Told, Wanted},
-    format::wire_batches,
+    format::{is_repacked, wire_batches},
     session::Ctx,
     topics::{self, TOPIC_NAME_MAX},
 };
@@ -489,11 +489,31 @@ impl Fetch<'_> {
             ErrorKind::NotFound => ErrorCode::OFFSET_OUT_OF_RANGE,
             _ => errors::of(&e),
         })?;
-        let pieces = wire_batches(broker.formats(), &chunk, from).map_err(|e| {
+        let (chunk, pieces) = self.on_the_wire(chunk, from).await;
+        let pieces = pieces.map_err(|e| {
             tracing::warn!(log = partition.log_id().0, error = %e, "stored records do not read");
             errors::of(&e)
         })?;
         Ok((chunk, pieces))
+    }
+
+    /// A chunk with its bytes for the client, on a thread that may take its time where something is unpacked for them.
+    async fn on_the_wire(&self, chunk: Chunk, from: Offset) -> (Chunk, model::Result<Vec<Bytes>>) {
+        let server = &self.ctx.server;
+        if !is_repacked(&chunk) {
+            let pieces = wire_batches(server.broker.formats(), &chunk, from);
+            return (chunk, pieces);
+        }
+        let _turn = server.unpacking.acquire().await;
+        let (broker, bounds) = (server.broker.clone(), chunk.bounds);
+        let packing = tokio::task::spawn_blocking(move || {
+            let pieces = wire_batches(broker.formats(), &chunk, from);
+            (chunk, pieces)
+        });
+        packing.await.unwrap_or_else(|e| {
+            let empty = Chunk { batches: Vec::new(), next: from, bounds, lost: Vec::new(), of_disk: false };
+            (empty, Err(model::Error::internal(e.to_string())))
+        })
     }
 
     fn readable_end(&self, bounds: Bounds) -> Offset {

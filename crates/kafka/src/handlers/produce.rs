@@ -7,7 +7,7 @@ use broker::{
     TimeSource,
     routing::{Onward, RouteCache, Routed},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use model::{BatchFlags, ErrorKind, ProducerStamp, Seq};
 
 use super::list_offsets::wire_offset;
@@ -19,7 +19,7 @@ use crate::{
             TopicProduceResponse,
         },
         encode_response,
-        records::{BatchFault, RecordBatch, RecordFault, RecordRules},
+        records::{BatchFault, RecordBatch, RecordFault, RecordRules, RecordSummary, set_max_timestamp},
     },
     connection::Step,
     errors,
@@ -290,12 +290,21 @@ fn check(
         return Some(Part::refused(ErrorCode::INVALID_TXN_STATE));
     }
     let own_time = settings.time == TimeSource::Append;
-    let newest_ms = match check_records(ctx, stream, &batch, own_time, &mut unit.unpacked_left)? {
-        Ok(newest_ms) => newest_ms,
+    let summary = match check_records(ctx, stream, &batch, own_time, &mut unit.unpacked_left)? {
+        Ok(summary) => summary,
         Err(part) => return Some(part),
     };
+    let body = match body_of(frame, &batch, &summary) {
+        Ok(body) => body,
+        Err(fault) => return Some(Part::faulty(fault)),
+    };
+    // Numbered anew, it may have become longer.
+    if settings.batch_len_max.is_some_and(|max| body.len() > max as usize) {
+        return Some(Part::refused(ErrorCode::MESSAGE_TOO_LARGE));
+    }
     let append = unit.publish.appends.len();
-    let new = new_batch(frame, &batch, own_time, newest_ms);
+    let newest_ms = summary.max_timestamp;
+    let new = new_batch(body, &batch, own_time, newest_ms);
     if let Some(onward) = &target.onward {
         match copies(&ctx.server.broker, stream, onward, newest_ms, &new) {
             Ok(copies) => copies.follow(append, &mut unit.publish),
@@ -310,8 +319,22 @@ fn check(
     Some(Part::Staged { append, partition: partition.clone(), own_time })
 }
 
+/// The bytes of a checked batch, which are the producer's unless it numbered its records or named their newest time wrongly:
+/// the original puts both right.
+fn body_of(frame: &Bytes, batch: &RecordBatch<'_>, summary: &RecordSummary) -> Result<Bytes, BatchFault> {
+    if summary.is_misnumbered {
+        return batch.renumbered();
+    }
+    if batch.header.max_timestamp == summary.max_timestamp {
+        return Ok(frame.slice_ref(batch.bytes()));
+    }
+    let mut body = BytesMut::from(batch.bytes());
+    set_max_timestamp(&mut body, summary.max_timestamp)?;
+    Ok(body.freeze())
+}
+
 /// A checked batch as it is stored in a topic that has the times of its producers, or its own.
-fn new_batch(frame: &Bytes, batch: &RecordBatch<'_>, own_time: bool, newest_ms: i64) -> NewBatch {
+fn new_batch(body: Bytes, batch: &RecordBatch<'_>, own_time: bool, newest_ms: i64) -> NewBatch {
     let header = batch.header;
     NewBatch {
         count: u32::try_from(header.record_count).unwrap_or(0),
@@ -323,7 +346,7 @@ fn new_batch(frame: &Bytes, batch: &RecordBatch<'_>, own_time: bool, newest_ms: 
             first_sequence: header.base_sequence,
         }),
         max_event_time_ms: max_event_time_ms(newest_ms, own_time),
-        body: frame.slice_ref(batch.bytes()),
+        body,
         stamp: Some(if own_time { stamp_append_time } else { stamp_create_time }),
         ..NewBatch::default()
     }
@@ -357,14 +380,14 @@ fn copies(
     Ok(copies)
 }
 
-/// Holds the records against the topic's rules, unpacking what is left to unpack; their newest time.
+/// Holds the records against the topic's rules, unpacking what is left to unpack.
 fn check_records(
     ctx: &Ctx,
     stream: &Stream,
     batch: &RecordBatch<'_>,
     own_time: bool,
     unpacked_left: &mut usize,
-) -> Option<Result<i64, Part>> {
+) -> Option<Result<RecordSummary, Part>> {
     let batch_max = stream.settings().batch_len_max.map_or(usize::MAX, |max| max as usize);
     let unpacked_max = batch_max.saturating_mul(UNPACKED_RATIO_MAX).min(format::UNPACKED_LEN_MAX);
     let rules = rules_of(ctx, stream, own_time);
@@ -374,13 +397,11 @@ fn check_records(
         Err(fault) => return Some(Err(Part::faulty(fault))),
     };
     *unpacked_left = unpacked_left.saturating_sub(summary.unpacked_len);
-    Some(match summary.refused.first() {
-        None => Ok(summary.max_timestamp),
-        Some(first) => {
-            let message = Some(first.refusal.to_string());
-            Err(Part::Refused { code: first.code(), message, records: summary.refused })
-        }
-    })
+    if summary.refused.is_empty() {
+        return Some(Ok(summary));
+    }
+    let (code, message) = RecordFault::answer(&summary.refused);
+    Some(Err(Part::Refused { code, message: Some(message), records: summary.refused }))
 }
 
 /// `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`, around now. They do not concern a topic that
@@ -398,7 +419,7 @@ fn rules_of(ctx: &Ctx, stream: &Stream, own_time: bool) -> RecordRules {
     let after_ms = limit("kafka.message.timestamp.after.max.ms", 3_600_000);
     RecordRules {
         needs_key: false,
-        oldest_ms: if before_ms == i64::MAX { i64::MIN } else { now_ms.saturating_sub(before_ms) },
+        oldest_ms: now_ms.saturating_sub(before_ms),
         newest_ms: now_ms.saturating_add(after_ms),
     }
 }
@@ -497,3 +518,6 @@ fn record_error(fault: &RecordFault) -> BatchIndexAndErrorMessage<'static> {
         batch_index_error_message: Some(fault.refusal.to_string().into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,9 @@ use std::io;
 use bytes::Bytes;
 use wire::{Writer, varint_len};
 
-use super::batch::{Attributes, CRC_AT, LENGTH_END, MAGIC, computed_crc};
+use super::batch::{Attributes, BatchHeader, CRC_AT, LENGTH_END, MAGIC, RecordBatch, computed_crc};
 use super::compression::Compression;
+use super::fault::BatchFault;
 
 /// What a batch says beside its records. Times in milliseconds since 1970; -1 stands for none throughout.
 #[allow(missing_docs, reason = "the fields are named as in the format's documents")]
@@ -29,6 +30,37 @@ impl Default for Stamp {
             producer_epoch: -1,
             base_sequence: -1,
         }
+    }
+}
+
+impl Stamp {
+    /// What the batch of `header` says.
+    pub fn of(header: &BatchHeader) -> Self {
+        Stamp {
+            base_offset: header.base_offset,
+            partition_leader_epoch: header.partition_leader_epoch,
+            attributes: header.attributes,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+        }
+    }
+}
+
+impl RecordBatch<'_> {
+    /// The batch with its records numbered from 0 on in their order, packed as they were.
+    ///
+    /// # Errors
+    /// When they do not read.
+    pub fn renumbered(&self) -> Result<Bytes, BatchFault> {
+        let payload = self.payload(usize::MAX)?;
+        let mut builder = BatchBuilder::new(self.header.attributes.compression()?);
+        for record in self.records(&payload) {
+            let record = record?;
+            let headers: Vec<_> = record.headers.iter().collect();
+            builder.push(record.timestamp, record.key, record.value, headers.into_iter());
+        }
+        builder.finish(&Stamp::of(&self.header)).map_err(|_| BatchFault::Corrupt)
     }
 }
 

@@ -1,7 +1,6 @@
-use super::batch::{RecordBatch, TimestampType};
-use super::compression::Compression;
+use super::batch::RecordBatch;
 use super::fault::{BatchFault, RecordFault, RecordRefusal};
-use super::walk::{Seen, walk};
+use super::walk::{Keys, Seen};
 
 /// Refused records that a client is told of one by one; a batch with more is as refused, and the answer stays small.
 const REFUSED_MAX: usize = 1_000;
@@ -24,13 +23,16 @@ impl Default for RecordRules {
 }
 
 impl RecordRules {
-    fn refusal(&self, index: u32, seen: &Seen) -> Option<RecordRefusal> {
-        if u32::try_from(seen.offset_delta) != Ok(index) {
-            Some(RecordRefusal::OffsetDelta(seen.offset_delta))
-        } else if self.needs_key && !seen.has_key {
+    fn refusal(&self, seen: &Seen<'_>) -> Option<RecordRefusal> {
+        if self.needs_key && !seen.has_key {
             Some(RecordRefusal::NoKey)
         } else if seen.timestamp != -1 && !(self.oldest_ms..=self.newest_ms).contains(&seen.timestamp) {
-            Some(RecordRefusal::Timestamp(seen.timestamp))
+            Some(RecordRefusal::Timestamp {
+                at_ms: seen.timestamp,
+                offset_delta: seen.offset_delta,
+                oldest_ms: self.oldest_ms,
+                newest_ms: self.newest_ms,
+            })
         } else {
             None
         }
@@ -42,6 +44,9 @@ impl RecordRules {
 pub struct RecordSummary {
     /// The newest record's time, -1 when none has one; differs from the header's where a client wrote that wrongly.
     pub max_timestamp: i64,
+    /// Whether the offset deltas of the records do not count up from 0. Old clients number packed records so; like the
+    /// original, whoever stores them numbers them anew ([`RecordBatch::renumbered`]).
+    pub is_misnumbered: bool,
     /// Records that break a rule, in order, at most a thousand. One is enough to refuse the batch; clients are told of
     /// each (KIP-467).
     pub refused: Vec<RecordFault>,
@@ -51,49 +56,25 @@ pub struct RecordSummary {
 
 impl RecordBatch<'_> {
     /// Walks the records and holds each against `rules`, unpacking at most `max_len` bytes. As in the original
-    /// (`LogValidator`), records are looked at whether they are packed or not, and keys and values skipped. Packed ones
-    /// are walked as they unpack, so that memory does not follow what they come to; Snappy alone goes in whole blocks,
-    /// whose growth is bounded.
+    /// (`LogValidator`), records are looked at whether they are packed or not, and keys and values skipped.
     ///
     /// # Errors
     /// When the records cannot be read, are not as many as the header says, or unpack to more than `max_len`.
     pub fn check_records(&self, rules: &RecordRules, max_len: usize) -> Result<RecordSummary, BatchFault> {
         let mut summary = RecordSummary { max_timestamp: -1, ..RecordSummary::default() };
         let mut index = 0;
-        let mut hold = |seen: Seen| {
+        let unpacked_len = self.scan(Keys::Skipped, max_len, &mut |seen| {
             summary.max_timestamp = summary.max_timestamp.max(seen.timestamp);
+            summary.is_misnumbered |= u32::try_from(seen.offset_delta) != Ok(index);
             if summary.refused.len() < REFUSED_MAX
-                && let Some(refusal) = rules.refusal(index, &seen)
+                && let Some(refusal) = rules.refusal(&seen)
             {
                 summary.refused.push(RecordFault { index, refusal });
             }
             index += 1;
-        };
-        let compression = self.header.attributes.compression()?;
-        let unpacked_len = match compression {
-            Compression::None | Compression::Snappy => {
-                let max_len = if compression == Compression::None { usize::MAX } else { max_len };
-                let payload = self.payload(max_len)?;
-                for record in self.records(&payload) {
-                    hold(Seen::of(&record?));
-                }
-                if compression == Compression::None { 0 } else { payload.len() }
-            }
-            packed => {
-                packed.stream(self.packed(), |reader| walk(reader, self.times(), max_len, &mut hold))?
-            }
-        };
+            Ok(())
+        })?;
         summary.unpacked_len = unpacked_len;
         Ok(summary)
-    }
-
-    /// How many records there are, and how their times follow from the header.
-    fn times(&self) -> super::walk::Times {
-        super::walk::Times {
-            count: u32::try_from(self.header.record_count).unwrap_or(0),
-            base: self.header.base_timestamp,
-            all: (self.header.attributes.timestamp_type() == TimestampType::LogAppendTime)
-                .then_some(self.header.max_timestamp),
-        }
     }
 }

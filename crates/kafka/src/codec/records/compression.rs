@@ -71,6 +71,8 @@ impl Compression {
                 read_all(decoder, max_len)?
             }
         };
+        #[cfg(test)]
+        UNPACKED_WHOLE.set(UNPACKED_WHOLE.get() + unpacked.len());
         Ok(Cow::Owned(unpacked))
     }
 
@@ -116,6 +118,12 @@ impl Compression {
 
 /// Unpacked length above which a decoder is not kept: its window has grown with it.
 const ZSTD_KEPT_LEN_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+thread_local! {
+    /// Bytes that this thread unpacked into one piece.
+    pub(crate) static UNPACKED_WHOLE: Cell<usize> = const { Cell::new(0) };
+}
 
 thread_local! {
     /// A decoder is some hundred kilobytes, too much to make anew for each small batch.

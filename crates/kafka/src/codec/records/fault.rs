@@ -105,11 +105,20 @@ pub enum RecordRefusal {
     #[error("Compacted topic cannot accept message without key")]
     NoKey,
     /// A create time outside the allowed range.
-    #[error("Timestamp {0} is out of range")]
-    Timestamp(i64),
-    /// Offset deltas must count up from 0 without gaps.
-    #[error("Offset delta {0} is out of order")]
-    OffsetDelta(i32),
+    #[error(
+        "Timestamp {at_ms} of message with offset {offset_delta} is out of range. \
+         The timestamp should be within [{oldest_ms}, {newest_ms}]"
+    )]
+    Timestamp {
+        /// The record's time, milliseconds since 1970.
+        at_ms: i64,
+        /// Where the record is in its batch, by its own account.
+        offset_delta: i32,
+        /// The oldest time allowed.
+        oldest_ms: i64,
+        /// The newest time allowed.
+        newest_ms: i64,
+    },
 }
 
 /// A refused record.
@@ -122,11 +131,31 @@ pub struct RecordFault {
 }
 
 impl RecordFault {
-    /// What a batch with this record is answered with.
+    /// The code that stands for it.
     pub fn code(&self) -> ErrorCode {
         match self.refusal {
-            RecordRefusal::NoKey | RecordRefusal::OffsetDelta(_) => ErrorCode::INVALID_RECORD,
-            RecordRefusal::Timestamp(_) => ErrorCode::INVALID_TIMESTAMP,
+            RecordRefusal::NoKey => ErrorCode::INVALID_RECORD,
+            RecordRefusal::Timestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
         }
+    }
+
+    /// What a batch with these records is answered with, in the original's words (`LogValidator.processRecordErrors`).
+    pub fn answer(refused: &[RecordFault]) -> (ErrorCode, String) {
+        if refused.iter().any(|fault| fault.code() == ErrorCode::INVALID_TIMESTAMP) {
+            let text = "One or more records have been rejected due to invalid timestamp";
+            return (ErrorCode::INVALID_TIMESTAMP, text.to_owned());
+        }
+        let first: Vec<String> = refused
+            .iter()
+            .take(3)
+            .map(|fault| format!("RecordError(batchIndex={}, message='{}')", fault.index, fault.refusal))
+            .collect();
+        let text = format!(
+            "One or more records have been rejected due to {} record errors in total, and only showing the first three \
+             errors at most: [{}]",
+            refused.len(),
+            first.join(", ")
+        );
+        (ErrorCode::INVALID_RECORD, text)
     }
 }

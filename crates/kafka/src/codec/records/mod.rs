@@ -29,6 +29,9 @@ pub use batch::{Attributes, BatchHeader, HEADER_LEN, RecordBatch, TimestampType,
 pub use builder::{BatchBuilder, Stamp, empty_batch};
 pub use check::{RecordRules, RecordSummary};
 pub use compression::Compression;
+#[cfg(test)]
+pub(crate) use compression::UNPACKED_WHOLE;
 pub use fault::{BatchFault, RecordFault, RecordRefusal};
 pub use place::{assign, set_append_time, set_max_timestamp};
 pub use record::{Headers, Record, RecordIter};
+pub(crate) use walk::{Keys, Seen};

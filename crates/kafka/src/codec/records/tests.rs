@@ -183,7 +183,8 @@ fn records_are_held_against_the_rules_of_their_stream() {
     let batch = RecordBatch::from_producer(&bytes, 13).unwrap();
     let free = batch.check_records(&RecordRules::default(), MAX_LEN).unwrap();
     let unpacked_len = batch.payload(MAX_LEN).unwrap().len();
-    assert_eq!(free, RecordSummary { max_timestamp: 1300, refused: Vec::new(), unpacked_len });
+    let expected = RecordSummary { max_timestamp: 1300, unpacked_len, ..RecordSummary::default() };
+    assert_eq!(free, expected);
 
     let rules = RecordRules { needs_key: true, oldest_ms: 999, newest_ms: 1299 };
     let refused = batch.check_records(&rules, MAX_LEN).unwrap().refused;
@@ -191,11 +192,119 @@ fn records_are_held_against_the_rules_of_their_stream() {
         refused,
         [
             RecordFault { index: 1, refusal: RecordRefusal::NoKey },
-            RecordFault { index: 2, refusal: RecordRefusal::Timestamp(1300) },
+            RecordFault {
+                index: 2,
+                refusal: RecordRefusal::Timestamp {
+                    at_ms: 1300,
+                    offset_delta: 2,
+                    oldest_ms: 999,
+                    newest_ms: 1299
+                }
+            },
         ]
     );
     assert_eq!(refused[0].code(), ErrorCode::INVALID_RECORD);
     assert_eq!(refused[1].code(), ErrorCode::INVALID_TIMESTAMP);
+    assert_eq!(
+        refused[1].refusal.to_string(),
+        "Timestamp 1300 of message with offset 2 is out of range. The timestamp should be within [999, 1299]"
+    );
+}
+
+#[test]
+fn refused_records_are_answered_in_the_words_of_the_original() {
+    let time = RecordRefusal::Timestamp { at_ms: 5, offset_delta: 1, oldest_ms: 10, newest_ms: 20 };
+    let no_key = |index| RecordFault { index, refusal: RecordRefusal::NoKey };
+    assert_eq!(
+        RecordFault::answer(&[no_key(0), RecordFault { index: 1, refusal: time }]),
+        (
+            ErrorCode::INVALID_TIMESTAMP,
+            "One or more records have been rejected due to invalid timestamp".to_owned()
+        ),
+        "a time anywhere counts before what is first"
+    );
+    let all: Vec<RecordFault> = (0..4).map(no_key).collect();
+    let each = |index| {
+        format!(
+            "RecordError(batchIndex={index}, message='Compacted topic cannot accept message without key')"
+        )
+    };
+    let text = format!(
+        "One or more records have been rejected due to 4 record errors in total, and only showing the first three \
+         errors at most: [{}, {}, {}]",
+        each(0),
+        each(1),
+        each(2)
+    );
+    assert_eq!(RecordFault::answer(&all), (ErrorCode::INVALID_RECORD, text));
+}
+
+/// As some old clients number them: from anything, or all alike.
+fn misnumbered(compression: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(compression);
+    for (delta, key) in [(7, "a"), (7, "b"), (3, "c")] {
+        let headers: [(&[u8], Option<&[u8]>); 1] = [(b"h", Some(b"v"))];
+        builder.push_at(delta, 5, Some(key.as_bytes()), Some(b"value"), headers.into_iter());
+    }
+    let stamp = Stamp { producer_id: 9, producer_epoch: 1, base_sequence: 4, ..Stamp::default() };
+    let bytes = builder.finish(&stamp).unwrap();
+    changed(&bytes, |bytes| {
+        bytes[23..27].copy_from_slice(&2_i32.to_be_bytes());
+        true
+    })
+    .into()
+}
+
+#[test]
+fn records_that_do_not_count_up_are_numbered_anew_and_keep_all_else() {
+    for compression in ALL {
+        let bytes = misnumbered(compression);
+        let batch = RecordBatch::from_producer(&bytes, 13).unwrap();
+        let summary = batch.check_records(&RecordRules::default(), MAX_LEN).unwrap();
+        assert!(summary.is_misnumbered && summary.refused.is_empty(), "{compression:?}");
+        let bytes = batch.renumbered().unwrap();
+        let anew = RecordBatch::from_producer(&bytes, 13).unwrap();
+        assert!(!anew.check_records(&RecordRules::default(), MAX_LEN).unwrap().is_misnumbered);
+        assert_eq!(BatchHeader { crc: 0, ..anew.header }, BatchHeader { crc: 0, ..batch.header });
+        let rows = |batch: &RecordBatch<'_>| {
+            let payload = batch.payload(MAX_LEN).unwrap();
+            let row = |record: Record<'_>| {
+                let headers: Vec<_> = record
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.to_vec(), value.unwrap().to_vec()))
+                    .collect();
+                (record.timestamp, record.key.unwrap().to_vec(), record.value.unwrap().to_vec(), headers)
+            };
+            batch.records(&payload).map(|record| row(record.unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&anew), rows(&batch));
+    }
+}
+
+#[test]
+fn keys_and_lengths_are_seen_alike_however_records_are_packed() {
+    let key = [b'k'; 100_000];
+    for compression in ALL {
+        let mut builder = BatchBuilder::new(compression);
+        for (key, value) in [(Some(&key[..]), Some(&b"value"[..])), (Some(b""), None), (None, Some(b""))] {
+            builder.push(7, key, value, std::iter::empty());
+        }
+        let bytes = builder.finish(&Stamp::default()).unwrap();
+        let (batch, _) = RecordBatch::first(&bytes).unwrap();
+        for keys in [Keys::Read, Keys::Skipped] {
+            let mut seen = Vec::new();
+            batch
+                .scan(keys, MAX_LEN, &mut |each| {
+                    seen.push((each.has_key, each.key.map(<[u8]>::to_vec), each.value_len));
+                    Ok(())
+                })
+                .unwrap();
+            let read = |key: &[u8]| (keys == Keys::Read).then(|| key.to_vec());
+            let expected = vec![(true, read(&key), 5), (true, read(b""), 0), (false, None, 0)];
+            assert!(seen == expected, "{compression:?}, {keys:?}");
+        }
+    }
 }
 
 #[test]

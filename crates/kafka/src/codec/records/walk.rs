@@ -1,48 +1,110 @@
-//! Walks packed records as they unpack.
+//! Walks records, packed ones as they unpack.
 
 use std::io::{self, Read};
 
 use wire::Error;
 
+use super::batch::{RecordBatch, TimestampType};
+use super::compression::Compression;
 use super::fault::BatchFault;
 use super::record::Record;
 
 /// Bytes unpacked at a time.
 const BUFFER_LEN: usize = 32 * 1024;
 
-/// What the rules ask of a record.
+/// What a walk sees of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen<'a> {
     pub offset_delta: i32,
     pub timestamp: i64,
     pub has_key: bool,
+    /// The key, if there is one and the walk reads keys.
+    pub key: Option<&'a [u8]>,
+    /// Length of the value, bytes; 0 where there is none.
+    pub value_len: usize,
 }
 
-impl Seen {
-    pub(super) fn of(record: &Record<'_>) -> Self {
-        Seen { offset_delta: record.offset_delta, timestamp: record.timestamp, has_key: record.key.is_some() }
+impl<'a> Seen<'a> {
+    fn of(record: &Record<'a>, keys: Keys) -> Self {
+        Seen {
+            offset_delta: record.offset_delta,
+            timestamp: record.timestamp,
+            has_key: record.key.is_some(),
+            key: record.key.filter(|_| keys == Keys::Read),
+            value_len: record.value.map_or(0, <[u8]>::len),
+        }
+    }
+}
+
+/// What a walk does with the records' keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    Skipped,
+    Read,
+}
+
+impl RecordBatch<'_> {
+    /// Calls `each` with every record, unpacking at most `max_len` bytes, and returns how many bytes packed records came
+    /// to; 0 for records that are not packed. Those that are packed are walked as they unpack, so that memory does not
+    /// follow what they come to; Snappy alone goes in whole blocks, whose growth is bounded.
+    ///
+    /// # Errors
+    /// When the records cannot be read, are not as many as the header says, or unpack to more than `max_len`; and what
+    /// `each` stops with.
+    pub(crate) fn scan(
+        &self,
+        keys: Keys,
+        max_len: usize,
+        each: &mut dyn FnMut(Seen<'_>) -> Result<(), BatchFault>,
+    ) -> Result<usize, BatchFault> {
+        let compression = self.header.attributes.compression()?;
+        match compression {
+            Compression::None | Compression::Snappy => {
+                let is_packed = compression == Compression::Snappy;
+                let payload = self.payload(if is_packed { max_len } else { usize::MAX })?;
+                for record in self.records(&payload) {
+                    each(Seen::of(&record?, keys))?;
+                }
+                Ok(if is_packed { payload.len() } else { 0 })
+            }
+            packed => {
+                packed.stream(self.packed(), |reader| walk(reader, self.times(), (keys, max_len), each))
+            }
+        }
+    }
+
+    /// How many records there are, and how their times follow from the header.
+    fn times(&self) -> Times {
+        Times {
+            count: u32::try_from(self.header.record_count).unwrap_or(0),
+            base: self.header.base_timestamp,
+            all: (self.header.attributes.timestamp_type() == TimestampType::LogAppendTime)
+                .then_some(self.header.max_timestamp),
+        }
     }
 }
 
 /// How many records a batch has, and how a record's time follows from its batch's.
 #[derive(Clone, Copy)]
-pub(super) struct Times {
-    pub count: u32,
-    pub base: i64,
+struct Times {
+    count: u32,
+    base: i64,
     /// The time of every record, where the broker set it.
-    pub all: Option<i64>,
+    all: Option<i64>,
 }
 
 /// Reads as many records as there should be from what `reader` unpacks, at most `max_len` bytes, and returns how many
 /// bytes that were. Agrees with [`super::RecordIter`] on every input.
-pub(super) fn walk(
+fn walk(
     reader: &mut dyn Read,
     times: Times,
-    max_len: usize,
-    each: &mut dyn FnMut(Seen),
+    (keys, max_len): (Keys, usize),
+    each: &mut dyn FnMut(Seen<'_>) -> Result<(), BatchFault>,
 ) -> Result<usize, BatchFault> {
     let mut unpacked = Unpacked {
         reader,
+        keys,
+        key: Vec::new(),
         buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
         at: 0,
         filled: 0,
@@ -54,7 +116,8 @@ pub(super) fn walk(
             Stop::Fault(fault) => fault,
             Stop::Record(error) => BatchFault::Record { index, error },
         })?;
-        each(seen);
+        let key = (seen.has_key && keys == Keys::Read).then_some(unpacked.key.as_slice());
+        each(Seen { key, ..seen })?;
     }
     if unpacked.fill()? > 0 {
         return Err(BatchFault::Behind);
@@ -85,6 +148,9 @@ impl From<BatchFault> for Stop {
 /// What was unpacked and not yet looked at.
 struct Unpacked<'r> {
     reader: &'r mut dyn Read,
+    keys: Keys,
+    /// The last record's, where keys are read.
+    key: Vec<u8>,
     buffer: Box<[u8]>,
     at: usize,
     filled: usize,
@@ -151,6 +217,16 @@ impl Unpacked<'_> {
     }
 
     fn skip(&mut self, len: usize, end: usize) -> Result<(), Stop> {
+        self.pass(len, end, |_, _| {})
+    }
+
+    /// Passes over `len` bytes, and hands them over with the last key, piece by piece.
+    fn pass(
+        &mut self,
+        len: usize,
+        end: usize,
+        mut each: impl FnMut(&mut Vec<u8>, &[u8]),
+    ) -> Result<(), Stop> {
         let left = end.saturating_sub(self.position());
         if len > left {
             return Err(Error::Short { wanted: len, left }.into());
@@ -162,29 +238,42 @@ impl Unpacked<'_> {
                 return Err(Error::Short { wanted: len, left: len - rest }.into());
             }
             let step = rest.min(there);
+            each(&mut self.key, self.buffer.get(self.at..self.at + step).unwrap_or_default());
             self.at += step;
             rest -= step;
         }
         Ok(())
     }
 
-    /// Skips a key or value; whether there is one.
-    fn piece(&mut self, end: usize) -> Result<bool, Stop> {
-        match self.length(end)? {
-            Some(len) => self.skip(len, end).map(|()| true),
-            None => Ok(false),
+    /// Passes over a key, or reads it; whether there is one.
+    fn key(&mut self, end: usize) -> Result<bool, Stop> {
+        let Some(len) = self.length(end)? else { return Ok(false) };
+        self.key.clear();
+        match self.keys {
+            Keys::Skipped => self.skip(len, end)?,
+            Keys::Read => self.pass(len, end, |key, piece| key.extend_from_slice(piece))?,
         }
+        Ok(true)
     }
 
-    fn record(&mut self, times: Times) -> Result<Seen, Stop> {
+    /// Skips a value; its length, if there is one.
+    fn piece(&mut self, end: usize) -> Result<Option<usize>, Stop> {
+        let len = self.length(end)?;
+        if let Some(len) = len {
+            self.skip(len, end)?;
+        }
+        Ok(len)
+    }
+
+    fn record(&mut self, times: Times) -> Result<Seen<'static>, Stop> {
         let len = self.length(usize::MAX)?.ok_or(Error::Negative)?;
         let end = self.position().saturating_add(len);
         self.byte(end)?;
         let delta = self.varint(64, end)?;
         let timestamp = times.all.unwrap_or_else(|| times.base.wrapping_add(delta));
         let offset_delta = i32::try_from(self.varint(32, end)?).map_err(|_| Error::Varint)?;
-        let has_key = self.piece(end)?;
-        self.piece(end)?;
+        let has_key = self.key(end)?;
+        let value_len = self.piece(end)?.unwrap_or(0);
         let headers = self.length(end)?.ok_or(Error::Negative)?;
         for _ in 0..headers {
             let key_len = self.length(end)?.ok_or(Error::Negative)?;
@@ -192,7 +281,7 @@ impl Unpacked<'_> {
             self.piece(end)?;
         }
         match end - self.position() {
-            0 => Ok(Seen { offset_delta, timestamp, has_key }),
+            0 => Ok(Seen { offset_delta, timestamp, has_key, key: None, value_len }),
             surplus => Err(Error::Surplus(surplus).into()),
         }
     }

@@ -1,9 +1,12 @@
-use broker::{Append, Overflow, PublishUnit, StreamSettings};
+use broker::{Append, NewBatch, Overflow, PublishUnit, StreamSettings};
 use tokio::time::timeout;
 
 use super::*;
 use crate::{
-    codec::api::fetch::{FetchPartition, FetchTopic, ForgottenTopic},
+    codec::{
+        api::fetch::{FetchPartition, FetchTopic, ForgottenTopic},
+        records::{BatchBuilder, Compression, Stamp},
+    },
     fetch_sessions::INITIAL_EPOCH,
     testing::Rig,
 };
@@ -340,4 +343,32 @@ async fn a_large_fetch_that_waited_in_vain_is_answered_for_every_partition() {
     let codes: Vec<ErrorCode> = answer.responses[0].partitions.iter().map(|data| data.error_code).collect();
     assert_eq!(codes.len(), SHARES_KEPT_MAX + 1);
     assert_eq!((codes[0], codes[1]), (ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+}
+
+/// As in the original: clients pass over what lies below their offset.
+#[tokio::test]
+async fn a_batch_that_the_log_begins_in_is_given_as_it_was_sent() {
+    let rig = Rig::new();
+    let stream = rig.topic("a", StreamSettings::default()).await;
+    let partition = stream.partitions()[0].clone();
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    for value in [&b"a"[..], b"b", b"c"] {
+        builder.push(1_000, None, Some(value), std::iter::empty());
+    }
+    let body = builder.finish(&Stamp::default()).unwrap();
+    let batch = NewBatch { count: 3, body: body.clone(), ..Rig::batch(b"") };
+    let published = rig.broker().publish(PublishUnit::of(vec![Append::new(&partition, batch)])).unwrap();
+    rig.broker().durable(published.wait).await.unwrap();
+    rig.broker().trim(&partition, Offset(2)).await.unwrap();
+    let ctx = rig.ctx(12);
+    let mut asked = wanted("a", 1 << 20);
+    asked.partitions[0].fetch_offset = 2;
+    let answer = fetch(&ctx, request(vec![asked], 1, 1 << 20, 0)).await.0;
+    let Records::Chunks(chunks) = &answer.responses[0].partitions[0].records else { panic!("no chunks") };
+    let bytes = chunks.concat();
+    // Place and epoch are the broker's.
+    assert_eq!(bytes[16..], body[16..]);
+    let chunk = rig.broker().read(&partition, Offset(2), ReadLimits::default()).await.unwrap();
+    let rest = rig.broker().records(&chunk).unwrap();
+    assert_eq!(rest.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [Offset(2)], "to other dialects");
 }
