@@ -66,7 +66,7 @@ impl Session {
         }
         self.channels.clear();
         if let Some(vhost) = &self.vhost {
-            vhost.drop_owned(self.client.id);
+            vhost.drop_owned(self.owned.take(), self.client.id);
         }
     }
 

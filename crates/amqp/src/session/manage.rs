@@ -341,6 +341,9 @@ impl Session {
             };
             vhost.declare_queue(&name, spec, self.client.id, &may_lead_to)?
         };
+        if queue.owner == Some(self.client.id) {
+            self.owned.add(&queue.name, |name| vhost.is_owned(name, self.client.id));
+        }
         self.answer_after(seq);
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.last_queue = Some(name.clone());

@@ -14,6 +14,7 @@ mod failed;
 mod handshake;
 mod manage;
 mod overdue;
+mod owned;
 mod publish;
 mod reply;
 mod room;
@@ -30,7 +31,10 @@ use model::Seq;
 use tokio::sync::mpsc;
 use wire::Gathered;
 
-use self::failed::{internal, of_frame, unread};
+use self::{
+    failed::{internal, of_frame, unread},
+    owned::Owned,
+};
 use crate::{
     channel::{Channel, Failed, assembly::Assembly, settling::Settling},
     client::Client,
@@ -96,6 +100,7 @@ pub(crate) struct Session {
     vhost: Option<Arc<Vhost>>,
     channel_max: u16,
     channels: BTreeMap<u16, Channel>,
+    owned: Owned,
     intake: Intake,
     settling: Settling,
     answers: mpsc::Sender<Answer>,
@@ -140,6 +145,7 @@ impl Session {
             vhost: None,
             channel_max: 0,
             channels: BTreeMap::new(),
+            owned: Owned::default(),
             intake: Intake::default(),
             settling: Settling::default(),
             answers,

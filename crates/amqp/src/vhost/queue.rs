@@ -479,13 +479,16 @@ impl Vhost {
         }
     }
 
-    /// Deletes what belongs to a connection that ends.
-    pub(crate) fn drop_owned(&self, connection: u64) {
-        let owned: Vec<_> = {
-            let queues = self.queues.lock();
-            queues.values().filter(|queue| queue.owner == Some(connection)).cloned().collect()
-        };
-        for queue in owned {
+    /// Whether a queue belongs to that connection.
+    pub(crate) fn is_owned(&self, name: &str, connection: u64) -> bool {
+        self.queues.lock().get(name).is_some_and(|queue| queue.owner == Some(connection))
+    }
+
+    /// Deletes those of these queues that belong to a connection that ends.
+    pub(crate) fn drop_owned(&self, names: impl Iterator<Item = Arc<str>>, connection: u64) {
+        for name in names {
+            let known = self.queues.lock().get(&name).cloned();
+            let Some(queue) = known.filter(|queue| queue.owner == Some(connection)) else { continue };
             if let Err(error) = self.drop_queue(&queue) {
                 tracing::warn!(queue = %queue.name, %error, "an exclusive queue could not be deleted");
             }
