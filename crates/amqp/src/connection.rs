@@ -192,9 +192,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
                     (heard, left) = (Instant::now(), self.client.outbox.len());
                     (!is_read).then_some(Read::Over(End::Stale))
                 }
-                _ = self.shutdown.wait_for(|stop| *stop) => Some(Read::Stop),
+                () = async { drop(self.shutdown.wait_for(|stop| *stop).await) } => Some(Read::Stop),
                 () = self.client.ended() => Some(Read::Over(End::Gone)),
                 () = sleep(look_in.unwrap_or(IDLE)), if look_in.is_some() => None,
+                () = self.session.user_changed() => self.session.look_at_user().await.map(Read::Failed),
             };
             if let Some(read) = read {
                 return read;

@@ -42,6 +42,7 @@ mod large;
 mod lengths;
 mod memory;
 mod queues;
+mod rights;
 mod rows;
 mod timeouts;
 mod waiting;

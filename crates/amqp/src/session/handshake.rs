@@ -127,6 +127,7 @@ impl Session {
         let principal = if self.server.lets_anyone_in() {
             Principal::anonymous()
         } else {
+            self.watch_users();
             let checked = self.server.broker.users().authenticate(&user, &password).await;
             checked.map_err(|error| {
                 tracing::info!(peer = %self.info.peer, user, %error, "a login was refused");
@@ -147,6 +148,7 @@ impl Session {
         let principal = if self.server.lets_anyone_in() {
             Principal::anonymous()
         } else {
+            self.watch_users();
             let known = self.server.broker.users().principal(&user);
             if known.is_none() {
                 tracing::info!(peer = %self.info.peer, user, "a certificate names nobody who is known");

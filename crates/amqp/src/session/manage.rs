@@ -1,11 +1,9 @@
 //! Methods that manage: connection, channels, exchanges, queues, confirms.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
-
 use broker::Action;
 use model::Seq;
 
-use super::{Ending, Result, Routes, Session, consume::Consume, reply::ADDRESS};
+use super::{Ending, Result, Session, consume::Consume, reply::ADDRESS};
 use crate::{
     channel::{Channel, Failed},
     codec::{Method, Table, TableWriter, put_method},
@@ -36,34 +34,6 @@ impl Session {
             Method::ConnectionCloseOk {} => Ok(Some(Ending::Done)),
             _ => Err(Failed::of(self.unexpected(), &method)),
         }
-    }
-
-    /// Users of the broker have no secret that runs out, but what they may do can have changed: that is looked up anew, and
-    /// consumers that may not read any more end.
-    async fn update_rights(&mut self) -> Done {
-        let Some(name) = self.principal.as_ref().and_then(|principal| principal.name.clone()) else {
-            return Ok(());
-        };
-        let Some(principal) = self.server.broker.users().principal(&name) else {
-            return Err(Exception::not_allowed("New secret was refused by one of the backends"));
-        };
-        self.principal = Some(Arc::new(principal));
-        self.routes = Routes::default();
-        let mut refused = Vec::new();
-        for (number, channel) in &self.channels {
-            for (tag, running) in &channel.consumers {
-                if self.check_may(Action::Read, "queue", &running.consumer.lessee.queue.name).is_err() {
-                    refused.push((*number, tag.clone()));
-                }
-            }
-        }
-        for (number, tag) in refused {
-            self.cancel(number, &tag, true).await?;
-            if self.client.wants_cancels.load(Relaxed) {
-                put_method(&mut self.out, number, Method::BasicCancel { consumer_tag: &tag, nowait: true });
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn open_channel(&mut self, number: u16) -> Done {
@@ -227,17 +197,6 @@ impl Session {
         };
         self.answer_after(seq);
         Ok(())
-    }
-
-    /// Whether the user may do anything at all with it: enough to ask whether it is there. The refusal is that of a
-    /// declaration.
-    fn check_any(&self, what: &str, name: &str) -> Done {
-        let refused = self.check_may(Action::Configure, what, name);
-        let others = [Action::Read, Action::Write];
-        if others.into_iter().any(|action| self.check_may(action, what, name).is_ok()) {
-            return Ok(());
-        }
-        refused
     }
 
     async fn queue_method(&mut self, number: u16, method: Method<'_>) -> Done {

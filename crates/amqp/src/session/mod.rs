@@ -5,8 +5,9 @@
 //! - [`consume`] has those that deliver: consume, cancel, get, qos, recover;
 //! - [`publish`] takes messages in, [`reply`] those that go through no queue; [`settle`] takes the client's word on
 //!   deliveries, and [`overdue`] ends those on which it takes too long; [`transact`] has confirms and transactions;
-//!   [`room`] is what a client waits for that publishes more than there is room for; [`failed`] words what is wrong beside
-//!   what a method asks for, and [`ending`] takes channels and sessions apart.
+//!   [`room`] is what a client waits for that publishes more than there is room for; [`rights`] says what its user may do;
+//!   [`failed`] words what is wrong beside what a method asks for, and [`ending`] takes channels and sessions apart, with the
+//!   queues that are [`owned`].
 
 mod consume;
 mod ending;
@@ -17,6 +18,7 @@ mod overdue;
 mod owned;
 mod publish;
 mod reply;
+mod rights;
 mod room;
 mod settle;
 mod transact;
@@ -26,7 +28,7 @@ use std::{
     sync::Arc,
 };
 
-use broker::{Action, Principal, PublishUnit};
+use broker::{Principal, PublishUnit, Watch};
 use model::Seq;
 use tokio::sync::mpsc;
 use wire::Gathered;
@@ -95,6 +97,8 @@ pub(crate) struct Session {
     pub client: Arc<Client>,
     phase: Phase,
     principal: Option<Arc<Principal>>,
+    /// Told when a user changes, once the session has logged in as one.
+    users: Watch,
     /// As the client said it.
     user: String,
     vhost: Option<Arc<Vhost>>,
@@ -141,6 +145,7 @@ impl Session {
             client,
             phase: Phase::default(),
             principal: None,
+            users: Watch::new(),
             user: String::new(),
             vhost: None,
             channel_max: 0,
@@ -512,23 +517,5 @@ impl Session {
 
     fn vhost(&self) -> std::result::Result<Arc<Vhost>, Exception> {
         self.vhost.clone().ok_or_else(|| Exception::not_allowed("no virtual host is open"))
-    }
-
-    /// Whether the user may do that, in the original's words.
-    fn check_may(&self, action: Action, what: &str, name: &str) -> std::result::Result<(), Exception> {
-        if self.principal.as_ref().is_some_and(|principal| principal.allows(action, name)) {
-            return Ok(());
-        }
-        let verb = match action {
-            Action::Read => "read",
-            Action::Write => "write",
-            _ => "configure",
-        };
-        let vhost = self.vhost.as_ref().map_or("/", |vhost| vhost.name.as_str());
-        let name = if name.is_empty() { "amq.default" } else { name };
-        Err(Exception::refused(format!(
-            "{verb} access to {what} '{name}' in vhost '{vhost}' refused for user '{}'",
-            self.user
-        )))
     }
 }
