@@ -40,14 +40,19 @@ impl Transaction {
     }
 
     /// What its commit settles: what the unit of the commit can hold, and what has to be rejected apart, since it may go to
-    /// dead letters.
-    pub(crate) fn settlements(&mut self, deliveries: &Arc<Deliveries>) -> (Settling, Settling) {
+    /// dead letters. Until [`Transaction::committed`] is told it can be rolled back as before.
+    pub(crate) fn settlements(&self, deliveries: &Arc<Deliveries>) -> (Settling, Settling) {
         let (mut own, mut apart) = (Settling::default(), Settling::default());
-        for (unacked, verdict) in self.settled.drain(..) {
-            let to = if verdict == Verdict::Reject { &mut apart } else { &mut own };
-            to.add(deliveries, &unacked, verdict);
+        for (unacked, verdict) in &self.settled {
+            let to = if *verdict == Verdict::Reject { &mut apart } else { &mut own };
+            to.add(deliveries, unacked, *verdict);
         }
         (own, apart)
+    }
+
+    /// The unit of the commit is staged: nothing is taken back any more.
+    pub(crate) fn committed(&mut self) {
+        self.settled.clear();
     }
 
     /// Takes everything back: what was to be settled is out as it was.

@@ -460,7 +460,17 @@ impl Session {
 
     /// Stores what was published and settles what was settled; confirms follow on their own.
     pub(crate) async fn work_off(&mut self) -> Result<()> {
+        let stored = self.store().await;
+        if stored.is_err() {
+            // What is done with may have been what was published.
+            self.settling.turn_back();
+        }
         let broker = self.server.broker.clone();
+        let settled = self.settling.make(&broker).await.map(drop).map_err(internal);
+        stored.and(settled)
+    }
+
+    async fn store(&mut self) -> Result<()> {
         if !self.intake.is_empty()
             && let Some(vhost) = self.vhost.clone()
         {
@@ -476,7 +486,7 @@ impl Session {
             }
             self.answer(kept.answer).await;
         }
-        self.settling.make(&broker).await.map_err(internal)
+        Ok(())
     }
 
     /// Stores dead letters of what was refused: the refusal is told when they are durable.

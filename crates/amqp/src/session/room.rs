@@ -103,6 +103,12 @@ impl Session {
         }
     }
 
+    /// The same, where it can only be less: what is charged for it too much is given back at once.
+    pub(super) fn held_less(&mut self, number: u16) {
+        self.note_held(number);
+        self.held.set(self.held_len);
+    }
+
     /// A channel is gone with what it held.
     pub(super) fn forget_held(&mut self, number: u16) {
         if let Some(channel) = self.channels.get_mut(&number) {

@@ -1,8 +1,13 @@
 //! confirm.select and tx: what a channel does with what is published on it.
 
+use std::sync::Arc;
+
+use broker::Settlement;
+use model::ErrorKind;
+
 use super::Session;
 use crate::{
-    channel::{Publishing, transaction::Transaction},
+    channel::{Publishing, deliveries::Deliveries, transaction::Transaction},
     codec::{Method, put_method},
     error::Exception,
 };
@@ -33,11 +38,19 @@ impl Session {
             }
             (Method::TxRollback {}, Publishing::Transaction(transaction)) => {
                 std::mem::take(&mut **transaction).roll_back(&channel.deliveries);
+                self.held_less(number);
                 Method::TxRollbackOk {}
             }
             (_, Publishing::Transaction(transaction)) => {
-                let transaction = std::mem::take(&mut **transaction);
-                self.commit(number, transaction).await?;
+                let mut transaction = std::mem::take(&mut **transaction);
+                let deliveries = channel.deliveries.clone();
+                let committed = self.commit(&mut transaction, &deliveries).await;
+                if committed.is_err() {
+                    // What was not settled is out as before: it goes back with the channel, which ends for the error.
+                    transaction.roll_back(&deliveries);
+                }
+                self.held_less(number);
+                committed?;
                 Method::TxCommitOk {}
             }
             _ => return Err(Exception::precondition("channel is not transactional")),
@@ -46,22 +59,21 @@ impl Session {
         Ok(())
     }
 
-    /// Stores and settles in one unit, and waits for its sync.
-    async fn commit(&mut self, number: u16, mut transaction: Transaction) -> Result<(), Exception> {
-        let Some(channel) = self.channels.get(&number) else { return Ok(()) };
-        let (mut own, mut apart) = transaction.settlements(&channel.deliveries);
+    /// Stores and settles in one unit, rejects what may go to dead letters after it, and waits for the sync of all.
+    async fn commit(
+        &mut self,
+        transaction: &mut Transaction,
+        deliveries: &Arc<Deliveries>,
+    ) -> Result<(), Exception> {
+        let (mut own, mut apart) = transaction.settlements(deliveries);
         let (broker, vhost) = (self.server.broker.clone(), self.vhost()?);
-        self.note_held(number);
         let mut batches = transaction.intake.take();
-        let settlements = own.settlements();
+        let mut settlements = own.settlements();
         let kept = loop {
             match batches.publish(&vhost, &settlements) {
                 Ok(kept) => break kept,
-                Err(error) if error.kind() == model::ErrorKind::Closed && !settlements.is_empty() => {
-                    // A queue is gone with what was to be settled there: the rest goes on without it.
-                    own.make(&broker).await?;
-                    break batches.publish(&vhost, &[])?;
-                }
+                // A queue is gone with what was to be settled there: the rest goes on without it.
+                Err(error) if error.kind() == ErrorKind::Closed && forget_gone(&mut settlements) => {}
                 Err(error) => self
                     .wait_for_room(error, batches.volatile_len())
                     .await
@@ -69,7 +81,8 @@ impl Session {
             }
         };
         own.made();
-        apart.make(&broker).await?;
+        transaction.committed();
+        self.staged = self.staged.max(apart.make(&broker).await?);
         if !kept.letters.is_empty() {
             let wait = self.store_letters(&kept).await.map_err(|failed| failed.exception)?;
             self.staged = self.staged.max(wait);
@@ -83,4 +96,11 @@ impl Session {
             false => Ok(()),
         }
     }
+}
+
+/// Takes those out whose queue is gone. Whether there were any.
+fn forget_gone(settlements: &mut Vec<Settlement>) -> bool {
+    let before = settlements.len();
+    settlements.retain(|one| !one.work.counts().is_err_and(|error| error.kind() == ErrorKind::Closed));
+    settlements.len() < before
 }

@@ -72,3 +72,21 @@ async fn messages_under_way_that_wait_for_each_other_do_not_wait_for_ever() {
     first.sync().await;
     assert_eq!(first.counts("q").await.0, 1);
 }
+
+#[tokio::test]
+async fn a_transaction_that_ends_gives_its_memory_to_others_at_once() {
+    for (ending, answer) in [(Method::TxRollback {}, "TxRollbackOk"), (Method::TxCommit {}, "TxCommitOk")] {
+        let rig = Rig::over(Options::default(), budget());
+        let (mut first, mut second) = (rig.connect().await, rig.connect().await);
+        first.declare("q").await;
+        first.send(1, Method::TxSelect {}).await;
+        first.expect("TxSelectOk").await;
+        first.publish_on(1, ("", "q"), persistent(), &vec![b'x'; 3 << 20]).await;
+        first.sync().await;
+        first.send(1, ending).await;
+        first.expect(answer).await;
+        second.publish_on(1, ("", "q"), persistent(), &vec![b'x'; 3 << 20]).await;
+        let expected = if answer == "TxCommitOk" { 2 } else { 1 };
+        assert_eq!(second.counts("q").await.0, expected, "{answer}");
+    }
+}

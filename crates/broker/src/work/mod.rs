@@ -132,7 +132,7 @@ impl Delivery {
 }
 
 /// What is to become of leased records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Done.
     Accept,
