@@ -60,9 +60,16 @@ pub(crate) fn is_schedule(name: &str) -> bool {
     name.starts_with(OF_EXCHANGE) || name.starts_with(OF_LETTERS)
 }
 
-/// For how long a message with these headers waits, milliseconds. What is no integer above 0 does not count.
+/// For how long a message with these headers waits, milliseconds: an integer, one in text, or a number whose fraction does
+/// not count, as the original's plugin has it (`rabbit_delayed_message_utils:get_delay/1`). What is not above 0 does not
+/// count either.
 pub(crate) fn delay_ms(headers: Table<'_>) -> Option<u64> {
-    let delay = headers.get(DELAY)?.integer()?;
+    let delay = match headers.get(DELAY)? {
+        Value::Text(text) | Value::Bytes(text) => std::str::from_utf8(text).ok()?.parse().ok()?,
+        Value::F32(number) => whole(number.into())?,
+        Value::F64(number) => whole(number)?,
+        other => other.integer()?,
+    };
     u64::try_from(delay).ok().filter(|delay| *delay > 0)
 }
 
@@ -70,10 +77,16 @@ pub(crate) fn delay_ms(headers: Table<'_>) -> Option<u64> {
 pub(crate) fn delay_of(headers: &[Header]) -> Option<u64> {
     let delay: i64 = match &headers.iter().find(|header| header.name == DELAY)?.value {
         HeaderValue::Int(delay) => *delay,
+        HeaderValue::Float(number) => whole(*number)?,
         HeaderValue::Text(text) => text.trim().parse().ok()?,
         _ => return None,
     };
     u64::try_from(delay).ok().filter(|delay| *delay > 0)
+}
+
+/// A number without its fraction; more than there is is the most.
+fn whole(number: f64) -> Option<i64> {
+    number.is_finite().then_some(number as i64)
 }
 
 /// Serves what waits in every virtual host.
@@ -300,4 +313,47 @@ fn due_properties(properties: &Properties<'_>) -> Vec<u8> {
         headers.field(DELAY, i32::try_from(waited).map_or(Value::I64(waited), Value::I32));
     }
     with_headers(properties, &headers.finish(), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::table_of;
+
+    #[test]
+    fn a_delay_is_a_number_in_any_form_whose_whole_part_counts() {
+        for (value, expected) in [
+            (Value::I32(5), Some(5)),
+            (Value::U64(5), Some(5)),
+            (Value::Text(b"5000"), Some(5_000)),
+            (Value::Text(b"+5000"), Some(5_000)),
+            (Value::Bytes(b"7"), Some(7)),
+            (Value::F64(1_500.9), Some(1_500)),
+            (Value::F32(2.5), Some(2)),
+            (Value::F64(0.9), None),
+            (Value::F64(f64::NAN), None),
+            (Value::F64(f64::INFINITY), None),
+            (Value::F64(-3.0), None),
+            (Value::I64(0), None),
+            (Value::I64(-5), None),
+            (Value::Text(b"-5"), None),
+            (Value::Text(b"5.5"), None),
+            (Value::Text(b"soon"), None),
+            (Value::Bool(true), None),
+        ] {
+            let mut headers = TableWriter::default();
+            headers.field(DELAY, value);
+            let headers = headers.finish();
+            assert_eq!(delay_ms(table_of(&headers)), expected, "{value:?}");
+            let Some(waited) = expected else { continue };
+            let properties = Properties { headers: Some(table_of(&headers)), ..Properties::default() };
+            let due = due_properties(&properties);
+            let due = Properties::read(&due).unwrap().headers.unwrap().get(DELAY).unwrap();
+            assert_eq!(due, Value::I32(-i32::try_from(waited).unwrap()), "{value:?}");
+        }
+        let of = |value| delay_of(&[Header { name: DELAY.into(), value }]);
+        assert_eq!(of(HeaderValue::Float(1_500.9)), Some(1_500));
+        assert_eq!(of(HeaderValue::Text(" 5 ".into())), Some(5));
+        assert_eq!(of(HeaderValue::Float(-1.0)), None);
+    }
 }

@@ -40,6 +40,25 @@ async fn a_message_waits_for_its_time_and_the_others_pass() {
 }
 
 #[tokio::test]
+async fn a_message_waits_for_a_time_in_text_or_with_a_fraction() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    delayed(&mut peer, "later", b"fanout").await;
+    peer.declare("q").await;
+    peer.bind("q", "later", "", &[]).await;
+    peer.confirm().await;
+    for (delay, waited) in [(Value::Text(b"300"), -300), (Value::F64(300.7), -300)] {
+        let began = Instant::now();
+        publish_later(&mut peer, ("later", ""), delay, "x").await;
+        peer.expect("BasicAck").await;
+        let message = peer.first("q").await;
+        assert!(began.elapsed() >= Duration::from_millis(300), "{delay:?}");
+        assert_eq!(message.header("x-delay").unwrap(), format!("{:?}", Value::I32(waited)));
+        peer.ack(message.tag).await;
+    }
+}
+
+#[tokio::test]
 async fn what_waits_survives_a_restart_and_is_routed_as_things_are_then() {
     let mut rig = Rig::new();
     let mut peer = rig.connect().await;
