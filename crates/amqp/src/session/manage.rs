@@ -11,7 +11,7 @@ use crate::{
     vhost::{
         Vhost,
         binding::{Binding, Target},
-        exchange::{Asked, plain_name},
+        exchange::{Asked, check_type, plain_name},
         queue::QueueSpec,
     },
 };
@@ -133,7 +133,7 @@ impl Session {
             } => {
                 let name = plain_name(exchange);
                 if !passive {
-                    vhost.check_kind(kind, arguments)?;
+                    check_type(kind)?;
                 }
                 if name.is_empty() {
                     return Err(default_exchange());

@@ -161,6 +161,10 @@ async fn a_delayed_exchange_is_declared_in_the_originals_words() {
     peer.expect_close(406, text).await;
     delayed(&mut peer, "e", b"direct").await;
     delayed(&mut peer, "e", b"direct").await;
+    // How it chooses is looked at when it is made, and never again.
+    delayed(&mut peer, "e", b"topic").await;
+    delayed(&mut peer, "e", b"nonsense").await;
+    peer.exchange("e", "x-delayed-message", &[]).await;
     peer.ask_exchange("e", "direct", &[]).await;
     let text = "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'e' in vhost '/': received 'direct' but current is 'x-delayed-message'";
     peer.expect_close(406, text).await;

@@ -138,28 +138,19 @@ impl Vhost {
         if self.topology.read().exchanges.contains_key(name) { Ok(()) } else { Err(self.no_exchange(name)) }
     }
 
-    /// How an exchange of that type chooses, if there is such a type.
-    pub(crate) fn check_kind(&self, kind: &str, arguments: Table<'_>) -> Result<Kind> {
-        kind_of(if kind == DELAYED { delayed_kind(arguments)? } else { kind })
-    }
-
     /// Makes an exchange, or finds that the one which is there is the same. `may_lead_to` says whether whoever declares it
     /// may have what it cannot route go to an exchange. Wait for the sequence.
     pub(crate) fn declare_exchange(
         self: &Arc<Self>,
         name: &str,
-        kind: &str,
+        type_name: &str,
         asked: Asked<'_>,
         may_lead_to: &dyn Fn(&str) -> Result<()>,
     ) -> Result<Seq> {
-        let Asked { durable, auto_delete, internal, arguments } = asked;
-        let is_delayed = kind == DELAYED;
-        let kind = self.check_kind(kind, arguments)?;
-        let arguments = arguments.bytes().to_vec();
-        let spec = ExchangeSpec { kind, durable, auto_delete, internal, is_delayed, arguments };
+        check_type(type_name)?;
         let mut topology = self.topology.write();
         if let Some(known) = topology.exchanges.get(name) {
-            self.check_same(name, &known.spec, &spec)?;
+            self.check_same(name, &known.spec, type_name, asked)?;
             return Ok(self.broker.catalog_staged());
         }
         if name.starts_with("amq.") {
@@ -174,10 +165,11 @@ impl Vhost {
             )));
         }
         let what = format!("exchange '{name}' in vhost '{}'", self.name);
-        arguments::check_exchange_name(arguments::table(&spec.arguments), ALTERNATE, &what)?;
-        if let Some(other) = arguments::table(&spec.arguments).get(ALTERNATE).and_then(Value::text) {
+        arguments::check_exchange_name(asked.arguments, ALTERNATE, &what)?;
+        if let Some(other) = asked.arguments.get(ALTERNATE).and_then(Value::text) {
             may_lead_to(other)?;
         }
+        let spec = spec_of(type_name, asked)?;
         let mut seq = Seq(0);
         let schedule = match spec.is_delayed {
             true => {
@@ -200,15 +192,17 @@ impl Vhost {
         Ok(seq)
     }
 
-    fn check_same(&self, name: &str, known: &ExchangeSpec, asked: &ExchangeSpec) -> Result<()> {
+    /// What else its arguments say than the alternate exchange does not matter, for a delayed one neither how it chooses: the
+    /// original looks at that when it makes one, and never again.
+    fn check_same(&self, name: &str, known: &ExchangeSpec, type_name: &str, asked: Asked<'_>) -> Result<()> {
         let differs = |field: &str, asked: &str, known: &str| {
             Exception::precondition(format!(
                 "inequivalent arg '{field}' for exchange '{name}' in vhost '{}': received '{asked}' but current is '{known}'",
                 self.name
             ))
         };
-        if (asked.is_delayed, asked.type_name()) != (known.is_delayed, known.type_name()) {
-            return Err(differs("type", asked.type_name(), known.type_name()));
+        if type_name != known.type_name() {
+            return Err(differs("type", type_name, known.type_name()));
         }
         for (field, asked, known) in [
             ("durable", asked.durable, known.durable),
@@ -220,7 +214,7 @@ impl Vhost {
             }
         }
         let what = format!("exchange '{name}' in vhost '{}'", self.name);
-        Arguments::check_same(&what, &[ALTERNATE, DELAYED_KIND], &known.arguments, &asked.arguments)
+        Arguments::check_same(&what, &[ALTERNATE], &known.arguments, asked.arguments.bytes())
     }
 
     /// Whether an exchange may be deleted by clients.
@@ -290,6 +284,20 @@ impl Vhost {
             Some(_) => Ok(()),
         }
     }
+}
+
+/// Whether there is such a type of exchanges.
+pub(crate) fn check_type(name: &str) -> Result<()> {
+    if name == DELAYED { Ok(()) } else { kind_of(name).map(drop) }
+}
+
+/// What an exchange is that is made as `asked`.
+fn spec_of(type_name: &str, asked: Asked<'_>) -> Result<ExchangeSpec> {
+    let Asked { durable, auto_delete, internal, arguments } = asked;
+    let is_delayed = type_name == DELAYED;
+    let kind = kind_of(if is_delayed { delayed_kind(arguments)? } else { type_name })?;
+    let arguments = arguments.bytes().to_vec();
+    Ok(ExchangeSpec { kind, durable, auto_delete, internal, is_delayed, arguments })
 }
 
 fn kind_of(name: &str) -> Result<Kind> {
