@@ -74,7 +74,7 @@ enum Phase {
     Running,
 }
 
-/// Remembered answers of routing, per connection.
+/// Remembered answers of routing, per connection; those that lead to many queues count for more.
 const KEPT_ROUTES: usize = 4_096;
 
 /// Routes of one exchange, by key.
@@ -86,6 +86,7 @@ struct Routes {
     generation: (u64, u64),
     /// By exchange and key.
     by_key: HashMap<Box<str>, ByKey>,
+    /// How much of [`KEPT_ROUTES`] they take.
     count: usize,
     /// The one that was asked for last: publishers repeat themselves.
     last: Option<(String, Vec<u8>, Arc<Resolved>)>,

@@ -21,6 +21,9 @@ use crate::{
 const CC: &str = "CC";
 const BCC: &str = "BCC";
 
+/// Queues that a remembered route leads to which take as much memory as the route itself.
+const QUEUES_OF_A_ROUTE: usize = 16;
+
 impl Routes {
     fn find(&mut self, exchange: &str, key: &[u8]) -> Option<&Arc<Resolved>> {
         let is_last = |(known, last, _): &(String, Vec<u8>, _)| {
@@ -46,9 +49,14 @@ impl Routes {
             self.by_key.clear();
             self.count = 0;
         }
-        self.count += 1;
+        self.count += weight(resolved.queues.len(), resolved.onward.len());
         self.by_key.entry(exchange.into()).or_default().insert(key.into(), resolved.clone());
     }
+}
+
+/// How much a route takes of the room for remembered ones, which leads to so many queues and so many routes that people added.
+fn weight(queue_count: usize, onward_count: usize) -> usize {
+    1 + onward_count + queue_count / QUEUES_OF_A_ROUTE
 }
 
 /// Whether both are the same. The default exchange has no name, and comparing no bytes at all, at an address where there are
@@ -269,7 +277,22 @@ fn without(properties: &Properties<'_>, name: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+
+    #[test]
+    fn routes_to_many_queues_are_remembered_in_no_more_memory_than_others() {
+        let resolved = Arc::new(Resolved::nowhere());
+        let mut routes = Routes::default();
+        for number in 0..3 * KEPT_ROUTES {
+            routes.keep("e", &number.to_be_bytes(), &resolved);
+            assert!(routes.by_key.values().map(HashMap::len).sum::<usize>() <= KEPT_ROUTES);
+        }
+        for (queue_count, kept) in [(0, KEPT_ROUTES), (1, KEPT_ROUTES), (100, 600), (10_000, 7)] {
+            assert!(KEPT_ROUTES / weight(queue_count, 0) <= kept, "{queue_count}");
+        }
+    }
 
     #[test]
     fn an_expiration_is_a_time_of_at_most_ten_years() {
