@@ -94,6 +94,10 @@ impl Session {
     /// A consumer left its queue, which may go with it.
     pub(super) fn left(&self, consumer: &Consumer) {
         let queue = &consumer.lessee.queue;
+        if let Some(vhost) = &self.vhost {
+            // It was used until now: before nobody consumes from it, or it could have expired.
+            vhost.touch(queue);
+        }
         let is_last = {
             let mut users = queue.users.lock();
             users.consumers = users.consumers.saturating_sub(1);
@@ -101,7 +105,7 @@ impl Session {
             users.consumers == 0
         };
         if let (true, Some(vhost)) = (is_last, &self.vhost) {
-            vhost.touch(queue);
+            vhost.is_left(queue);
         }
         if is_last
             && queue.stream.facets().auto_delete

@@ -68,6 +68,8 @@ pub(crate) struct Users {
     pub is_taken: bool,
     /// When it was used last, by the monotonic clock, nanoseconds.
     pub used_ns: u64,
+    /// It is looked at when it may have expired, see [`crate::expiry`].
+    pub is_watched: bool,
     /// How often consumers of a quorum queue gave messages back in a way that does not count, since the start.
     uncounted: HashMap<Offset, u32>,
 }
@@ -242,9 +244,7 @@ impl Vhost {
         }
         self.forget_unused(&mut queues);
         drop(queues);
-        if queue.arguments.expires_ms.is_some() {
-            self.expiry.watch(&self.namespace, &queue);
-        }
+        self.is_left(&queue);
         Ok(queue)
     }
 
@@ -264,11 +264,25 @@ impl Vhost {
         self.broker.env().clock.mono_ns()
     }
 
-    /// Begins the time anew after which a queue expires.
+    /// Begins the time anew after which a queue expires. It is only later for that: nobody has to look at it now.
     pub(crate) fn touch(&self, queue: &Queue) {
         if queue.arguments.expires_ms.is_some() {
             queue.users.lock().used_ns = self.now_ns();
-            self.expiry.look();
+        }
+    }
+
+    /// A queue has no consumers, any more or yet: its time to expire begins.
+    pub(crate) fn is_left(&self, queue: &Queue) {
+        let Some(expires_ms) = queue.arguments.expires_ms else { return };
+        let now_ns = self.now_ns();
+        let is_watched = {
+            let mut users = queue.users.lock();
+            users.used_ns = now_ns;
+            std::mem::replace(&mut users.is_watched, true)
+        };
+        if !is_watched {
+            let due_ns = now_ns.saturating_add(expires_ms.saturating_mul(1_000_000));
+            self.expiry.watch(&self.namespace, queue, due_ns);
         }
     }
 
