@@ -54,7 +54,10 @@ impl Session {
         }
         let vhost = self.vhost()?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        channel.consumers.retain(|_, running| !running.has_ended());
+        let ended = channel.consumers.extract_if(|_, running| running.has_ended());
+        let ended: Vec<Running> = ended.map(|(_, running)| running).collect();
+        ended.iter().for_each(|running| self.left(&running.consumer));
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let tag = if asked.tag.is_empty() { vhost.generated("amq.ctag-") } else { asked.tag.to_owned() };
         if channel.consumers.contains_key(&tag) {
             return Err(Exception::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));

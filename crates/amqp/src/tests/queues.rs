@@ -1,3 +1,5 @@
+use broker::{Append, NewBatch, PublishUnit};
+
 use super::*;
 
 #[tokio::test]
@@ -255,4 +257,37 @@ async fn consumers_are_counted_on_where_the_settings_of_their_queue_change() {
     peer.send(1, Method::BasicCancel { consumer_tag: "t", nowait: false }).await;
     peer.expect("BasicCancelOk").await;
     assert_eq!(other.counts("q").await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_consumer_that_the_server_ended_does_not_keep_its_queue_taken() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare("q").await;
+    let key = model::StreamKey::queue(&model::Namespace::default(), "q");
+    let stream = rig.server.broker.stream(&key).unwrap();
+    let unread = NewBatch {
+        count: 1,
+        format: crate::message::FORMAT,
+        body: bytes::Bytes::from_static(b"\xff\xff\xff"),
+        ..NewBatch::default()
+    };
+    let partition = stream.partition(model::PartitionIndex(0)).unwrap();
+    rig.server.broker.publish(PublishUnit::of(vec![Append::new(partition, unread)])).unwrap();
+    peer.consume_on(1, "q", "first", false, true, &[]).await;
+    peer.expect("BasicConsumeOk").await;
+    peer.expect("BasicCancel { consumer_tag: \"first\"").await;
+    for number in 0..200 {
+        // Its task may have a moment to go.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        peer.consume_on(1, "q", &format!("again {number}"), false, true, &[]).await;
+        let answer = peer.method().await;
+        if answer.starts_with("BasicConsumeOk") {
+            return;
+        }
+        assert!(answer.contains("in exclusive use"), "{answer}");
+        peer.send(1, Method::ChannelCloseOk {}).await;
+        peer.open(1).await;
+    }
+    panic!("the queue stays taken");
 }
