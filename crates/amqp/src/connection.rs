@@ -229,17 +229,19 @@ impl<S: AsyncRead + AsyncWrite + Send> Reader<'_, S> {
         End::Failed(failed.exception.text())
     }
 
-    /// Reads on until the client agrees or is gone; everything else is passed over.
+    /// Reads on until the client agrees or is gone; everything but its own wish to close is passed over.
     async fn until_answered(&mut self, mut buffer: BytesMut, is_in_step: bool) {
         loop {
             while is_in_step && let Ok(Some(frame)) = next_frame(&buffer, self.client.frame_max()) {
                 let payload = buffer.get(frame.payload.clone()).unwrap_or_default();
-                let is_answer = frame.kind == FrameKind::Method
-                    && matches!(Method::read(payload), Ok(Method::ConnectionCloseOk {}));
-                buffer.advance(frame.len);
-                if is_answer {
-                    return;
+                let method = Some(payload).filter(|_| frame.kind == FrameKind::Method).map(Method::read);
+                match method {
+                    Some(Ok(Method::ConnectionCloseOk {})) => return,
+                    // Both close at once: each is answered.
+                    Some(Ok(Method::ConnectionClose { .. })) => self.session.tell_close_ok(),
+                    _ => {}
                 }
+                buffer.advance(frame.len);
             }
             if !is_in_step || buffer.len() > GROW_MAX {
                 buffer.clear();

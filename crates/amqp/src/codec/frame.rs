@@ -28,13 +28,14 @@ pub(crate) enum FrameKind {
 }
 
 impl FrameKind {
-    /// What a frame of that type carries. Where there is less in it than that has at least, it is no such frame.
+    /// What a frame of that type carries. Where there is less in it than that has at least, or anything in a heartbeat, it is
+    /// no such frame.
     fn of(octet: u8, len: usize) -> Option<Self> {
         match octet {
             1 if len >= METHOD_LEN => Some(FrameKind::Method),
             2 if len >= CONTENT_HEADER_LEN => Some(FrameKind::Header),
             3 => Some(FrameKind::Body),
-            8 => Some(FrameKind::Heartbeat),
+            8 if len == 0 => Some(FrameKind::Heartbeat),
             _ => None,
         }
     }

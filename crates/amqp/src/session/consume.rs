@@ -64,7 +64,8 @@ impl Session {
         }
         let name = channel.queue_name(asked.queue)?.to_owned();
         if channel.consumers.len() >= CONSUMERS_MAX {
-            return Err(Exception::not_allowed(format!("a channel has at most {CONSUMERS_MAX} consumers")));
+            let text = format!("reached maximum ({CONSUMERS_MAX}) of consumers per channel");
+            return Err(Exception::not_allowed(text));
         }
         let (deliveries, prefetch) = (channel.deliveries.clone(), channel.prefetch);
         self.check_may(Action::Read, "queue", &name)?;

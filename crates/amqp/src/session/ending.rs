@@ -70,6 +70,12 @@ impl Session {
         }
     }
 
+    /// Answers a client that closed the connection as it was told that it ends.
+    pub(crate) fn tell_close_ok(&mut self) {
+        put_method(&mut self.out, 0, Method::ConnectionCloseOk {});
+        self.flush();
+    }
+
     /// Tells the client why the connection ends.
     pub(crate) fn tell_end(&mut self, failed: &Failed) {
         let text = failed.exception.text();

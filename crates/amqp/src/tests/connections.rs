@@ -105,6 +105,9 @@ async fn methods_out_of_place_end_the_connection() {
     let mut peer = rig.connect().await;
     peer.send_bytes(&[9, 0, 1, 0, 0, 0, 0, 0xce]).await;
     peer.expect_close(501, "FRAME_ERROR - type 9, all octets = <<>>: unknown_frame").await;
+    let mut peer = rig.connect().await;
+    peer.send_bytes(&[8, 0, 0, 0, 0, 0, 1, 7, 0xce]).await;
+    peer.expect_close(501, "FRAME_ERROR - type 8, all octets = <<7>>: unknown_frame").await;
 }
 
 #[tokio::test]
@@ -119,6 +122,18 @@ async fn a_closed_channel_ignores_everything_and_can_be_opened_again() {
     peer.expect("ChannelCloseOk").await;
     peer.send(0, Method::ConnectionClose { code: 200, text: "", class: 0, method: 0 }).await;
     peer.expect("ConnectionCloseOk").await;
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn who_closes_as_the_server_does_is_answered_too() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.send(7, Method::BasicQos { prefetch_size: 0, prefetch_count: 1, global: false }).await;
+    peer.send(0, Method::ConnectionClose { code: 200, text: "", class: 0, method: 0 }).await;
+    peer.expect("ConnectionClose { code: 504").await;
+    peer.expect("ConnectionCloseOk").await;
+    peer.send(0, Method::ConnectionCloseOk {}).await;
     peer.expect_end().await;
 }
 

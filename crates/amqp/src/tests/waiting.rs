@@ -226,6 +226,14 @@ async fn dead_letters_that_have_to_arrive_wait_for_a_queue() {
     let letter = peer.first("dead").await;
     assert_eq!(letter.text(), "has to arrive");
     assert_eq!(letter.header("x-last-death-reason").unwrap(), format!("{:?}", Value::Text(b"rejected")));
+    let name = "q".repeat(240);
+    peer.ask_declare(&name, Flags::default(), &arguments).await;
+    let close = peer.method().await;
+    assert!(close.starts_with("ChannelClose { code: 406"), "{close}");
+    let key = StreamKey::queue(&Namespace::default(), &name);
+    assert!(rig.server.broker.stream(&key).is_none(), "it was refused");
+    peer.send(1, Method::ChannelCloseOk {}).await;
+    peer.open(1).await;
     let classic = [("x-dead-letter-strategy", Value::Text(b"at-least-once"))];
     peer.ask_declare("classic", Flags::default(), &classic).await;
     let text = "PRECONDITION_FAILED - invalid arg 'x-dead-letter-strategy' for queue 'classic' in vhost '/' of queue type rabbit_classic_queue";

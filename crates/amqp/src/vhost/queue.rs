@@ -10,7 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use broker::{
     Facets, Mode, Order, Overflow, Partition, Sharing, Stream, StreamSettings, StreamSpec, Work, WorkSpec,
 };
-use model::{ErrorKind, Offset, PartitionIndex, Seq, StreamKey};
+use model::{ErrorKind, Offset, PartitionIndex, Seq, StreamKey, limits};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock};
 
@@ -387,6 +387,12 @@ impl Vhost {
             may_lead_to(exchange)?;
         }
         let arguments = Arguments::read(table, &self.what(name))?;
+        if arguments.keeps_letters() && schedule::of_letters(name).len() > limits::NAME_LEN_MAX {
+            return Err(Exception::precondition(format!(
+                "the name of {} is too long for one whose dead letters have to arrive",
+                self.what(name)
+            )));
+        }
         if arguments.is_quorum {
             for (is_so, property) in [
                 (spec.auto_delete, "auto-delete"),
