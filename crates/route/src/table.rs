@@ -1,7 +1,7 @@
 //! A table of routes: who wants what is published under which address.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
 };
@@ -62,7 +62,8 @@ pub struct Routes<T> {
     /// Exact rules, and patterns without operators.
     exact: HashMap<Box<[u8]>, BTreeSet<T>>,
     trie: Trie<T>,
-    by_headers: Vec<(HeaderRule, T)>,
+    /// Each target with its rules: most have one.
+    by_headers: BTreeMap<T, Vec<HeaderRule>>,
     always: BTreeSet<T>,
     generations: Arc<Generations>,
     count: usize,
@@ -74,7 +75,7 @@ impl<T: Ord> Routes<T> {
         Routes {
             exact: HashMap::new(),
             trie: Trie::default(),
-            by_headers: Vec::new(),
+            by_headers: BTreeMap::new(),
             always: BTreeSet::new(),
             generations: Arc::new(generations),
             count: 0,
@@ -112,13 +113,7 @@ impl<T: Ord> Routes<T> {
                 None => self.trie.remove(pattern, target),
             },
             Rule::Exact(address) => self.remove_exact(address, target),
-            Rule::Headers(headers) => match self.position(headers, target) {
-                Some(at) => {
-                    self.by_headers.swap_remove(at);
-                    true
-                }
-                None => false,
-            },
+            Rule::Headers(headers) => self.remove_headers(headers, target),
             Rule::Always => self.always.remove(target),
         };
         if was_there {
@@ -138,15 +133,22 @@ impl<T: Ord> Routes<T> {
     }
 
     fn add_headers(&mut self, rule: &HeaderRule, target: T) -> bool {
-        let is_new = self.position(rule, &target).is_none();
+        let rules = self.by_headers.entry(target).or_default();
+        let is_new = !rules.contains(rule);
         if is_new {
-            self.by_headers.push((rule.clone(), target));
+            rules.push(rule.clone());
         }
         is_new
     }
 
-    fn position(&self, rule: &HeaderRule, target: &T) -> Option<usize> {
-        self.by_headers.iter().position(|(known, by)| known == rule && by == target)
+    fn remove_headers(&mut self, rule: &HeaderRule, target: &T) -> bool {
+        let Some(rules) = self.by_headers.get_mut(target) else { return false };
+        let Some(at) = rules.iter().position(|known| known == rule) else { return false };
+        rules.swap_remove(at);
+        if rules.is_empty() {
+            self.by_headers.remove(target);
+        }
+        true
     }
 
     fn changed(&self, rule: &Rule) {
@@ -169,10 +171,8 @@ impl<T: Ord> Routes<T> {
             targets.iter().for_each(&mut each);
         }
         self.trie.matches(address, &mut each);
-        for (rule, target) in &self.by_headers {
-            if rule.matches(headers) {
-                each(target);
-            }
+        for (target, rules) in &self.by_headers {
+            rules.iter().filter(|rule| rule.matches(headers)).for_each(|_| each(target));
         }
     }
 
@@ -184,7 +184,9 @@ impl<T: Ord> Routes<T> {
     /// Every route, by target. For people.
     pub fn all(&self) -> Vec<(Rule, &T)> {
         let mut all: Vec<(Rule, &T)> = self.always.iter().map(|target| (Rule::Always, target)).collect();
-        all.extend(self.by_headers.iter().map(|(rule, target)| (Rule::Headers(rule.clone()), target)));
+        for (target, rules) in &self.by_headers {
+            all.extend(rules.iter().map(|rule| (Rule::Headers(rule.clone()), target)));
+        }
         for (address, targets) in &self.exact {
             all.extend(targets.iter().map(|target| (Rule::Exact(address.clone()), target)));
         }

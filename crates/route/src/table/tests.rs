@@ -203,3 +203,59 @@ proptest! {
         prop_assert_eq!(routes.node_count(), 1);
     }
 }
+
+thread_local! {
+    /// How often targets were compared.
+    static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counted(u32);
+
+impl Ord for Counted {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        COMPARED.set(COMPARED.get() + 1);
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Counted {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Counted {}
+
+#[test]
+fn a_rule_about_headers_is_added_and_removed_without_a_look_at_all_others() {
+    let rule = |value: i64| {
+        let fields = vec![("kind".into(), Some(HeaderValue::Int(value)))];
+        Rule::Headers(HeaderRule { mode: HeaderMatch::All, fields })
+    };
+    let mut routes = Routes::new(Generations::single());
+    let count = 10_000;
+    for number in 0..count {
+        assert!(routes.add(&rule(1), Counted(number)));
+    }
+    assert!(routes.add(&rule(2), Counted(7)), "another rule of the same target");
+    assert!(!routes.add(&rule(2), Counted(7)));
+    assert_eq!(routes.len(), count as usize + 1);
+    assert!(!routes.remove(&rule(3), &Counted(7)) && !routes.remove(&rule(1), &Counted(count)));
+    let header = Header { name: "kind".into(), value: HeaderValue::Int(2) };
+    let mut found = Vec::new();
+    routes.targets(b"", &[header], |target| found.push(target.0));
+    assert_eq!(found, [7]);
+    for number in 0..count {
+        assert!(routes.remove(&rule(1), &Counted(number)));
+    }
+    assert!(routes.remove(&rule(2), &Counted(7)) && routes.is_empty() && !routes.needs_headers());
+    let compared = COMPARED.get();
+    assert!(compared < 100 * count as usize, "{compared} comparisons for {count} routes");
+}
