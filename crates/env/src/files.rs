@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::io::Errno;
+
 /// What [`File::write_past_cache`] and [`File::read_past_cache`] align by, bytes: a page of the machine, and a multiple of any disk's block.
 pub const DIRECT_ALIGN_LEN: usize = 4096;
 
@@ -15,14 +17,25 @@ pub fn direct_begin(room: &[u8]) -> usize {
     room.as_ptr().align_offset(DIRECT_ALIGN_LEN).min(DIRECT_ALIGN_LEN)
 }
 
+/// What a read fails with where the device cannot give the bytes. Through the cache that is always the first; past it Linux
+/// hands up what the block layer says of a bad sector, of failed protection and of a target (`blk_errors` in
+/// `block/blk-core.c`), and what ext4, XFS and btrfs say of bytes that fail their checksum.
+const UNREADABLE: [Errno; 6] =
+    [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::REMOTEIO, Errno::BADMSG, Errno::UCLEAN];
+
 /// Whether a read failed because the device cannot give these bytes, which may be so for good.
 pub fn is_unreadable(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    error.raw_os_error().is_some_and(|code| UNREADABLE.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// What such a read fails with, for whoever simulates a device.
 pub fn unreadable() -> io::Error {
-    rustix::io::Errno::IO.into()
+    Errno::IO.into()
+}
+
+/// What [`File::read_past_cache`] fails with then.
+pub fn unreadable_past_cache() -> io::Error {
+    Errno::NODATA.into()
 }
 
 /// How a file is opened.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use files::{
     DIRECT_ALIGN_LEN, DirEntry, File, Files, LockedDir, Open, direct_begin, is_unreadable, unreadable,
+    unreadable_past_cache,
 };
 pub use real::{RealOptions, real, real_with};
 pub use worker::{Job, Next, Signal, Spawn, Worker};

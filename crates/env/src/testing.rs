@@ -108,13 +108,25 @@ impl Drop for FaultyFile {
     }
 }
 
+impl FaultyFile {
+    fn is_dead(&self, at: u64, len: usize) -> bool {
+        let range = at..at.saturating_add(len as u64);
+        let is_dead = |(name, at): &(String, u64)| self.name.contains(name) && range.contains(at);
+        self.wrong.unreadable.lock().as_ref().is_some_and(is_dead)
+    }
+}
+
 impl File for FaultyFile {
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        let range = at..at.saturating_add(buf.len() as u64);
-        let is_dead = |(name, at): &(String, u64)| self.name.contains(name) && range.contains(at);
-        match self.wrong.unreadable.lock().as_ref().is_some_and(is_dead) {
+        match self.is_dead(at, buf.len()) {
             true => Err(crate::unreadable()),
             false => self.real.read_exact_at(buf, at),
+        }
+    }
+    fn read_past_cache(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        match self.is_dead(at, buf.len()) {
+            true => Err(crate::unreadable_past_cache()),
+            false => self.real.read_past_cache(buf, at),
         }
     }
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {

@@ -117,8 +117,16 @@ impl Disk {
 
 /// Nothing is flushed for a long time.
 fn lazy() -> Disk {
-    Disk::new(StoreOptions { unflushed_len_max: 1 << 30, ..StoreOptions::default() })
+    lazy_past_cache(StoreOptions::default().long_read_len_min)
 }
+
+/// The same where reads go past the machine's cache from this length on, bytes.
+fn lazy_past_cache(long_read_len_min: u32) -> Disk {
+    Disk::new(StoreOptions { unflushed_len_max: 1 << 30, long_read_len_min, ..StoreOptions::default() })
+}
+
+/// Through the cache, and past it.
+const READS: [u32; 2] = [u32::MAX, 1];
 
 #[test]
 fn a_disk_at_its_floor_has_what_is_dead_given_back_once_publishers_are_refused() {
@@ -282,27 +290,29 @@ impl Disk {
 
 #[test]
 fn a_sector_that_cannot_be_read_costs_readers_its_own_records_and_no_others() {
-    let disk = lazy();
-    let log = disk.create(Durability::Fsync);
-    disk.fill(&log, 60, 3_000);
-    let lost = disk.kill_in(&log, 20);
-    let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
-    assert_eq!(disk.read(log.id()), (expected, vec![lost.clone()]));
-    assert_eq!(disk.store.damaged(), [(log.id(), lost)]);
+    for disk in READS.map(lazy_past_cache) {
+        let log = disk.create(Durability::Fsync);
+        disk.fill(&log, 60, 3_000);
+        let lost = disk.kill_in(&log, 20);
+        let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
+        assert_eq!(disk.read(log.id()), (expected, vec![lost.clone()]));
+        assert_eq!(disk.store.damaged(), [(log.id(), lost)]);
+    }
 }
 
 #[test]
 fn a_sector_that_cannot_be_read_does_not_keep_the_log_from_being_flushed() {
-    let disk = lazy();
-    let log = disk.create(Durability::Fsync);
-    disk.fill(&log, 60, 3_000);
-    let lost = disk.kill_in(&log, 20);
-    for _ in 0..2 {
-        assert!(disk.store.checkpoint(true).unwrap());
+    for disk in READS.map(lazy_past_cache) {
+        let log = disk.create(Durability::Fsync);
+        disk.fill(&log, 60, 3_000);
+        let lost = disk.kill_in(&log, 20);
+        for _ in 0..2 {
+            assert!(disk.store.checkpoint(true).unwrap());
+        }
+        assert_eq!((disk.checkpoints(), disk.files()), (2, (2, 1)), "the file with the sector stays");
+        let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
+        assert_eq!(disk.read(log.id()), (expected, vec![lost]));
     }
-    assert_eq!((disk.checkpoints(), disk.files()), (2, (2, 1)), "the file with the sector stays");
-    let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
-    assert_eq!(disk.read(log.id()), (expected, vec![lost]));
 }
 
 #[test]

@@ -193,6 +193,7 @@ impl SimFile {
         &self,
         len: usize,
         at: u64,
+        unreadable: fn() -> io::Error,
         read: impl FnOnce(&mut Content) -> io::Result<T>,
     ) -> io::Result<T> {
         if crate::pause::is_reader() {
@@ -215,7 +216,7 @@ impl SimFile {
             }
             if content.is_dead(at, len) {
                 state.trace.line(format_args!("read of a dead sector {} at {at}", self.path.display()));
-                return Err(env::unreadable());
+                return Err(unreadable());
             }
             read(content)
         })
@@ -229,13 +230,18 @@ impl SimFile {
 
 impl File for SimFile {
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.reading(buf.len(), at, |content| {
+        self.reading(buf.len(), at, env::unreadable, |content| {
             if content.read(buf, at) { Ok(()) } else { Err(failed(io::ErrorKind::UnexpectedEof, &self.path)) }
         })
     }
 
     fn read_past_cache(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        self.reading(buf.len(), at, |content| Ok(content.read_past_cache(buf, at)))
+        self.reading(
+            buf.len(),
+            at,
+            env::unreadable_past_cache,
+            |content| Ok(content.read_past_cache(buf, at)),
+        )
     }
 
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
