@@ -80,7 +80,7 @@ impl Future for Room {
         if self.class == Class::Publish && self.broker.store().reserve_volatile(MEMORY_ROOM_LEN).is_err() {
             self.broker.inner.due.wake_on_memory(ctx.waker());
         } else {
-            self.broker.store().wake_on_room(ctx.waker());
+            self.broker.store().wake_on_room(self.class, ctx.waker());
         }
         Poll::Pending
     }

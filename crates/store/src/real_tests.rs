@@ -47,7 +47,7 @@ fn append(store: &Store<Notes>, log: &Arc<crate::Log<Notes>>, body: &[u8]) -> mo
             Err(refused) => {
                 assert_eq!(refused.kind(), model::ErrorKind::Throttled);
                 let (send, woken) = mpsc::sync_channel(1);
-                store.wake_on_room(&std::task::Waker::from(Arc::new(Wake(send))));
+                store.wake_on_room(Class::Publish, &std::task::Waker::from(Arc::new(Wake(send))));
                 woken.recv().unwrap();
             }
         }

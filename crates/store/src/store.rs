@@ -267,9 +267,12 @@ impl<A: Attached> Store<A> {
         self.0.wal.wake_on_durable(seq, waker);
     }
 
-    /// Registers `waker` for when a refused reservation may succeed.
-    pub fn wake_on_room(&self, waker: &Waker) {
-        if !self.0.unflushed.wake_on_room(self.0.wal.durable(), waker) {
+    /// Registers `waker` for when a refused reservation of `class` may succeed.
+    pub fn wake_on_room(&self, class: Class, waker: &Waker) {
+        // Only publishers wait for a checkpoint; the others for the queue, which may be empty long before.
+        let waits_for_checkpoint =
+            class == Class::Publish && self.0.unflushed.wake_on_room(self.0.wal.durable(), waker);
+        if !waits_for_checkpoint {
             self.0.wal.wake_on_room(waker);
         }
     }

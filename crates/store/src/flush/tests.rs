@@ -339,7 +339,10 @@ fn publishers_wait_while_too_many_extents_came_and_are_told_of_the_flush() {
     assert_eq!(refused(), Some(ErrorKind::Throttled));
     assert!(world.store.reserve(1, Class::Drain).is_ok());
     let told = Arc::new(Woken::default());
-    world.store.wake_on_room(&told.clone().into());
+    world.store.wake_on_room(Class::Publish, &told.clone().into());
+    let drains = Arc::new(Woken::default());
+    world.store.wake_on_room(Class::Drain, &drains.clone().into());
+    assert_eq!((told.count(), drains.count()), (0, 1), "the queue is empty, and these wait for nothing else");
     world.settle();
     assert_eq!(told.count(), 1);
     assert_eq!((refused(), extents(&world)), (None, 1));
