@@ -227,11 +227,16 @@ impl ReadAhead {
         }
     }
 
-    /// How reading the range that begins at `at` ended.
+    /// How reading the range that begins at `at` ended. What is not as long as the range was read for another one there,
+    /// which was forgotten meanwhile: readers of this one go to the disk themselves.
     pub fn end(&self, file: FileId, at: u64, read: Option<Loaded>) {
         {
             let mut state = self.state.lock();
-            match (read, state.ranges.get_mut(&(file, at))) {
+            let range = state.ranges.get_mut(&(file, at));
+            let fits = |loaded: &Loaded| {
+                range.as_ref().is_some_and(|range| range.len as usize == loaded.bytes.len())
+            };
+            match (read.filter(fits), range) {
                 (Some(loaded), Some(range @ Range { state: Held::Reading, .. })) => {
                     range.state = Held::Here(loaded.bytes);
                     let before = std::mem::replace(&mut range.held_len, loaded.held_len);
@@ -500,6 +505,23 @@ mod tests {
             });
             ahead.end(FILE, 0, Some(loaded(100)));
             assert_eq!(here(&ahead, 0).is_some(), outcome.is_some(), "what was forgotten does not come back");
+        }
+    }
+
+    #[test]
+    fn what_comes_late_for_a_range_that_was_forgotten_is_not_taken_for_the_one_in_its_place() {
+        for (late, len) in [(100, 300), (300, 100)] {
+            let ahead = ReadAhead::new(1_000, u32::MAX);
+            assert!(ahead.queue(FILE, 0, late, 0) && ahead.begin(FILE, 0).is_some());
+            ahead.forget(FILE);
+            assert!(ahead.queue(FILE, 0, len, 0) && ahead.begin(FILE, 0).is_some());
+            ahead.end(FILE, 0, Some(loaded(late as usize)));
+            let found = ahead.find(FILE, u64::from(len) - 1);
+            assert!(matches!(found, Found::Nothing), "{late} bytes for {len}");
+            ahead.end(FILE, 0, Some(loaded(len as usize)));
+            assert!(ahead.queue(FILE, 0, len, 0) && ahead.begin(FILE, 0).is_some());
+            ahead.end(FILE, 0, Some(loaded(len as usize)));
+            assert_eq!(here(&ahead, 0), Some(len as usize));
         }
     }
 
