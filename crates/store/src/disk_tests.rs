@@ -150,12 +150,62 @@ fn a_disk_at_its_floor_has_what_is_dead_given_back_once_publishers_are_refused()
         assert!(disk.files().0 <= 2, "{:?}", disk.files());
         let on_disk = env::real().files.list(&disk.scratch.0.join("wal")).unwrap();
         assert!(on_disk.len() <= 3, "none is kept for reuse: {on_disk:?}");
+        // Once more with what is left, which is no help.
+        disk.hands.pass(PAUSE_NS);
+        disk.hands.run();
         let before = disk.checkpoints();
         for _ in 0..10 {
             assert!(disk.is_refused());
             disk.hands.run();
         }
         assert_eq!(disk.checkpoints(), before, "nothing has died since");
+    }
+}
+
+#[test]
+fn at_the_floor_files_that_are_mostly_dead_go_too_where_those_wholly_dead_do_not_suffice() {
+    let disk = lazy();
+    let [alone, dying, staying] = [(); 3].map(|()| disk.create(Durability::Fsync));
+    disk.fill(&alone, 40, 3_000);
+    for _ in 0..30 {
+        disk.fill(&dying, 3, 3_000);
+        disk.fill(&staying, 1, 3_000);
+    }
+    let disk_len = || disk.store.stats().unwrap().disk_len();
+    let before = disk_len();
+    disk.wrong.free.store(0, Ordering::SeqCst);
+    disk.change(&alone, |log| log.delete());
+    disk.change(&dying, |log| log.delete());
+    for _ in 0..3 {
+        assert!(disk.is_refused());
+        disk.hands.pass(PAUSE_NS);
+        disk.hands.run();
+    }
+    assert!(disk.files().1 > 0, "{:?}", disk.files());
+    // A quarter of them lives, and up to two files of 64 KiB are not sealed.
+    assert!(disk_len() < 30 * 4_096 + (128 << 10), "{} of {before}", disk_len());
+    assert_eq!(disk.read(staying.id()), ((0..30).collect(), vec![]));
+}
+
+#[test]
+fn giving_files_back_that_failed_is_tried_again_although_nothing_dies_any_more() {
+    for is_starved in [true, false] {
+        let disk = Disk::new(StoreOptions { unflushed_len_max: 700_000, ..StoreOptions::default() });
+        let log = disk.create(Durability::Fsync);
+        disk.fill(&log, 80, 3_000);
+        *disk.wrong.full_for.lock() = Some("checkpoint-");
+        if is_starved {
+            disk.wrong.free.store(0, Ordering::SeqCst);
+            assert!(disk.is_refused());
+        }
+        disk.change(&log, |log| log.delete());
+        assert!(disk.files().0 >= 4 && disk.checkpoints() == 0, "{:?}", disk.files());
+        *disk.wrong.full_for.lock() = None;
+        for _ in 0..2 {
+            disk.hands.pass(PAUSE_NS);
+            disk.hands.run();
+        }
+        assert!(disk.files().0 <= 2, "{:?}, starved: {is_starved}", disk.files());
     }
 }
 

@@ -33,7 +33,7 @@ use env::{Next, Signal, Worker};
 use model::{LogId, Result, Seq};
 
 pub(crate) use self::reclaim::{Reclaim, dead_len};
-use self::{copy::NewSegment, plan::Plan};
+use self::{copy::NewSegment, plan::Plan, reclaim::Died};
 use crate::{
     Attached, annex,
     checkpoint::{self, Finished, Head, Needed, Writer},
@@ -74,6 +74,11 @@ pub(crate) struct Flusher {
     again: bool,
     /// Another checkpoint follows this one, so that files are given back which died before both.
     twice: bool,
+    /// The pass it is in is for the sake of disk space.
+    reclaiming: Option<Reclaiming>,
+    /// The next such pass copies what is live although there are files without anything live: giving those back did not
+    /// suffice.
+    reclaims_by_copying: bool,
     /// Nanoseconds of the monotonic clock before which files are not looked for once more that could be given back.
     not_reclaiming_before_ns: u64,
     /// What the pass has to tell of its begin once it is over, if it copies at all.
@@ -94,6 +99,14 @@ pub(crate) struct Flusher {
     /// Nanoseconds of the monotonic clock before which nothing is tried again after an error, whoever raises the signal.
     not_before_ns: u64,
     figures: Arc<Figures>,
+}
+
+/// A pass for the sake of disk space.
+struct Reclaiming {
+    /// What it is for.
+    died: Died,
+    /// Whether it copies what is live out of files that are mostly dead.
+    copies: bool,
 }
 
 /// What the background work has done since the start. Read without waiting for it.
@@ -129,6 +142,8 @@ impl Flusher {
             rest: None,
             again: false,
             twice: false,
+            reclaiming: None,
+            reclaims_by_copying: false,
             not_reclaiming_before_ns: 0,
             extents_noted: None,
             kept: kept.into(),
@@ -157,14 +172,19 @@ impl Flusher {
             Ok(next) => next,
             Err(error) if is_copying && is_full(&error) => {
                 tracing::warn!(%error, "the disk is full; what is left to be copied stays where it is for now");
+                let reclaiming = self.reclaiming.take();
                 self.reset();
                 self.not_before_ns = now_ns + RETRY_NS;
                 self.begin(store, false);
-                self.twice = true;
+                (self.twice, self.reclaiming) = (true, reclaiming);
                 Next::Again
             }
             Err(error) => {
                 tracing::error!(%error, "flushing failed; it is tried again");
+                if let Some(Reclaiming { died, copies }) = self.reclaiming.take() {
+                    self.reclaims_by_copying = copies;
+                    store.reclaim.failed(died);
+                }
                 self.reset();
                 self.not_before_ns = now_ns + RETRY_NS;
                 Next::ParkUntil(self.not_before_ns)
@@ -186,6 +206,7 @@ impl Flusher {
         self.rest = None;
         self.again = false;
         self.twice = false;
+        self.reclaiming = None;
         self.extents_noted = None;
     }
 
@@ -249,6 +270,10 @@ impl Flusher {
                         }
                         if std::mem::take(&mut self.twice) {
                             self.begin(store, false);
+                        } else if let Some(Reclaiming { copies: false, .. }) = self.reclaiming.take() {
+                            // What is left are files that are dead for the most part: where publishers wait, now or later.
+                            self.reclaims_by_copying = store.wal.is_starved();
+                            store.reclaim.again();
                         }
                     }
                 }
@@ -258,14 +283,15 @@ impl Flusher {
     }
 
     /// Begins a pass for the sake of disk space: two checkpoints where files are dead. Where there are none and publishers
-    /// wait, the live part of others is copied before.
+    /// wait, or still wait after that, the live part of others is copied before.
     fn reclaim<A: Attached>(&mut self, store: &Arc<Inner<A>>) -> Result<Next> {
         let now_ns = store.env.clock.mono_ns();
         if now_ns < self.not_reclaiming_before_ns {
             return Ok(Next::ParkUntil(self.not_reclaiming_before_ns));
         }
         self.not_reclaiming_before_ns = now_ns + RETRY_NS;
-        store.reclaim.begin();
+        let copies = std::mem::take(&mut self.reclaims_by_copying);
+        self.reclaiming = Some(Reclaiming { died: store.reclaim.begin(), copies });
         let mut used = reclaim::used(store);
         used.extend(&self.protected.files);
         let has_dead = dead_len(&*store.wal, &*store.files.blobs, &used)? > 0;
@@ -273,8 +299,12 @@ impl Flusher {
         if has_dead || is_starved {
             // These checkpoints come in the place of those that would follow on copying: it must not fall behind for them.
             let is_behind = !is_starved && self.uncopied_len(store) >= store.options.unflushed_len_max / 2;
-            self.begin(store, !has_dead || is_behind);
+            let copies = !has_dead || is_behind || copies && is_starved;
+            self.begin(store, copies);
             self.twice = true;
+            self.reclaiming = self.reclaiming.take().map(|reclaiming| Reclaiming { copies, ..reclaiming });
+        } else {
+            self.reclaiming = None;
         }
         Ok(Next::Again)
     }

@@ -29,11 +29,18 @@ pub(crate) struct Reclaim {
     /// Bytes of records that died since a checkpoint was last begun, and those of them whose logs were deleted.
     died_len: AtomicU64,
     deleted_len: AtomicU64,
-    /// Whether any did since files were last given back for their sake.
+    /// Whether any did since files were last given back for their sake, or that is to be tried once more.
     has_died: AtomicBool,
     /// From here on it is much: what the log may be ahead of a checkpoint, so that where what comes soon goes the
     /// checkpoints that are made anyway do.
     len_min: u64,
+}
+
+/// What had died when a pass began to give files back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Died {
+    len: u64,
+    deleted_len: u64,
 }
 
 impl Reclaim {
@@ -57,10 +64,23 @@ impl Reclaim {
             || self.deleted_len.load(Ordering::Relaxed) >= self.len_min / DELETED_PART
     }
 
-    /// Files are looked for.
-    pub fn begin(&self) {
-        self.forget();
+    /// Files are looked for. What is to be told to [`Reclaim::failed`] if that fails.
+    pub fn begin(&self) -> Died {
         self.has_died.store(false, Ordering::Relaxed);
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        Died { len: take(&self.died_len), deleted_len: take(&self.deleted_len) }
+    }
+
+    /// Files were looked for because of this, and could not be given back.
+    pub fn failed(&self, died: Died) {
+        self.died_len.fetch_add(died.len, Ordering::Relaxed);
+        self.deleted_len.fetch_add(died.deleted_len, Ordering::Relaxed);
+        self.again();
+    }
+
+    /// Where publishers still wait, files are to be looked for once more although nothing has died since.
+    pub fn again(&self) {
+        self.has_died.store(true, Ordering::Relaxed);
     }
 
     /// A checkpoint is begun: what died before it goes with the one after it. That comes soon enough, unless it is much.
