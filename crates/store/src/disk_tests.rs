@@ -383,12 +383,19 @@ fn of_two_checkpoints_the_older_is_taken_where_the_newer_cannot_be_read() {
 
 #[test]
 fn a_start_refuses_a_log_with_a_sector_that_cannot_be_read_and_a_repair_serves_the_rest() {
-    // Also where no later frame proves that it was durable: what is written torn can be read.
-    for nth in [20, 59] {
+    // Also where no later frame proves that it was durable, as the last of its file or the first of the next: what is written
+    // torn can be read.
+    for (nth, begins_file) in [(20, false), (59, false), (0, true)] {
         let disk = lazy();
         let log = disk.create(Durability::Fsync);
-        disk.fill(&log, 60, 3_000);
-        let lost = disk.kill_in(&log, nth);
+        let mut count = 60;
+        disk.fill(&log, count, 3_000);
+        let last_at = || log.with(|core, _| core.live.extents().back().map(|extent| extent.at));
+        while begins_file && last_at() >= Some(2 * 4_096) {
+            disk.fill(&log, 1, 3_000);
+            count += 1;
+        }
+        let lost = disk.kill_in(&log, if begins_file { count as usize - 1 } else { nth });
         let id = log.id();
         drop(log);
         let Disk { hands, wrong, store, options, files, scratch, .. } = disk;
@@ -403,7 +410,8 @@ fn a_start_refuses_a_log_with_a_sector_that_cannot_be_read_and_a_repair_serves_t
             panic!("it was not repaired")
         };
         assert_eq!(disk.recovery.lost.len(), 1);
-        let expected: Vec<u64> = (0..60).filter(|offset| !lost.contains(&Offset(*offset))).collect();
+        let expected: Vec<u64> =
+            (0..u64::from(count)).filter(|offset| !lost.contains(&Offset(*offset))).collect();
         assert_eq!(disk.read(id).0, expected);
     }
 }

@@ -267,11 +267,17 @@ impl Walk<'_> {
         let opened = &self.files[file];
         let frame_len = begun.map_or(PAGE_LEN, |header| header.padded_len());
         let unreadable = opened.unreadable.range(at..at.saturating_add(frame_len)).next();
-        let gap = self.files.get(file + 1).is_some_and(|next| next.number > opened.number + 1);
+        let next = self.files.get(file + 1);
+        let gap = next.is_some_and(|next| next.number > opened.number + 1);
+        // Where no frame was begun here, the due one may be the first of the next file.
+        let is_first_unreadable =
+            |next: &&Opened| begun.is_none() && !gap && next.unreadable.contains(&PAGE_LEN);
         let is_short =
             |opened: &&Opened| opened.header.is_some_and(|header| opened.len < header.allocated_len);
         let (place, what) = if let Some(page_at) = unreadable {
             (opened.place(at), format!("{} cannot be read at position {page_at}", opened.path.display()))
+        } else if let Some(next) = next.filter(is_first_unreadable) {
+            (next.place(PAGE_LEN), format!("{} cannot be read at position {PAGE_LEN}", next.path.display()))
         } else if let Some(short) = self.files[file..].iter().find(is_short) {
             let at = if short.number == opened.number { at } else { PAGE_LEN };
             (short.place(at), format!("{} is cut off at position {at}", short.path.display()))
