@@ -60,7 +60,7 @@ pub(super) fn recover(
         None => Due { number: 1, prev_crc: Some(0), seq: Seq(from.0 + 1) },
     };
     let ends = vec![None; files.len()];
-    let mut walk = Walk { options, files, from, sink, due, ends, torn: None, lost: Vec::new() };
+    let mut walk = Walk { options, files, from, sink, reaches_back, due, ends, torn: None, lost: Vec::new() };
     walk.run()?;
     walk.finish(found)
 }
@@ -110,6 +110,8 @@ struct Walk<'a> {
     files: Vec<Opened>,
     from: Seq,
     sink: &'a mut dyn Replay,
+    /// Whether the first file begins with the wanted unit or before it.
+    reaches_back: bool,
     due: Due,
     /// Per file: where its frames end, and its last unit. `None` for those that the chain did not touch.
     ends: Vec<Option<(u64, Seq)>>,
@@ -174,11 +176,27 @@ impl Walk<'_> {
         if self.options.faults.has(Fault::CutMidLog) {
             return Ok(Behind::Nothing);
         }
+        // A later one in the place of the due one: the files before it are gone.
+        if let Some(late) = self.late_begin(file, at)?
+            && late.header.durable >= due.number
+        {
+            return Ok(Behind::Proof(late));
+        }
         // The due frame itself has one place, where it is not: a write went astray, and took one from its place before.
         let proves =
             |header: &FrameHeader| header.durable >= due.number || due.prev_crc.is_some() && due.is(header);
         let proof = self.scan(file, at + PAGE_LEN, |_, _, header| Ok(proves(header)))?;
         Ok(proof.map_or(Behind::Nothing, Behind::Proof))
+    }
+
+    /// The frame at `at` in `file`, where the log as it was found begins behind the wanted unit.
+    fn late_begin(&mut self, file: usize, at: u64) -> Result<Option<Sighting>> {
+        if self.reaches_back || file > 0 || at != PAGE_LEN {
+            return Ok(None);
+        }
+        let found = self.files[file].frame_header(at)?;
+        let found = found.filter(|(header, _)| header.number > self.due.number);
+        Ok(found.map(|(header, crc)| Sighting { file, at, header, crc }))
     }
 
     /// The first frame at or behind `at` in `file`, or in a later one, that is not older than the due one and that
@@ -208,7 +226,11 @@ impl Walk<'_> {
     /// with the frame that is answered.
     fn damaged(&mut self, file: usize, at: u64, proof: Sighting) -> Result<Option<Sighting>> {
         let first = self.due.seq;
-        let blamed = self.blamed(file, at, proof);
+        let begins_late = self.late_begin(file, at)?.is_some();
+        let blamed = match begins_late && self.files[file].header.is_some() {
+            true => Err(self.files[file].number.saturating_sub(1)),
+            false => self.blamed(file, at, proof),
+        };
         let (place, path, logs) = match blamed {
             Ok((file, at)) => {
                 let logs = self.logs_in(file, at, proof)?;
@@ -232,8 +254,8 @@ impl Walk<'_> {
                 names(&logs),
             )));
         }
-        let intact =
-            self.scan(file, at + PAGE_LEN, |opened, at, header| Ok(opened.body(at, header)?.is_some()))?;
+        let behind = if begins_late { at } else { at + PAGE_LEN };
+        let intact = self.scan(file, behind, |opened, at, header| Ok(opened.body(at, header)?.is_some()))?;
         self.due = match intact {
             Some(intact) => Due { number: intact.header.number, prev_crc: None, seq: intact.header.first },
             None => Due::after(&proof.header, proof.crc),
