@@ -426,3 +426,28 @@ fn a_file_of_the_log_that_is_full_is_held_open_by_nobody() {
     assert!(disk.files().0 > 10 && open() <= before + 1, "{:?}, {} handles", disk.files(), open());
     assert_eq!(disk.read(log.id()).0.len(), 200, "who reads it opens it again");
 }
+
+#[test]
+fn the_epoch_after_a_torn_tail_is_that_of_every_log_and_never_falls_again() {
+    let mut disk = lazy();
+    let (written, idle) = (disk.create(Durability::Fsync), disk.create(Durability::Fsync));
+    let ids = [written.id(), idle.id()];
+    disk.fill(&written, 3, 3_000);
+    let last = written.with(|core, _| core.live.extents().back().map(|extent| (extent.file, extent.at)));
+    drop((written, idle));
+    let Some((FileId::Wal(number), at)) = last else { panic!("{last:?}") };
+    let path = disk.scratch.0.join("wal").join(format!("{number:020}.wal"));
+    disk.hands.drop_everything();
+    let file = env::real().files.open(&path, env::Open::Write).unwrap();
+    file.write_all_at(&[std::io::IoSlice::new(&[1; 8])], at + 1_000).unwrap();
+    let mut before = 0;
+    for round in 0..3 {
+        disk = disk.again();
+        assert_eq!(disk.recovery.torn.is_some(), round == 0);
+        let epochs = ids.map(|id| disk.store.log(id).unwrap().with(|core, _| core.epoch().0));
+        assert!(epochs.iter().all(|epoch| *epoch > 0 && *epoch >= before), "{epochs:?} after {before}");
+        before = epochs[1];
+    }
+    let new = disk.create(Durability::Fsync);
+    assert_eq!(new.with(|core, _| core.epoch().0), before, "it has not to rise with the next start");
+}

@@ -31,6 +31,7 @@ mod dir;
 #[cfg(test)]
 mod disk_tests;
 pub mod entry;
+mod epochs;
 pub mod faults;
 mod files;
 mod flush;

@@ -15,6 +15,7 @@ use crate::{
     blobs::Blobs,
     checkpoint::{self, Head, Needed},
     dir::Held,
+    epochs,
     faults::Fault,
     files,
     flush::{Figures, FlushWorker, Flusher, Kept, Reclaim, dead_len},
@@ -68,10 +69,16 @@ pub(crate) fn open<A: Attached>(
         damaged_checkpoints: damaged,
         ..Recovery::default()
     };
+    let mut epoch_floor = epochs::floor(&*parts.blobs)?;
+    if recovery.torn.is_some() {
+        // What is written from now on is told apart from what was cut.
+        epoch_floor = epochs::raise(&*parts.blobs, epoch_floor, sink.last_epoch())?;
+    }
     let faults = parts.options.faults;
     let ignore_reserve = faults.has(Fault::ReuseOffset);
     let skips_lost = !recovery.lost.is_empty() && !faults.has(Fault::RepairReusesOffsets);
-    let Restored { logs, next_log, skipped } = sink.finish(&recovery, ignore_reserve, skips_lost)?;
+    let after = After { epoch_floor, ignore_reserve, skips_lost };
+    let Restored { logs, next_log, skipped } = sink.finish(&recovery, after)?;
     recovery.skipped_logs = skipped.len() as u64;
     let committed = Signal::new();
     let wal = parts.wal.open(&replayed, committed.clone())?;
@@ -108,6 +115,7 @@ pub(crate) fn open<A: Attached>(
         committed: committed.clone(),
         logs,
         next_log,
+        epoch_floor,
         dir,
         spill,
     };
@@ -267,6 +275,14 @@ pub(crate) struct Restorer<A: Attached> {
     units: u64,
 }
 
+/// How logs go on after the replay.
+pub(crate) struct After {
+    /// None is in an epoch below this one.
+    epoch_floor: OwnerEpoch,
+    ignore_reserve: bool,
+    skips_lost: bool,
+}
+
 pub(crate) struct Restored<A: Attached> {
     pub logs: HashMap<LogId, Arc<Log<A>>>,
     pub next_log: u64,
@@ -317,13 +333,8 @@ impl<A: Attached> Restorer<A> {
         if self.logs.contains_key(&entry.log) {
             return Ok(()); // The checkpoint has it.
         }
-        let mut log = Replaying {
-            core: LogCore::new(entry.log, start, durability),
-            attached: A::default(),
-            covered: Seq(0),
-            placed_end: start,
-            growing: None,
-        };
+        let core = LogCore::new(entry.log, start, durability);
+        let mut log = Replaying::new(core, A::default(), Seq(0), start);
         log.core.replay(seq, entry);
         log.attached.replay(&log.core, entry)?;
         self.logs.insert(entry.log, log);
@@ -341,7 +352,12 @@ impl<A: Attached> Restorer<A> {
         }
     }
 
-    pub fn finish(self, recovery: &Recovery, ignore_reserve: bool, skips_lost: bool) -> Result<Restored<A>> {
+    /// The highest epoch of any log.
+    fn last_epoch(&self) -> OwnerEpoch {
+        self.logs.values().map(|log| log.core.epoch()).max().unwrap_or_default()
+    }
+
+    pub fn finish(self, recovery: &Recovery, after: After) -> Result<Restored<A>> {
         if let Some(id) = self.unknown.first()
             && recovery.lost.is_empty()
         {
@@ -351,12 +367,10 @@ impl<A: Attached> Restorer<A> {
         let mut logs = HashMap::with_capacity(self.logs.len());
         for (id, mut log) in self.logs {
             log.place_growing();
-            if log.core.finish_replay(ignore_reserve, skips_lost) {
+            if log.core.finish_replay(after.ignore_reserve, after.skips_lost) {
                 skipped.push(id);
-            } else if recovery.torn.is_some() {
-                // What is written from now on is told apart from what was cut.
-                log.core.set_epoch(OwnerEpoch(log.core.epoch().0.saturating_add(1)));
             }
+            log.core.set_epoch(after.epoch_floor);
             log.core.set_stable_limit(log.attached.stable_limit());
             logs.insert(id, Arc::new(Log::new(log.core, log.attached)));
         }
@@ -371,7 +385,7 @@ impl<A: Attached> checkpoint::Sink for Restorer<A> {
         attached.restore(state, &|number| Annex::read(&*self.blobs, log, number))?;
         let covered = core.applied();
         self.next_log = self.next_log.max(core.id().0.saturating_add(1));
-        self.logs.insert(core.id(), Replaying { core, attached, covered, placed_end, growing: None });
+        self.logs.insert(core.id(), Replaying::new(core, attached, covered, placed_end));
         Ok(())
     }
 
@@ -399,6 +413,10 @@ impl<A: Attached> Replay for Restorer<A> {
 }
 
 impl<A: Attached> Replaying<A> {
+    fn new(core: LogCore, attached: A, covered: Seq, placed_end: Offset) -> Self {
+        Replaying { core, attached, covered, placed_end, growing: None }
+    }
+
     fn entry(&mut self, seq: Seq, entry: &Entry, place: Option<RunBatchPlace>) -> Result<()> {
         let new = seq > self.covered;
         match (&entry.change, place) {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use env::{Env, Signal};
-use model::{Error, ErrorKind, LogId, Offset, Result, Seq};
+use model::{Error, ErrorKind, LogId, Offset, OwnerEpoch, Result, Seq};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -52,6 +52,8 @@ pub(crate) struct Inner<A: Attached> {
     pub reclaim: Reclaim,
     pub logs: RwLock<HashMap<LogId, Arc<Log<A>>>>,
     pub next_log: AtomicU64,
+    /// What logs begin in.
+    epoch_floor: OwnerEpoch,
     /// The last unit that deleted a log. A checkpoint made without that log needs it.
     deleted_by: AtomicU64,
     /// Held while a catalog command is submitted and applied, so that both orders are one.
@@ -93,6 +95,7 @@ pub(crate) struct Opened<A: Attached> {
     pub committed: Signal,
     pub logs: HashMap<LogId, Arc<Log<A>>>,
     pub next_log: u64,
+    pub epoch_floor: OwnerEpoch,
     pub dir: Option<Held>,
     pub spill: Option<Spill>,
 }
@@ -129,8 +132,8 @@ impl<A: Attached> Store<A> {
 
     pub(crate) fn assemble(parts: Parts, opened: Opened<A>) -> Store<A> {
         let Parts { env, blobs, options, catalog, .. } = parts;
-        let Opened { wal, unflushed, reclaim, flusher, figures, committed, logs, next_log, dir, spill } =
-            opened;
+        let Opened { wal, unflushed, reclaim, flusher, figures, committed, logs, .. } = opened;
+        let Opened { next_log, epoch_floor, dir, spill, .. } = opened;
         Store(Arc::new(Inner {
             files: DataFiles::new(wal.clone(), blobs, env.clock.clone(), &options),
             volatile: VolatileBudget::new(options.volatile_len_max),
@@ -143,6 +146,7 @@ impl<A: Attached> Store<A> {
             catalog,
             logs: RwLock::new(logs),
             next_log: AtomicU64::new(next_log),
+            epoch_floor,
             deleted_by: AtomicU64::new(0),
             commands: Mutex::new(()),
             watched: Watched::default(),
@@ -235,7 +239,9 @@ impl<A: Attached> Store<A> {
             return Err(Error::invalid("log 0 is the catalog's"));
         }
         self.used_log_id(id);
-        let log = Arc::new(Log::new(LogCore::new(id, start, durability), A::default()));
+        let mut core = LogCore::new(id, start, durability);
+        core.set_epoch(self.0.epoch_floor);
+        let log = Arc::new(Log::new(core, A::default()));
         let mut state = log.lock();
         match self.0.logs.write().entry(id) {
             std::collections::hash_map::Entry::Occupied(_) => {
