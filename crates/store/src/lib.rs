@@ -64,7 +64,7 @@ pub use entry::{CATALOG, Change, Durability, Entry, Stamp, StampFacts, Unit};
 pub use log::{Appended, Bounds, EXTENT_LEN, Keep, Locked, LockedLog, Log, LogCore, NewBatch, TimeOf};
 pub use options::StoreOptions;
 pub use read::{Ahead, Chunk, ChunkBatch, ColdRead, Mask, Read, ReadLimits, Upto};
-pub use recover::Recovery;
+pub use recover::{Recovery, Unapplied};
 pub use seek::{ColdSeek, SEARCH_LEN, Seek};
 pub use store::{Parts, Store};
 pub use wal::{Class, Permit, WalOptions};

@@ -1,7 +1,7 @@
 //! Opening: the last good checkpoint, then what the write-ahead log has after it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
     sync::Arc,
 };
@@ -20,6 +20,7 @@ use crate::{
     files,
     flush::{Figures, FlushWorker, Flusher, Kept, Reclaim, dead_len},
     index::INDEX_STEP_LEN,
+    log::OFFSETS_LOST_MAX,
     log::live::{Extent, FileId, Index, Point},
     read::AheadTask,
     spill::{Spill, SpillWorker},
@@ -39,6 +40,8 @@ pub struct Recovery {
     pub torn: Option<(Place, u64)>,
     /// What was durable once and is missing: only after a repair.
     pub lost: Vec<Lost>,
+    /// What was read and rests on what is missing, so that it was left out: only after a repair.
+    pub unapplied: Vec<Unapplied>,
     /// The directory's format file was missing or did not read, and was written anew: only after a repair.
     pub mended_format: bool,
     /// Checkpoints that did not read.
@@ -49,6 +52,26 @@ pub struct Recovery {
     pub closed_in_order: bool,
     /// Logs that went on above offsets which may have been given to records that the crash took back.
     pub skipped_logs: u64,
+}
+
+/// Changes that could not be made because others are lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unapplied {
+    /// The log that they are of; [`CATALOG`] for commands.
+    pub log: LogId,
+    /// The unit with the first of them.
+    pub first: Seq,
+    /// How many.
+    pub count: u64,
+    /// Why the first one could not be made.
+    pub why: String,
+}
+
+impl Recovery {
+    /// Where a log is to begin that should be there and is not: it may have given out offsets in what is lost.
+    pub fn start_of_missing(&self) -> Offset {
+        if self.lost.is_empty() { Offset::ZERO } else { Offset(OFFSETS_LOST_MAX) }
+    }
 }
 
 pub(crate) fn open<A: Attached>(
@@ -77,6 +100,7 @@ pub(crate) fn open<A: Attached>(
     let faults = parts.options.faults;
     let ignore_reserve = faults.has(Fault::ReuseOffset);
     let skips_lost = !recovery.lost.is_empty() && !faults.has(Fault::RepairReusesOffsets);
+    recovery.unapplied = std::mem::take(&mut sink.unapplied).into_values().collect();
     let after = After { epoch_floor, ignore_reserve, skips_lost };
     let Restored { logs, next_log, skipped } = sink.finish(&recovery, after)?;
     recovery.skipped_logs = skipped.len() as u64;
@@ -254,6 +278,8 @@ struct Replaying<A> {
     /// ... except for where batches from here on lie.
     placed_end: Offset,
     growing: Option<Growing>,
+    /// Its creation is lost: this is what came after it.
+    is_rest: bool,
 }
 
 /// An extent whose batches are still arriving.
@@ -271,6 +297,9 @@ pub(crate) struct Restorer<A: Attached> {
     catalog_state: Option<(Seq, Vec<u8>)>,
     /// Logs with entries that were neither in the checkpoint nor created since. Their deletion must follow.
     unknown: BTreeSet<LogId>,
+    /// Units before this point are lost, and it was decided to go on without them.
+    has_lost: bool,
+    unapplied: BTreeMap<LogId, Unapplied>,
     next_log: u64,
     units: u64,
 }
@@ -298,12 +327,27 @@ impl<A: Attached> Restorer<A> {
             catalog_covered: Seq(0),
             catalog_state: None,
             unknown: BTreeSet::new(),
+            has_lost: false,
+            unapplied: BTreeMap::new(),
             next_log: 1,
             units: 0,
         }
     }
 
+    /// Takes an entry in. After a loss, what rests on what is lost is left out.
     fn entry(&mut self, seq: Seq, entry: Entry, place: Option<RunBatchPlace>) -> Result<()> {
+        let log = entry.log;
+        match self.try_entry(seq, entry, place) {
+            Err(error) if self.has_lost && error.kind() == ErrorKind::Corrupt => {
+                let first = || Unapplied { log, first: seq, count: 0, why: error.text().to_owned() };
+                self.unapplied.entry(log).or_insert_with(first).count += 1;
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn try_entry(&mut self, seq: Seq, entry: Entry, place: Option<RunBatchPlace>) -> Result<()> {
         if entry.log == CATALOG {
             return match &entry.change {
                 Change::Note(command) if seq > self.catalog_covered => self.catalog.replay(seq, command),
@@ -321,12 +365,19 @@ impl<A: Attached> Restorer<A> {
             }
             _ => match self.logs.get_mut(&entry.log) {
                 Some(log) => log.entry(seq, &entry, place),
-                None => {
-                    self.unknown.insert(entry.log);
-                    Ok(())
-                }
+                None => self.unknown(seq, &entry, place),
             },
         }
+    }
+
+    /// An entry of a log that nothing created.
+    fn unknown(&mut self, seq: Seq, entry: &Entry, place: Option<RunBatchPlace>) -> Result<()> {
+        if !self.has_lost {
+            self.unknown.insert(entry.log);
+            return Ok(());
+        }
+        let Some(rest) = Replaying::rest(entry.log, &entry.change) else { return Ok(()) };
+        self.logs.entry(entry.log).or_insert(rest).entry(seq, entry, place)
     }
 
     fn create(&mut self, seq: Seq, entry: &Entry, start: Offset, durability: Durability) -> Result<()> {
@@ -367,6 +418,10 @@ impl<A: Attached> Restorer<A> {
         let mut logs = HashMap::with_capacity(self.logs.len());
         for (id, mut log) in self.logs {
             log.place_growing();
+            // Of one whose beginning is lost nothing else is known: whoever knows that it should be there makes it anew.
+            if log.is_rest && log.core.end() == log.core.start() {
+                continue;
+            }
             if log.core.finish_replay(after.ignore_reserve, after.skips_lost) {
                 skipped.push(id);
             }
@@ -410,11 +465,26 @@ impl<A: Attached> Replay for Restorer<A> {
         }
         Ok(())
     }
+
+    fn lost(&mut self) {
+        self.has_lost = true;
+    }
 }
 
 impl<A: Attached> Replaying<A> {
     fn new(core: LogCore, attached: A, covered: Seq, placed_end: Offset) -> Self {
-        Replaying { core, attached, covered, placed_end, growing: None }
+        Replaying { core, attached, covered, placed_end, growing: None, is_rest: false }
+    }
+
+    /// A log whose creation is lost and that goes on with a batch or a note.
+    fn rest(id: LogId, change: &Change) -> Option<Self> {
+        let start = match change {
+            Change::Data { batch, .. } => batch.base,
+            Change::Note(_) => Offset::ZERO,
+            _ => return None,
+        };
+        let core = LogCore::new(id, start, Durability::Fsync);
+        Some(Replaying { is_rest: true, ..Replaying::new(core, A::default(), Seq(0), start) })
     }
 
     fn entry(&mut self, seq: Seq, entry: &Entry, place: Option<RunBatchPlace>) -> Result<()> {

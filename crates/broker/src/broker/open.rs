@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 
 use env::Env;
 use model::{Formats, LogId, Offset, PartitionIndex, Result};
-use store::{Class, Durability};
+use store::{CATALOG, Class, Durability};
 
 use super::{Broker, Inner};
 use crate::{
@@ -74,7 +74,7 @@ impl Broker {
         let broker = Broker { inner: Arc::new(inner) };
         let mut report = RecoveryReport::default();
         report_recovery(&mut report, &recovery);
-        broker.start(&mut report)?;
+        broker.start(&mut report, recovery.start_of_missing())?;
         broker.load_routes()?;
         broker.load_moves()?;
         retention::start(&broker);
@@ -85,8 +85,9 @@ impl Broker {
         Ok((broker, report))
     }
 
-    /// Brings catalog and logs together: a crash may have come between a command and what follows from it.
-    fn start(&self, report: &mut RecoveryReport) -> Result<()> {
+    /// Brings catalog and logs together: a crash may have come between a command and what follows from it, and a repair may
+    /// have given up either. Logs that are missing begin at `begin`.
+    fn start(&self, report: &mut RecoveryReport, begin: Offset) -> Result<()> {
         let mut state = self.catalog().lock();
         self.store().used_log_id(state.log_id_max);
         if state.incarnation == 0 {
@@ -99,10 +100,16 @@ impl Broker {
         let (over, own): (Vec<_>, Vec<_>) =
             streams.iter().cloned().partition(|stream| stream.settings().over.is_some());
         for stream in own.iter().chain(&over) {
+            if let Some(base) = &stream.settings().over
+                && !state.streams.contains_key(base)
+            {
+                report.damaged.push(format!("{} is over {base}, which is not there", stream.key()));
+                continue;
+            }
             let missing = stream.logs().iter().filter(|log| self.store().log(**log).is_none()).count();
             let permits =
                 (0..missing).map(|_| self.store().reserve(0, Class::Drain)).collect::<Result<_>>()?;
-            self.make_logs(&mut state, stream.id(), (permits, Offset::ZERO), &[])?;
+            self.make_logs(&mut state, stream.id(), (permits, begin), &[])?;
         }
         let doomed: Vec<LogId> = state.doomed.iter().copied().collect();
         if !doomed.is_empty() {
@@ -180,11 +187,18 @@ fn lost(lost: &store::wal::Lost) -> String {
     format!("units {first} to {last}, from position {at} of log file {file} on; logs concerned: {logs}")
 }
 
+fn unapplied(unapplied: &store::Unapplied) -> String {
+    let store::Unapplied { log, first, count, why } = unapplied;
+    let whose = if *log == CATALOG { "the catalog".to_owned() } else { format!("log {log}") };
+    format!("{count} changes of {whose}, the first in unit {first}, rest on what is lost: {why}")
+}
+
 fn report_recovery(report: &mut RecoveryReport, recovery: &store::Recovery) {
     report.replayed_units = recovery.replayed_units;
     report.closed_in_order = recovery.closed_in_order;
     report.torn = recovery.torn.as_ref().map(|(place, len)| torn(*place, *len));
     report.damaged.extend(recovery.lost.iter().map(lost));
+    report.damaged.extend(recovery.unapplied.iter().map(unapplied));
     if recovery.mended_format {
         report.damaged.push("the format file did not read; it was written anew".to_owned());
     }

@@ -431,7 +431,7 @@ impl LogCore {
 }
 
 /// Offsets that a log may have given out in units that a repair gave up, generously: what they held is not known.
-const OFFSETS_LOST_MAX: u64 = 1 << 32;
+pub(crate) const OFFSETS_LOST_MAX: u64 = 1 << 32;
 
 /// Which records of a batch are gone.
 pub(crate) enum Gone {

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) use self::ages::TimePoint;
 pub use self::ages::{Keep, TimeOf};
 pub use self::core::{Bounds, LogCore};
-pub(crate) use self::core::{CoreSnapshot, Gone};
+pub(crate) use self::core::{CoreSnapshot, Gone, OFFSETS_LOST_MAX};
 pub use self::live::EXTENT_LEN;
 use crate::{
     Attached, Change, Durability, Entry, Stamp, StampFacts, Unit,

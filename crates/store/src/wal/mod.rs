@@ -275,6 +275,9 @@ pub trait Replay {
     /// One unit. `places` has, for each data entry, where its entry lies; both slices run in parallel to the data
     /// entries in `entries`.
     fn unit(&mut self, seq: Seq, entries: Vec<Entry>, places: &[RunBatchPlace]) -> Result<()>;
+
+    /// Units between the last one and the next are lost, which a repair goes on without: what comes may rest on them.
+    fn lost(&mut self) {}
 }
 
 /// Where a replayed data entry lies.

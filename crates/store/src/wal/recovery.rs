@@ -261,6 +261,7 @@ impl Walk<'_> {
             None => Due::after(&proof.header, proof.crc),
         };
         self.ends[file] = Some((self.files[file].len, self.last()));
+        self.sink.lost();
         if !self.options.faults.has(Fault::RepairSilent) {
             self.lost.push(Lost { place, first, last: self.last(), logs });
         }
