@@ -56,12 +56,7 @@ pub(crate) fn take(env: &Env, dir: &Path, mends: bool) -> Result<Held> {
     let mut closed_in_order = true;
     let (incarnation, mended) = match read(env, &path, dir) {
         Ok(Some(incarnation)) => {
-            // Gone before anything goes on.
-            closed_in_order = match env.files.remove(&dir.join(CLOSED)) {
-                Ok(()) => true,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-                Err(e) => return Err(failed("cannot remove", &dir.join(CLOSED), &e)),
-            };
+            closed_in_order = take_closed(env, dir)?;
             // The process that made the directory may have died before its last sync; what is above, it had synced.
             env.files.sync_dir(dir).map_err(|e| failed("cannot sync", dir, &e))?;
             (incarnation, false)
@@ -69,12 +64,24 @@ pub(crate) fn take(env: &Env, dir: &Path, mends: bool) -> Result<Held> {
         Ok(None) if has_data(env, dir) && !mends => {
             return Err(Error::corrupt(format!("{} has data but no format file", dir.display())));
         }
-        Ok(None) => (create(env, dir, &path, made)?, has_data(env, dir)),
-        Err(e) if e.kind() == ErrorKind::Corrupt && mends => (create(env, dir, &path, made)?, true),
-        Err(e) => return Err(e),
+        Err(e) if e.kind() != ErrorKind::Corrupt || !mends => return Err(e),
+        read => {
+            take_closed(env, dir)?;
+            let is_damaged = read.is_err() || has_data(env, dir);
+            (create(env, dir, &path, made)?, is_damaged)
+        }
     };
     let (env, dir) = (env.clone(), dir.to_owned());
     Ok(Held { _lock: lock, incarnation, mended, closed_in_order: closed_in_order && !mended, env, dir })
+}
+
+/// Whether the directory was closed in order. It is open from now on, before anything goes on.
+fn take_closed(env: &Env, dir: &Path) -> Result<bool> {
+    match env.files.remove(&dir.join(CLOSED)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(failed("cannot remove", &dir.join(CLOSED), &e)),
+    }
 }
 
 /// What the format file says; `None` when there is none.
@@ -219,6 +226,24 @@ mod tests {
             assert!(!recovery.closed_in_order, "it was left as a kill leaves it");
             drop(store);
         }
+    }
+
+    #[test]
+    fn a_kill_after_a_repair_of_the_format_file_is_no_close_in_order() {
+        let scratch = Scratch::new("mended-closed");
+        let dir = scratch.0.join("data");
+        let open = |mends: bool| {
+            let env = Arc::new(Hands::default()).env(env::real().files, 1);
+            let tune = |wal: &mut crate::WalOptions| wal.tolerate_damage = mends;
+            let catalog = Arc::new(Commands::default());
+            Store::<Notes>::open(env, &dir, StoreOptions::default(), tune, catalog).unwrap()
+        };
+        open(false).0.close().unwrap();
+        env::real().files.remove(&dir.join(FILE)).unwrap();
+        let (store, recovery) = open(true);
+        assert!(recovery.mended_format && !recovery.closed_in_order);
+        drop(store);
+        assert!(!open(false).1.closed_in_order);
     }
 
     #[test]
