@@ -107,8 +107,9 @@ impl Broker {
                 continue;
             }
             let missing = stream.logs().iter().filter(|log| self.store().log(**log).is_none()).count();
+            // Each begins with a note.
             let permits =
-                (0..missing).map(|_| self.store().reserve(0, Class::Drain)).collect::<Result<_>>()?;
+                (0..missing * 2).map(|_| self.store().reserve(0, Class::Drain)).collect::<Result<_>>()?;
             self.make_logs(&mut state, stream.id(), (permits, begin), &[])?;
         }
         let doomed: Vec<LogId> = state.doomed.iter().copied().collect();

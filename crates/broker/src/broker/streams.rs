@@ -4,7 +4,8 @@ use std::{ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use model::{
-    Error, Kind, LogId, Namespace, Offset, PartitionIndex, Result, Seq, StreamId, StreamKey, limits,
+    Error, ErrorKind, Kind, LogId, Namespace, Offset, PartitionIndex, Result, Seq, StreamId, StreamKey,
+    limits,
 };
 use store::{Class, Durability, Permit};
 
@@ -19,6 +20,9 @@ use crate::{
 
 /// What one log's creation or deletion takes in the queue, bytes; more than enough.
 const LOG_CHANGE_LEN: usize = 64;
+
+/// What a note that new logs begin with takes there, bytes.
+const LOG_NOTE_LEN: usize = 1;
 
 impl Broker {
     /// The stream of that name.
@@ -270,7 +274,11 @@ impl Broker {
             state.apply(Seq(0), gone)?;
             Seq(0)
         } else {
-            self.command(&mut state, gone)?
+            match self.command(&mut state, gone) {
+                // It is deleted; that its logs are gone the next start finds out.
+                Err(error) if error.kind() == ErrorKind::Throttled => deleted,
+                said => said?,
+            }
         };
         Ok(deleted.max(gone))
     }
@@ -289,8 +297,10 @@ impl Broker {
         }
     }
 
+    /// Room for so many new logs, each with a note.
     fn log_permits(&self, count: usize) -> Result<Vec<Permit>> {
-        (0..count).map(|_| self.store().reserve(LOG_CHANGE_LEN, Class::Drain)).collect()
+        let lens = [LOG_CHANGE_LEN, LOG_NOTE_LEN].into_iter().cycle().take(count * 2);
+        lens.map(|len| self.store().reserve(len, Class::Drain)).collect()
     }
 
     /// Creates whichever logs of the stream are not there, and attaches its partitions; new logs begin at
@@ -318,10 +328,12 @@ impl Broker {
                 partitions.push(partition.clone());
                 continue;
             }
+            let mut for_note = None;
             let log = match self.store().log(*log) {
                 Some(log) => log,
                 None => {
                     let permit = permits.next().ok_or_else(|| Error::internal("a log has no permit"))?;
+                    for_note = permits.next();
                     let (log, seq) = self.store().create_log(permit, *log, start, durability)?;
                     last = last.max(seq);
                     log
@@ -338,7 +350,7 @@ impl Broker {
                     attached.expiries = None;
                 }
             });
-            last = last.max(self.index_route_keys(&partition)?);
+            last = last.max(self.index_route_keys(&partition, for_note)?);
             self.look_at_head(&partition);
             partitions.push(partition);
         }
@@ -347,7 +359,7 @@ impl Broker {
     }
 
     /// Notes on a new log that its route keys are indexed, where the stream's settings say so.
-    fn index_route_keys(&self, partition: &Partition) -> Result<Seq> {
+    fn index_route_keys(&self, partition: &Partition, permit: Option<Permit>) -> Result<Seq> {
         let is_due = |state: &LogState| {
             state.route_keys.is_none()
                 && state.settings.as_ref().is_some_and(|settings| settings.index_route_keys)
@@ -355,7 +367,7 @@ impl Broker {
         if !partition.log().with(|_, state| is_due(state)) {
             return Ok(Seq(0));
         }
-        let permit = self.store().reserve(1, Class::Drain)?;
+        let permit = permit.map_or_else(|| self.store().reserve(0, Class::Drain), Ok)?;
         let mut locked = self.store().lock(&[partition.log()]);
         let mut log = locked.log(partition.log_id())?;
         log.attached().route_keys.get_or_insert_default();

@@ -211,3 +211,52 @@ fn ten_thousand_streams_are_created_and_found_again_in_seconds() {
     );
     assert!(made - began < 5_000_000_000 && found - made < 5_000_000_000);
 }
+
+/// Takes all the room that those have who publish nothing, but for `left` bytes.
+fn fill_drain(rig: &Rig, left: usize) -> Vec<store::Permit> {
+    let reserve = |len| rig.broker.store().reserve(len, store::Class::Drain);
+    let kept = reserve(left).unwrap();
+    let mut held = Vec::new();
+    for len in (0..=16).rev().map(|bit| 1 << bit) {
+        held.extend(std::iter::from_fn(|| reserve(len).ok()));
+    }
+    drop(kept);
+    held
+}
+
+#[test]
+fn a_stream_is_made_and_deleted_whole_or_not_at_all_however_little_room_there_is() {
+    let rig = Rig::with(crate::BrokerOptions { memory_budget_len: 8 << 20, ..Default::default() });
+    let settings = StreamSettings { index_route_keys: true, ..StreamSettings::default() };
+    let (mut made, mut deleted) = (0, 0);
+    for left in (0..600).step_by(20) {
+        let held = fill_drain(&rig, left);
+        let spec = StreamSpec { settings: settings.clone(), ..StreamSpec::with_partitions(1) };
+        let staged = rig.broker.stage_create_stream(key("kv"), spec.clone());
+        drop(held);
+        match staged {
+            Ok((stream, seq)) => {
+                wait(rig.broker.durable(seq)).unwrap();
+                assert_eq!(stream.partitions().len(), 1, "{left}");
+                made += 1;
+            }
+            Err(refused) => {
+                assert_eq!(refused.kind(), ErrorKind::Throttled);
+                assert!(rig.broker.stream(&key("kv")).is_none(), "{left}");
+                wait(rig.broker.create_stream(key("kv"), spec)).unwrap();
+            }
+        }
+        let held = fill_drain(&rig, left);
+        let staged = rig.broker.stage_delete_stream(&key("kv"));
+        drop(held);
+        assert_eq!(rig.broker.stream(&key("kv")).is_some(), staged.is_err(), "{left}");
+        match staged {
+            Ok(seq) => {
+                wait(rig.broker.durable(seq)).unwrap();
+                deleted += 1;
+            }
+            Err(_) => wait(rig.broker.delete_stream(&key("kv"))).unwrap(),
+        }
+    }
+    assert!(made > 0 && made < 30 && deleted > 0 && deleted < 30, "{made} made, {deleted} deleted");
+}
