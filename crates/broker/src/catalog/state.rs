@@ -199,7 +199,11 @@ impl CatalogState {
         let mut reader = Reader::new(bytes);
         match reader.u8()? {
             SNAPSHOT_VERSION => {}
-            other => return Err(Error::corrupt(format!("the catalog has the unknown version {other}"))),
+            other => {
+                return Err(Error::invalid(format!(
+                    "the catalog is of version {other}; this program reads version {SNAPSHOT_VERSION}: use the newer program"
+                )));
+            }
         }
         let mut state = CatalogState {
             applied: Seq(reader.u64()?),

@@ -128,6 +128,20 @@ fn an_unknown_version_of_a_command_is_refused() {
 }
 
 #[test]
+fn a_snapshot_of_a_newer_program_is_that_and_no_damage() {
+    let mut bytes = after(commands()).snapshot();
+    bytes[0] += 1;
+    let catalog = CatalogState::restore(&bytes).err().unwrap();
+    let none = |_| Err(model::Error::not_found("no annex"));
+    let log =
+        store::Attached::restore(&mut crate::log_state::LogState::default(), &[200], &none).unwrap_err();
+    for refused in [catalog, log] {
+        assert_eq!(refused.kind(), model::ErrorKind::Invalid, "{refused}");
+        assert!(refused.text().contains("newer program"), "{refused}");
+    }
+}
+
+#[test]
 fn a_snapshot_holds_what_replaying_the_commands_gives() {
     let state = after(commands());
     let restored = CatalogState::restore(&state.snapshot()).unwrap();

@@ -483,7 +483,13 @@ impl store::Attached for LogState {
         let version = reader.u8()?;
         match version {
             SNAPSHOT_VERSION..=SNAPSHOT_VERSION_THAT_EXPIRES => {}
-            other => return Err(Error::corrupt(format!("a log's state has the unknown version {other}"))),
+            // Not damage: that would have been found by its checksum.
+            other => {
+                return Err(Error::invalid(format!(
+                    "a log's state is of version {other}; this program reads versions up to \
+                     {SNAPSHOT_VERSION_THAT_EXPIRES}: use the newer program"
+                )));
+            }
         }
         let epoch = |reader: &mut Reader<'_>| {
             Ok(EpochStart { epoch: OwnerEpoch(reader.u32()?), start: Offset(reader.u64()?) })
