@@ -86,7 +86,8 @@ impl<A: Attached> Store<A> {
     }
 
     /// Makes a checkpoint now, flushing sealed WAL files before it if `flush` says so. Blocks on the disk. `false`
-    /// when it has to wait for a commit: the background work then finishes it.
+    /// when it has to wait for a commit: the background work then finishes it. An error is that of the disk; the
+    /// background work tries again.
     pub fn checkpoint(&self, flush: bool) -> Result<bool> {
         let store = &self.0;
         let mut flusher = store.flusher.lock();
@@ -97,7 +98,7 @@ impl<A: Attached> Store<A> {
         while done() < target || !flusher.is_idle() {
             if flusher.step(store) != Next::Again {
                 store.flush.raise();
-                return Ok(false);
+                return flusher.failed().map_or(Ok(false), Err);
             }
         }
         Ok(true)

@@ -292,6 +292,10 @@ fn flushing_that_failed_is_left_for_a_while_whatever_is_published_meanwhile() {
     disk.hands.pass(PAUSE_NS);
     disk.hands.run();
     assert!(disk.checkpoints() > 0);
+    *disk.wrong.write_in.lock() = Some("blobs");
+    assert!(disk.store.checkpoint(true).is_err(), "who asks for one is told");
+    *disk.wrong.write_in.lock() = None;
+    assert!(disk.store.checkpoint(true).unwrap());
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Run {
         }
         let rates = if self.rng.permille(500) { self.knobs.rates } else { Rates::default() };
         self.world.disk.set_rates(rates);
+        let was_closed = self.closed.take();
         let catalog = Arc::new(HeardCatalog::default());
         let env = self.world.env();
         let opened = self.knobs.open(env, Run::dir(), catalog.clone(), self.settings.planted, false);
@@ -70,6 +71,13 @@ impl Run {
             Ok((store, recovery)) => {
                 self.note("start");
                 self.count_recovery(&recovery);
+                if was_closed.is_some_and(|was_closed| was_closed != recovery.closed_in_order) {
+                    self.broken(format!(
+                        "a start says that it was closed in order: {}",
+                        recovery.closed_in_order
+                    ));
+                }
+                self.closed = Some(false);
                 let last = store.durable().0;
                 self.engine = Some(Engine { store, catalog });
                 self.compare_restart(last);
@@ -77,14 +85,15 @@ impl Run {
                 self.report.broken.is_empty()
             }
             Err(e) => {
-                self.refused_start(&e);
+                self.refused_start(&e, &rates);
                 self.crash(Crash::Process);
                 false
             }
         }
     }
 
-    fn refused_start(&mut self, e: &model::Error) {
+    /// `rates` were in force.
+    fn refused_start(&mut self, e: &model::Error, rates: &Rates) {
         match e.kind() {
             ErrorKind::Corrupt if self.rotten => {
                 self.note("start refused: corrupt");
@@ -97,7 +106,9 @@ impl Run {
                 self.heal();
             }
             ErrorKind::Corrupt => self.broken(format!("start refused on a disk without rot: {e}")),
-            _ if self.faults_on() => {
+            ErrorKind::Unavailable | ErrorKind::Internal | ErrorKind::Indeterminate
+                if refuses(rates) || self.full_until.is_some() =>
+            {
                 self.note("start refused: disk");
                 // Not for ever: the operator makes room, the controller is replaced.
                 self.make_room();
@@ -108,9 +119,7 @@ impl Run {
 
     /// Whether the disk may refuse something.
     pub fn faults_on(&self) -> bool {
-        let Rates { sync_failed_ppm, sync_full_ppm, write_failed_ppm, read_failed_ppm, .. } =
-            self.knobs.rates;
-        sync_failed_ppm + sync_full_ppm + write_failed_ppm + read_failed_ppm > 0 || self.full_until.is_some()
+        refuses(&self.knobs.rates) || self.full_until.is_some()
     }
 
     fn count_recovery(&mut self, recovery: &store::Recovery) {
@@ -173,6 +182,11 @@ impl Run {
             }
             if bounds.end.0 > state.end {
                 self.report.count("start: went on above reserved offsets");
+            }
+            let epoch = log.with(|core, _| core.epoch());
+            if let Some(before) = self.model.epochs.insert(id, epoch).filter(|before| *before > epoch) {
+                return self
+                    .broken(format!("log {id} is in epoch {epoch} after a start; it was in {before}"));
             }
             self.model.restarted_at(id, bounds.end.0);
             let (told, unread) = log.with(|_, heard| (heard.told, heard.unread));
@@ -329,4 +343,10 @@ impl Run {
             self.note("healed");
         }
     }
+}
+
+/// Whether a disk with these may refuse something.
+fn refuses(rates: &Rates) -> bool {
+    let Rates { sync_failed_ppm, sync_full_ppm, write_failed_ppm, read_failed_ppm, .. } = rates;
+    sync_failed_ppm + sync_full_ppm + write_failed_ppm + read_failed_ppm > 0
 }

@@ -5,6 +5,8 @@ use std::{
     ops::Range,
 };
 
+use model::OwnerEpoch;
+
 /// One change, as the workload asked for it.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -218,6 +220,8 @@ pub struct Model {
     pub shown: u64,
     /// Per log, the end of everything that anybody was shown or promised.
     pub promised_end: BTreeMap<u64, u64>,
+    /// Per log, the epoch in which the last start found it.
+    pub epochs: BTreeMap<u64, OwnerEpoch>,
 }
 
 impl Model {

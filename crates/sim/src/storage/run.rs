@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use env::Clock;
 use model::{LogId, Seq};
-use store::{Log, Store};
+use store::{Log, Store, wal::Class};
 
 use super::{
     Report, Settings,
@@ -57,6 +57,8 @@ pub(super) struct Run {
     pub frame_ends: std::collections::BTreeSet<u64>,
     /// Until the operation with this number, the disk is nearly full.
     pub full_until: Option<u64>,
+    /// What the next start must say of how the engine ended; `None` where a start may have failed in between.
+    pub closed: Option<bool>,
 }
 
 /// Runs one seed and reports.
@@ -101,6 +103,7 @@ impl Run {
             is_format_wrong: false,
             frame_ends: Default::default(),
             full_until: None,
+            closed: None,
         }
     }
 
@@ -182,6 +185,9 @@ impl Run {
         self.reopen_at_last();
         if self.report.broken.is_empty() {
             self.settle_and_compare();
+        }
+        if self.report.broken.is_empty() {
+            self.check_takes_publishes();
         }
         if self.report.broken.is_empty() {
             self.close_cleanly();
@@ -272,7 +278,28 @@ impl Run {
         true
     }
 
-    /// Closes the store as a shutdown does; it must then be empty of work.
+    /// On a healthy disk with room and nothing staged, whoever was refused is let in.
+    fn check_takes_publishes(&mut self) {
+        let Some(store) = self.store() else { return };
+        let mut refused = None;
+        for _ in 0..20_000 {
+            if !self.world.powered() || store.failure().is_some() {
+                return;
+            }
+            match store.reserve(1, Class::Publish) {
+                Ok(_) => return self.report.count("publishes taken at last"),
+                Err(error) => refused = Some(error),
+            }
+            if self.world.turn() == crate::Turn::Idle {
+                self.world.clock.advance_ns(1_000_000_000);
+            }
+        }
+        if let Some(error) = refused {
+            self.broken(format!("publishers are refused on a healthy disk without end: {error}"));
+        }
+    }
+
+    /// Closes the store as a shutdown does; the next start must find that it was in order.
     pub fn close_cleanly(&mut self) {
         self.held.clear();
         let Some(store) = self.store() else { return };
@@ -283,6 +310,7 @@ impl Run {
             return self.broken(format!("close: {e}"));
         }
         self.hear();
+        self.closed = (self.world.powered() && store.failure().is_none()).then_some(true);
     }
 
     /// The folder of the engine.

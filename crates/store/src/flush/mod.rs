@@ -30,7 +30,7 @@ use std::{
 };
 
 use env::{Next, Signal, Worker};
-use model::{LogId, Result, Seq};
+use model::{Error, LogId, Result, Seq};
 
 pub(crate) use self::reclaim::{Reclaim, dead_len};
 use self::{copy::NewSegment, plan::Plan, reclaim::Died};
@@ -98,6 +98,8 @@ pub(crate) struct Flusher {
     yield_until_ns: u64,
     /// Nanoseconds of the monotonic clock before which nothing is tried again after an error, whoever raises the signal.
     not_before_ns: u64,
+    /// The error, until somebody asks or another pass begins.
+    failed: Option<Error>,
     figures: Arc<Figures>,
 }
 
@@ -154,6 +156,7 @@ impl Flusher {
             applied_noted: (0, 0),
             yield_until_ns: 0,
             not_before_ns: 0,
+            failed: None,
             figures,
         }
     }
@@ -186,6 +189,7 @@ impl Flusher {
                     store.reclaim.failed(died);
                 }
                 self.reset();
+                self.failed = Some(error);
                 self.not_before_ns = now_ns + RETRY_NS;
                 Next::ParkUntil(self.not_before_ns)
             }
@@ -210,6 +214,11 @@ impl Flusher {
         self.extents_noted = None;
     }
 
+    /// What the last pass ended with, if that was an error.
+    pub fn failed(&mut self) -> Option<Error> {
+        self.failed.take()
+    }
+
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
     }
@@ -221,6 +230,7 @@ impl Flusher {
             false => Plan::default(),
         };
         self.again = plan.is_cut;
+        self.failed = None;
         self.phase = Phase::Copying(Box::new(plan));
     }
 
@@ -358,8 +368,12 @@ impl Flusher {
         uncopied.map(|info| info.len).sum()
     }
 
-    /// While the WAL's syncs take more than twice their usual time, the disk is left to it for a moment.
+    /// While the WAL's syncs take more than twice their usual time, the disk is left to it for a moment. Not where the store
+    /// closes: there are none any more, and nobody steps this again.
     fn pause<A: Attached>(&mut self, store: &Inner<A>) -> Option<u64> {
+        if store.closing.load(Ordering::Acquire) {
+            return None;
+        }
         let now_ns = store.env.clock.mono_ns();
         if now_ns < self.yield_until_ns {
             return Some(self.yield_until_ns);
