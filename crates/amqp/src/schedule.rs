@@ -13,8 +13,8 @@ use std::{
 };
 
 use broker::{
-    Allowance, Broker, Claim, Count, Delivery, HolderId, LeaseAsk, LeaseKind, Oversize, PublishUnit,
-    Settlement, Span, Spans, Verdict, Watch,
+    Allowance, Broker, Claim, Count, Delivery, HolderId, LeaseAsk, LeaseKind, LeaseTime, Oversize,
+    PublishUnit, Settlement, Span, Spans, Verdict, Watch,
 };
 use model::{ErrorKind, Header, HeaderValue, Kind, Result};
 
@@ -175,7 +175,8 @@ impl Courier {
     async fn serve(&mut self) -> Result<bool> {
         loop {
             let allowance = Allowance { records: LEASE_RECORDS, bytes: LEASE_LEN, oversize: Oversize::First };
-            let ask = LeaseAsk { holder: self.holder, allowance, kind: LeaseKind::Volatile, lease_ms: None };
+            let (kind, time) = (LeaseKind::Volatile, LeaseTime::UntilSettled);
+            let ask = LeaseAsk { holder: self.holder, allowance, kind, time };
             let leased = self.queue.work.lease(ask).await?;
             if leased.records == 0 {
                 return Ok(true);

@@ -45,6 +45,7 @@ mod queues;
 mod rights;
 mod rows;
 mod timeouts;
+mod turns;
 mod waiting;
 mod words;
 mod working;

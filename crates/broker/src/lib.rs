@@ -78,7 +78,7 @@ pub use user::{
 pub use watch::Watch;
 pub use work::{
     Allowance, Claim, Count, Counts, Credit, Delivery, Exhaust, GrantRun, GroupId, HolderId, KeySharing,
-    LeaseAsk, LeaseKind, LeaseMask, LeaseView, Leased, MOVE_RATE_MAX, MOVES_PER_SOURCE, MoveFilter, MoveId,
-    MoveSpec, MoveState, MoveView, Order, QUEUE_WORK, RecordState, Settled, Settlement, Sharing, Span, Spans,
-    Stop, Subscription, Verdict, Work, WorkProgress, WorkSpec, WorkView,
+    LeaseAsk, LeaseKind, LeaseMask, LeaseTime, LeaseView, Leased, MOVE_RATE_MAX, MOVES_PER_SOURCE,
+    MoveFilter, MoveId, MoveSpec, MoveState, MoveView, Order, QUEUE_WORK, RecordState, Settled, Settlement,
+    Sharing, Span, Spans, Stop, Subscription, Verdict, Work, WorkProgress, WorkSpec, WorkView,
 };

@@ -289,7 +289,7 @@ impl Run {
             holder: ME,
             allowance: Allowance::records(1),
             kind: LeaseKind::Recorded,
-            lease_ms: None,
+            time: Default::default(),
         };
         let leased = answered(&self.world, self.work.lease(ask))?;
         let runs = leased.deliveries.iter().flat_map(|delivery| &delivery.runs);

@@ -3,7 +3,8 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use broker::{
-    Allowance, Broker, Claim, LeaseAsk, LeaseKind, Oversize, Settlement, Subscription, Verdict, Watch,
+    Allowance, Broker, Claim, LeaseAsk, LeaseKind, LeaseTime, Oversize, Settlement, Subscription, Verdict,
+    Watch,
 };
 use model::ErrorKind;
 
@@ -152,7 +153,8 @@ impl Consumer {
             }
             is_told = false;
             let allowance = Allowance { records, bytes: LEASE_LEN, oversize: Oversize::First };
-            let ask = LeaseAsk { holder: self.lessee.holder, allowance, kind: self.kind(), lease_ms: None };
+            let (holder, kind, time) = (self.lessee.holder, self.kind(), LeaseTime::UntilSettled);
+            let ask = LeaseAsk { holder, allowance, kind, time };
             let leased = work.lease(ask).await?;
             self.send(broker, deliveries, &leased, &mut reading).await?;
         }

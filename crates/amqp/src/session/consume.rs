@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::{Action, Allowance, LeaseAsk, LeaseKind};
+use broker::{Action, Allowance, LeaseAsk, LeaseKind, LeaseTime};
 
 use super::{Session, reply::REPLY_TO};
 use crate::{
@@ -165,7 +165,8 @@ impl Session {
             (false, Some(_)) => LeaseKind::Recorded,
             (false, None) => LeaseKind::Volatile,
         };
-        let ask = LeaseAsk { holder: getter.holder, allowance: Allowance::records(1), kind, lease_ms: None };
+        let (allowance, time) = (Allowance::records(1), LeaseTime::UntilSettled);
+        let ask = LeaseAsk { holder: getter.holder, allowance, kind, time };
         let leased = queue.work.lease(ask).await?;
         self.flush();
         if leased.records == 0 {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use broker::{
-    Action, Allowance, Claim, Count, HolderId, LeaseAsk, LeaseKind, Leased, Settlement, Span, Spans, Verdict,
-    Watch, Work,
+    Action, Allowance, Claim, Count, HolderId, LeaseAsk, LeaseKind, LeaseTime, Leased, Settlement, Span,
+    Spans, Verdict, Watch, Work,
 };
 use model::{Seq, StreamId};
 use tokio::time::{Instant, timeout_at};
@@ -173,7 +173,7 @@ async fn lease<'w>(
             holder,
             allowance: Allowance::records(plan.count),
             kind: LeaseKind::Recorded,
-            lease_ms: Some(plan.visibility_ms),
+            time: LeaseTime::Ms(plan.visibility_ms),
         };
         loop {
             let Leased { deliveries, wait, is_full: full, .. } = work.lease(ask).await?;

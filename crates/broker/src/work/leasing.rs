@@ -7,7 +7,7 @@ use model::{ErrorKind, Offset, RecordAttributes, Result, Seq};
 use store::{Class, LockedLog};
 
 use super::{
-    Allowance, Delivery, Exhaust, KeySharing, LeaseAsk, Leased, Order, Span, Spans, Work, gone,
+    Allowance, Delivery, Exhaust, KeySharing, LeaseAsk, LeaseTime, Leased, Order, Span, Spans, Work, gone,
     moving::{MOVED_MAX, Why, first_of, split},
     state::{self, WorkState},
     window::{Heads, Need, Window, Windows},
@@ -530,7 +530,11 @@ fn grant(
     (now_ms, lets_late): (i64, bool),
     changes: &mut Changes,
 ) -> (Leased, Stop) {
-    let lease_ms = ask.lease_ms.or(settings.lease_ms);
+    let lease_ms = match ask.time {
+        LeaseTime::Setting => settings.lease_ms,
+        LeaseTime::Ms(lease_ms) => Some(lease_ms),
+        LeaseTime::UntilSettled => None,
+    };
     let asked = Ask {
         holder: ask.holder,
         allowance: ask.allowance,

@@ -91,8 +91,20 @@ pub struct LeaseAsk {
     pub allowance: Allowance,
     /// Recorded, volatile, or settled at once.
     pub kind: LeaseKind,
-    /// For how long, milliseconds; `None` = the stream's setting, which may be until settled.
-    pub lease_ms: Option<u64>,
+    /// For how long.
+    pub time: LeaseTime,
+}
+
+/// For how long records are leased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeaseTime {
+    /// As the stream's settings say, which may be until settled.
+    #[default]
+    Setting,
+    /// So many milliseconds.
+    Ms(u64),
+    /// Until settled, whatever the settings say.
+    UntilSettled,
 }
 
 /// What a lease gave.

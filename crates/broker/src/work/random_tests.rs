@@ -55,7 +55,9 @@ fn publish(rig: &Rig, naive: &mut Naive, dice: &mut Dice, number: u64) {
 fn lease(rig: &Rig, work: &Work, naive: &mut Naive, dice: &mut Dice) {
     let kind = if dice.roll(2) == 0 { LeaseKind::Recorded } else { LeaseKind::Volatile };
     let allowance = Allowance::records(1 + dice.roll(5));
-    let leased = wait(work.lease(LeaseAsk { holder: HolderId(1), allowance, kind, lease_ms: None })).unwrap();
+    let leased =
+        wait(work.lease(LeaseAsk { holder: HolderId(1), allowance, kind, time: Default::default() }))
+            .unwrap();
     wait(rig.broker.durable(leased.wait)).unwrap();
     let free = naive.waiting.len() - naive.leased.len();
     assert_eq!(leased.records == 0, free == 0, "records are given while some wait");

@@ -37,7 +37,12 @@ pub(super) fn work(rig: &Rig, partition: &Arc<Partition>) -> Work {
 }
 
 pub(super) fn ask(holder: u64, records: u64, kind: LeaseKind) -> LeaseAsk {
-    LeaseAsk { holder: HolderId(holder), allowance: Allowance::records(records), kind, lease_ms: None }
+    LeaseAsk {
+        holder: HolderId(holder),
+        allowance: Allowance::records(records),
+        kind,
+        time: LeaseTime::Setting,
+    }
 }
 
 /// Leases, waits for the commit, and answers offsets with their attempts.
@@ -102,7 +107,7 @@ fn a_recorded_lease_survives_a_restart_with_its_holder_deadline_and_attempt() {
     let mut rig = Rig::new();
     let partition = queue(&rig, "jobs");
     rig.append(&partition, &["a", "b"]);
-    let ask_leased = LeaseAsk { lease_ms: Some(30_000), ..ask(7, 1, LeaseKind::Recorded) };
+    let ask_leased = LeaseAsk { time: LeaseTime::Ms(30_000), ..ask(7, 1, LeaseKind::Recorded) };
     assert_eq!(offsets(&rig, &work(&rig, &partition), ask_leased), [0]);
     rig.reopen();
     let partition = find(&rig, "jobs");
@@ -182,7 +187,7 @@ fn a_lease_can_be_extended_and_handed_over() {
     let partition = queue(&rig, "jobs");
     rig.append(&partition, &["a"]);
     let work = work(&rig, &partition);
-    offsets(&rig, &work, LeaseAsk { lease_ms: Some(10), ..ask(1, 1, LeaseKind::Recorded) });
+    offsets(&rig, &work, LeaseAsk { time: LeaseTime::Ms(10), ..ask(1, 1, LeaseKind::Recorded) });
     settle(&rig, &work, &[0], Verdict::Extend { deadline_ms: Some(START_MS + 500) });
     rig.advance(100);
     assert!(offsets(&rig, &work, ask(2, 1, LeaseKind::Recorded)).is_empty());
@@ -289,7 +294,7 @@ fn a_lease_that_runs_out_wakes_who_waits() {
     let partition = queue(&rig, "jobs");
     rig.append(&partition, &["a"]);
     let work = work(&rig, &partition);
-    offsets(&rig, &work, LeaseAsk { lease_ms: Some(10), ..ask(1, 1, LeaseKind::Recorded) });
+    offsets(&rig, &work, LeaseAsk { time: LeaseTime::Ms(10), ..ask(1, 1, LeaseKind::Recorded) });
     let watch = Watch::new();
     work.wait(HolderId(2), &watch);
     assert!(!watch.take());

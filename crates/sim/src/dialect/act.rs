@@ -1,8 +1,8 @@
 //! Random operations: what any dialect may ask of the broker.
 
 use broker::{
-    Allowance, Claim, Count, CursorKey, HolderId, LeaseAsk, LeaseKind, Position, Settled, Settlement, Span,
-    Spans, Verdict,
+    Allowance, Claim, Count, CursorKey, HolderId, LeaseAsk, LeaseKind, LeaseTime, Position, Settled,
+    Settlement, Span, Spans, Verdict,
 };
 use model::{Namespace, Offset};
 
@@ -205,7 +205,7 @@ impl Run {
         let mut got = Vec::new();
         for _ in 0..10 {
             let (holder, allowance) = (HolderId(9), Allowance::records(1_000));
-            let ask = LeaseAsk { holder, allowance, kind: LeaseKind::Recorded, lease_ms: Some(600_000) };
+            let ask = LeaseAsk { holder, allowance, kind: LeaseKind::Recorded, time: LeaseTime::Ms(600_000) };
             let Some(granted) = self.grant(cursor, ask) else { return };
             if granted.given.is_empty() {
                 break;

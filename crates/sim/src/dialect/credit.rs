@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::{Allowance, Credit, GroupId, HolderId, LeaseAsk, LeaseKind, Subscription, Watch};
+use broker::{Allowance, Credit, GroupId, HolderId, LeaseAsk, LeaseKind, LeaseTime, Subscription, Watch};
 
 use super::{
     grant::Granted,
@@ -121,7 +121,7 @@ impl Run {
     fn take_all(&mut self, cursor: usize) -> bool {
         for _ in 0..10 {
             let (holder, allowance) = (HolderId(8), Allowance::records(1_000));
-            let ask = LeaseAsk { holder, allowance, kind: LeaseKind::Recorded, lease_ms: Some(3_000) };
+            let ask = LeaseAsk { holder, allowance, kind: LeaseKind::Recorded, time: LeaseTime::Ms(3_000) };
             match self.grant(cursor, ask) {
                 None => return false,
                 Some(granted) if granted.given.is_empty() => return true,

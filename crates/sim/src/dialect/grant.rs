@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker::{Allowance, Delivery, HolderId, LeaseAsk, LeaseKind, Leased, Oversize, Work};
+use broker::{Allowance, Delivery, HolderId, LeaseAsk, LeaseKind, LeaseTime, Leased, Oversize, Work};
 
 use model::Offset;
 
@@ -36,7 +36,8 @@ impl Run {
         let lease_ms = self.rng.permille(600).then(|| self.rng.between(20, 2_000));
         // A lease that ends by itself, and that nobody has noticed, is in the way of a queue that drops its oldest.
         let lease_ms = lease_ms.filter(|_| cursor != CURSOR_RING);
-        let ask = LeaseAsk { holder: HolderId(holder), allowance, kind: self.kind_for(cursor), lease_ms };
+        let time = lease_ms.map_or(LeaseTime::Setting, LeaseTime::Ms);
+        let ask = LeaseAsk { holder: HolderId(holder), allowance, kind: self.kind_for(cursor), time };
         let Some(granted) = self.grant(cursor, ask) else { return };
         if is_shared && ask.kind != LeaseKind::Taken {
             self.take_credit(cursor, holder, &granted);
@@ -148,7 +149,12 @@ impl Run {
         let listed = work.leases(Offset(offset), 1).ok().and_then(|leases| leases.first().copied());
         let deadline_ms = listed.and_then(|lease| lease.deadline_ms);
         let by_default = matches!(CURSORS[cursor].0, KEYED | LEVELS).then_some(300);
-        let least = ask.lease_ms.or(by_default).map(|lease_ms| asked_ms.saturating_add_unsigned(lease_ms));
+        let lease_ms = match ask.time {
+            LeaseTime::Setting => by_default,
+            LeaseTime::Ms(lease_ms) => Some(lease_ms),
+            LeaseTime::UntilSettled => None,
+        };
+        let least = lease_ms.map(|lease_ms| asked_ms.saturating_add_unsigned(lease_ms));
         if ask.kind != LeaseKind::Taken && deadline_ms < least {
             self.broken(format!("cursor {cursor}: {offset} is leased until {deadline_ms:?}, not {least:?}"));
         }

@@ -209,7 +209,7 @@ impl Run {
             holder: broker::HolderId(1),
             allowance: broker::Allowance::records(1),
             kind: broker::LeaseKind::Recorded,
-            lease_ms: None,
+            time: Default::default(),
         };
         match self.wait(work.lease(ask)) {
             Some(Ok(leased)) => {

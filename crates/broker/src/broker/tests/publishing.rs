@@ -293,7 +293,7 @@ fn a_unit_may_append_to_many_and_settle_what_it_came_from() {
         holder: HolderId(1),
         allowance: Allowance::records(1),
         kind: LeaseKind::Recorded,
-        lease_ms: None,
+        time: Default::default(),
     };
     let spans = wait(work.lease(ask)).unwrap().deliveries[0].spans();
     let targets = rig.log("targets", 2);

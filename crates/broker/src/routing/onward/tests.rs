@@ -247,7 +247,7 @@ fn a_copy_in_a_queue_is_worked_like_any_record() {
         holder: HolderId(1),
         allowance: crate::Allowance::records(1),
         kind: crate::LeaseKind::Recorded,
-        lease_ms: None,
+        time: Default::default(),
     };
     assert_eq!(wait(work.lease(ask)).unwrap().records, 1);
     let spans = [Span::one(Offset(0))].into_iter().collect();

@@ -189,7 +189,7 @@ fn a_record_that_is_taken_at_once_is_kept_too() {
         holder: crate::HolderId(1),
         allowance: crate::Allowance::records(2),
         kind: crate::LeaseKind::Taken,
-        lease_ms: None,
+        time: Default::default(),
     };
     let leased = wait(work.lease(ask)).unwrap();
     wait(rig.broker.durable(leased.wait)).unwrap();

@@ -76,7 +76,7 @@ pub(super) fn lease(rig: &Rig, partition: &Arc<Partition>, count: u64) -> crate:
         holder: HolderId(1),
         allowance: Allowance::records(count),
         kind: LeaseKind::Recorded,
-        lease_ms: None,
+        time: Default::default(),
     };
     assert_eq!(wait(work.lease(ask)).unwrap().records, count);
     work

@@ -68,7 +68,7 @@ fn a_lease_that_runs_out_is_given_again_whatever_other_cursors_wait_for() {
     let partition = rig.partition("events", 0);
     let [first, second] = ["first", "second"].map(|name| open(&rig, &partition, name, &[]));
     rig.append(&partition, &["a", "b"]);
-    let timed = |lease_ms| LeaseAsk { lease_ms: Some(lease_ms), ..ask(1, 1, LeaseKind::Recorded) };
+    let timed = |lease_ms| LeaseAsk { time: LeaseTime::Ms(lease_ms), ..ask(1, 1, LeaseKind::Recorded) };
     assert_eq!(lease(&rig, &first, timed(60_000)), [(0, 1)]);
     assert_eq!(lease(&rig, &second, timed(1_000)), [(0, 1)]);
     let watch = Watch::new();

@@ -64,3 +64,20 @@ fn who_took_as_many_bytes_as_it_may_is_told_of_the_rest() {
         }
     }
 }
+
+#[test]
+fn a_lease_may_last_until_it_is_settled_whatever_the_queue_says() {
+    let rig = Rig::new();
+    let partition = queue_with(&rig, "jobs", StreamSettings { lease_ms: Some(200), ..Default::default() });
+    let work = work(&rig, &partition);
+    rig.append(&partition, &["a", "b", "c"]);
+    for (time, deadline_ms) in [
+        (LeaseTime::Setting, Some(START_MS + 200)),
+        (LeaseTime::Ms(50), Some(START_MS + 50)),
+        (LeaseTime::UntilSettled, None),
+    ] {
+        let leased = offsets(&rig, &work, LeaseAsk { time, ..ask(1, 1, LeaseKind::Recorded) });
+        let lease = work.leases(Offset(leased[0]), 1).unwrap()[0];
+        assert_eq!(lease.deadline_ms, deadline_ms, "{time:?}");
+    }
+}

@@ -108,7 +108,7 @@ fn a_record_that_expired_in_somebodys_hands_is_gone_once_it_is_back() {
     let (partition, _) = fleeting(&rig);
     rig.append(&partition, &["old"]);
     let cursor = work(&rig, &partition);
-    let held = LeaseAsk { lease_ms: Some(5_000), ..ask(1, 1, LeaseKind::Recorded) };
+    let held = LeaseAsk { time: LeaseTime::Ms(5_000), ..ask(1, 1, LeaseKind::Recorded) };
     assert_eq!(lease(&rig, &cursor, held), [(0, 1)]);
     rig.advance(2_000);
     rig.broker.clock_was_set();
@@ -127,7 +127,7 @@ fn what_waits_expires_however_much_before_it_is_in_somebodys_hands() {
         rig.append(&partition, &[large.as_str()]);
     }
     let cursor = work(&rig, &partition);
-    let held = LeaseAsk { lease_ms: Some(60_000), ..ask(1, 6, LeaseKind::Recorded) };
+    let held = LeaseAsk { time: LeaseTime::Ms(60_000), ..ask(1, 6, LeaseKind::Recorded) };
     let mut leased = 0;
     while leased < 6 {
         leased += lease(&rig, &cursor, held).len();

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use broker::{
-    Allowance, Broker, ChunkBatch, Claim, Delivery, HolderId, LeaseAsk, LeaseKind, Leased, Oversize,
-    Partition, ReadLimits, Settlement, Spans, Verdict, Watch, Work, routing::Pattern,
+    Allowance, Broker, ChunkBatch, Claim, Delivery, HolderId, LeaseAsk, LeaseKind, LeaseTime, Leased,
+    Oversize, Partition, ReadLimits, Settlement, Spans, Verdict, Watch, Work, routing::Pattern,
 };
 use bytes::Bytes;
 use model::{Batch, ErrorKind, Offset, Result};
@@ -90,7 +90,7 @@ impl Source {
                         oversize: Oversize::First,
                     },
                     kind: *kind,
-                    lease_ms: Some(config.wait_ms(1)),
+                    time: LeaseTime::Ms(config.wait_ms(1)),
                 };
                 let leased = work.lease(ask).await?;
                 wait_longer(broker, work, config, &leased).await?;
