@@ -1,15 +1,16 @@
 //! Granting records: from memory in one short critical section, reading ahead where it must.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use cursor::{Ask, Changes, LeaseKind, Look, OrderingKey, Oversize, Stop};
-use model::{ErrorKind, Offset, RecordAttributes, Result, Seq};
+use cursor::{Ask, Changes, LeaseKind, Look, Oversize, Stop};
+use model::{ErrorKind, Offset, Result, Seq};
 use store::{Class, LockedLog};
 
 use super::{
-    Allowance, Delivery, Exhaust, KeySharing, LeaseAsk, LeaseTime, Leased, Order, Span, Spans, Work, gone,
+    Allowance, Delivery, Exhaust, LeaseAsk, LeaseTime, Leased, Order, Span, Spans, Work, gone,
     moving::{MOVED_MAX, Why, first_of, split},
     state::{self, WorkState},
+    telling::{has_levels, hold_back, hold_from, index, is_fair, let_go, need, tell_ahead},
     window::{Heads, Need, Window, Windows},
 };
 use crate::{
@@ -35,7 +36,8 @@ const AHEAD_RECORDS: u64 = 4_096;
 /// reader that goes on where it ended reads more, twice as much each time.
 const CHOSEN_LEN_MIN: usize = 4 << 10;
 
-/// Reads that one lease may take to find a record: a cursor whose filter matches little comes back for more.
+/// Reads that one lease may take to find a record: a cursor whose filter matches little comes back for more. Not counted is
+/// what the order has to be told before it grants anything, and what is past its time: nothing else can be given first.
 const READS_MAX: u32 = 64;
 
 /// Reads that a lease makes to look for records of other keys, before it gives more of one that has its share.
@@ -82,6 +84,50 @@ enum Want {
     Move(Spans),
 }
 
+/// The rounds of one lease.
+#[derive(Default)]
+struct Rounds {
+    /// Those that count.
+    count: u32,
+    /// Where the order was told of records last, and where some were found that are past their time.
+    told: Option<Offset>,
+    expired: Option<Offset>,
+    /// The last one took some away that were past their time.
+    was_expiry: bool,
+}
+
+impl Rounds {
+    /// One more, which is to do this. Whether it counts: what goes on further along the log does not.
+    fn add(&mut self, want: Option<&Want>) -> bool {
+        let was_expiry = std::mem::take(&mut self.was_expiry);
+        let goes_on = match want {
+            Some(Want::Index(from)) => self.told.replace(*from) != Some(*from),
+            Some(Want::Expire(spans, _)) => {
+                let first = first_of(spans);
+                self.was_expiry = std::mem::replace(&mut self.expired, first) != first;
+                self.was_expiry
+            }
+            Some(Want::Read(_)) => was_expiry,
+            Some(Want::Move(_)) | None => false,
+        };
+        self.count += u32::from(!goes_on);
+        !goes_on
+    }
+}
+
+/// Lets other tasks of the executor go on.
+async fn yield_once() {
+    let mut has_yielded = false;
+    poll_fn(|ctx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        ctx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl Work {
     /// Leases what is ready, as far as the ask allows; nothing when nothing is (arm a watch with [`Work::wait`]). Reads
     /// from the disk where it must, and then may give less than there is. Answers at once: where the lease has to be
@@ -95,12 +141,16 @@ impl Work {
             if self.broker.options().faults.has(Fault::AllowanceExceeded) { one_more(ask) } else { ask };
         let mut all = Leased::default();
         let (mut more_count, mut look_count) = (0, 0);
-        for _ in 0..READS_MAX {
+        let mut rounds = Rounds::default();
+        while rounds.count < READS_MAX {
             let state = StepOf { goes_on: all.records > 0, looks_ahead: look_count < LOOK_AHEAD_MAX };
             let rest = rest_of(&ask, &all);
             let Step { leased, wants } = self.broker.drain(|| self.step(&rest, state)).await?;
             all.add(leased);
             let is_done = all.records >= ask.allowance.records;
+            if !rounds.add(wants.as_ref()) {
+                yield_once().await;
+            }
             match wants {
                 Some(Want::Move(spans)) => all.wait = all.wait.max(self.move_spent(spans).await?),
                 Some(Want::Expire(spans, window)) => self.expire(spans, window).await?,
@@ -411,114 +461,8 @@ impl Fetch {
     }
 }
 
-/// Tells an order by keys of what was read ahead for it, as far as it has room now.
-fn tell_ahead(work: &mut WorkState, ahead: &Window, delay_ms: u64, now_ms: i64) -> Result<()> {
-    let wanted = |work: &WorkState| work.cursor.wants().filter(|span| ahead.covers(span.start));
-    let Some(first) = wanted(work) else { return Ok(()) };
-    hold_from(work, ahead, first.start, delay_ms, now_ms);
-    match wanted(work) {
-        Some(span) => index(work, ahead, span.start, span.end.since(span.start)),
-        None => Ok(()),
-    }
-}
-
-/// Tells the cursor's order of the records of a window from `from` on, about `count` at most.
-fn index(work: &mut WorkState, window: &Window, from: Offset, count: u64) -> Result<()> {
-    let mut run: Vec<(Offset, OrderingKey, bool, u8)> = Vec::new();
-    let end = from.0.saturating_add(count);
-    for (offset, _, row) in window.records_from(from).take_while(|(offset, ..)| offset.0 < end) {
-        let key = key_of(work, row);
-        let level = row.and_then(|row| row.priority).unwrap_or(0);
-        if run.last().is_some_and(|last| last.0.plus(1) != offset) {
-            tell_run(work, &run)?;
-            run.clear();
-        }
-        run.push((offset, OrderingKey::of(key.unwrap_or_default()), key.is_some(), level));
-    }
-    tell_run(work, &run)
-}
-
-fn tell_run(work: &mut WorkState, run: &[(Offset, OrderingKey, bool, u8)]) -> Result<()> {
-    let Some((base, ..)) = run.first() else { return Ok(()) };
-    let told = if work.spec().order == Order::Priority {
-        let levels: Vec<u8> = run.iter().map(|(_, _, _, level)| *level).collect();
-        work.cursor.note_levels(*base, &levels)
-    } else {
-        let keys: Vec<_> = run.iter().map(|(_, key, has_key, _)| has_key.then_some(*key)).collect();
-        work.cursor.note_keys(*base, &keys)
-    };
-    match told {
-        // What lies before was settled meanwhile, or the window of keys is full: asked for again when it matters.
-        Err(e) if e.kind() == model::ErrorKind::Conflict => Ok(()),
-        told => told,
-    }
-}
-
 fn spans_of(leased: &Leased) -> Spans {
     leased.deliveries.iter().flat_map(|delivery| delivery.runs.iter().map(|run| run.span)).collect()
-}
-
-fn has_levels(work: &WorkState) -> bool {
-    work.spec().order == Order::Priority
-}
-
-fn is_fair(work: &WorkState) -> bool {
-    work.spec().order == Order::Keyed(KeySharing::Fair)
-}
-
-/// The key by which a record is ordered.
-fn key_of<'r>(work: &WorkState, row: Option<&'r RecordAttributes>) -> Option<&'r [u8]> {
-    let row = row?;
-    let record_key = if is_fair(work) { None } else { row.record_key.as_deref() };
-    row.ordering_key.as_deref().or(record_key)
-}
-
-/// What a cursor's windows have to know.
-fn need(work: &WorkState) -> Need {
-    // An order by keys was told of them when they were read ahead.
-    if work.spec().order != Order::Priority && work.filter.is_empty() {
-        Need::Stored
-    } else {
-        Need::Attributes
-    }
-}
-
-/// Holds back the records of the window whose own time has not come.
-fn hold_back(work: &mut WorkState, window: &Window, now_ms: i64) {
-    for (offset, _, row) in window.records() {
-        if let Some(due_ms) = row.and_then(|row| row.deliver_at_ms).filter(|due_ms| *due_ms > now_ms) {
-            work.cursor.hold_until(offset, due_ms);
-        }
-    }
-}
-
-/// Holds everything back from the first record of the window, from `from` on, that a uniform delay lets wait: what comes
-/// later waits longer. For orders that choose; by offset, a lease stops at that record.
-fn hold_from(work: &mut WorkState, window: &Window, from: Offset, delay_ms: u64, now_ms: i64) {
-    if delay_ms == 0 {
-        return;
-    }
-    let is_early = |appended_ms: i64| appended_ms.saturating_add_unsigned(delay_ms) > now_ms;
-    let first = window.records_from(from).find(|(_, appended_ms, _)| is_early(*appended_ms));
-    if let Some((offset, appended_ms, _)) = first
-        && work.held.as_deref().is_none_or(|(held, _)| offset < *held)
-    {
-        work.held = Some(Box::new((offset, appended_ms)));
-        work.cursor.hold_from(Some(offset));
-    }
-}
-
-/// Lets go of what a uniform delay held back, once its time has come. When the next of it is due, milliseconds since the
-/// Unix epoch.
-fn let_go(work: &mut WorkState, delay_ms: u64, now_ms: i64) -> Option<i64> {
-    let (_, appended_ms) = *work.held.as_deref()?;
-    let due_ms = appended_ms.saturating_add_unsigned(delay_ms);
-    if due_ms > now_ms {
-        return Some(due_ms);
-    }
-    work.held = None;
-    work.cursor.hold_from(None);
-    None
 }
 
 /// Lets the cursor grant, and puts batches to what it granted.

@@ -4,7 +4,7 @@
 //! them; what is settled on a queue is dropped in the same unit. Recorded leases survive a restart, volatile ones come
 //! back as delivered before.
 //!
-//! - [`leasing`] grants records, reading ahead where it must;
+//! - [`leasing`] grants records, reading ahead where it must; [`telling`] says what an order has to know of them;
 //! - [`settling`] takes the holders' word, and moves rejected records to the dead letters in one unit;
 //! - [`moves`] takes the records of a queue elsewhere, as a task;
 //! - [`due`] is the worker that ends leases and delays, and moves what was delivered too often or expired;
@@ -21,6 +21,7 @@ mod prepared;
 mod progress;
 mod settling;
 pub(crate) mod state;
+mod telling;
 mod waits;
 mod window;
 pub(crate) mod works;

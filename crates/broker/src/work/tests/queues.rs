@@ -66,6 +66,34 @@ fn who_took_as_many_bytes_as_it_may_is_told_of_the_rest() {
 }
 
 #[test]
+fn what_has_to_be_told_or_taken_away_first_is_no_reason_to_give_nothing() {
+    const COUNT: i64 = 70;
+    let rig = Rig::new();
+    let partition = queue(&rig, "jobs");
+    let body = "x".repeat(1 << 20);
+    let publish = |partition: &Arc<Partition>, body: &str, change: &dyn Fn(&mut RecordAttributes)| {
+        let attributes = Attributes::Same(Box::new(row(change)));
+        rig.publish(Append::new(partition, NewBatch { attributes, ..batch(&[body]) }));
+    };
+    for _ in 0..COUNT {
+        publish(&partition, &body, &|row| row.priority = Some(4));
+    }
+    let spec = WorkSpec { order: Order::Priority, ..WorkSpec::default() };
+    let work = rig.broker.open_work(&partition, QUEUE_WORK, spec).unwrap().0;
+    assert_eq!(offsets(&rig, &work, ask(1, 1, LeaseKind::Recorded)), [0]);
+    let fleeting = queue(&rig, "fleeting");
+    for _ in 0..COUNT {
+        publish(&fleeting, &body[..64 << 10], &|row| row.expiry_ms = Some(START_MS + 1_000));
+    }
+    rig.append(&fleeting, &["stays"]);
+    rig.advance(1_000);
+    let allowance = Allowance { records: 1, bytes: 1, oversize: Oversize::First };
+    let work = rig.broker.queue_work(&fleeting).unwrap().0;
+    let ask = LeaseAsk { allowance, ..ask(1, 1, LeaseKind::Recorded) };
+    assert_eq!(offsets(&rig, &work, ask), [COUNT as u64]);
+}
+
+#[test]
 fn a_lease_may_last_until_it_is_settled_whatever_the_queue_says() {
     let rig = Rig::new();
     let partition = queue_with(&rig, "jobs", StreamSettings { lease_ms: Some(200), ..Default::default() });
