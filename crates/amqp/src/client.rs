@@ -49,6 +49,11 @@ impl Client {
         self.gone.notify_one();
     }
 
+    /// Whether nothing can be sent any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.outbox.is_closed()
+    }
+
     /// Resolves when nothing can be sent any more.
     pub(crate) async fn ended(&self) {
         self.gone.notified().await;

@@ -1,6 +1,6 @@
 //! Who is served next among those that wait at one cursor.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::entry::HolderId;
 
@@ -32,13 +32,19 @@ pub struct Subscription {
 }
 
 /// The consumers at one cursor, and whose turn it is. A subscription that cannot take (no credit, a full outbox) is
-/// not waiting, and is passed over; that is how lower priorities get their turn.
+/// not waiting, and is passed over; that is how lower priorities get their turn. One that has been given its turn, or
+/// has just come, keeps lower priorities from theirs until it [waits](Subscriptions::set_waiting) or
+/// [passes](Subscriptions::pass): a consumer that is at work takes what comes next.
 #[derive(Clone, Debug)]
 pub struct Subscriptions {
     sharing: Sharing,
     by_holder: BTreeMap<HolderId, Member>,
     /// Waiting holders in the order of their turns, by (group, falling priority).
     turns: BTreeMap<(GroupId, i64), VecDeque<HolderId>>,
+    /// Those that have been given their turn and have not come back, by the same.
+    at_work: BTreeSet<((GroupId, i64), HolderId)>,
+    /// How many there are, by the same.
+    counts: BTreeMap<(GroupId, i64), u32>,
     /// Who does it all, where one does.
     active: BTreeMap<GroupId, HolderId>,
     /// What all together may have.
@@ -89,18 +95,22 @@ impl Subscriptions {
             sharing,
             by_holder: BTreeMap::new(),
             turns: BTreeMap::new(),
+            at_work: BTreeSet::new(),
+            counts: BTreeMap::new(),
             active: BTreeMap::new(),
             capacity: Capacity::default(),
             joined_count: 0,
         }
     }
 
-    /// Adds a consumer, not waiting. One with the same holder is replaced.
+    /// Adds a consumer, at work until it waits or passes. One with the same holder is replaced.
     pub fn join(&mut self, subscription: Subscription) {
         self.leave(subscription.holder);
         self.joined_count += 1;
         let member = Member { subscription, joined: self.joined_count, is_waiting: false };
         self.by_holder.insert(subscription.holder, member);
+        *self.counts.entry(member.turn()).or_default() += 1;
+        self.at_work.insert((member.turn(), subscription.holder));
         self.capacity.add(subscription.prefetch);
         if self.sharing == Sharing::Single {
             self.active.entry(subscription.group).or_insert(subscription.holder);
@@ -109,9 +119,16 @@ impl Subscriptions {
 
     /// Removes a consumer. Answers who does it all in its stead, where one does and it was that one.
     pub fn leave(&mut self, holder: HolderId) -> Option<HolderId> {
-        self.set_waiting(holder, false);
-        let Subscription { group, prefetch, .. } = self.by_holder.remove(&holder)?.subscription;
+        self.pass(holder);
+        let member = self.by_holder.remove(&holder)?;
+        let Subscription { group, prefetch, .. } = member.subscription;
         self.capacity.remove(prefetch);
+        if let Some(count) = self.counts.get_mut(&member.turn()) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&member.turn());
+            }
+        }
         if self.active.get(&group) != Some(&holder) {
             return None;
         }
@@ -143,11 +160,14 @@ impl Subscriptions {
     /// Says whether a consumer can take records now. One that starts to wait comes last among its priority.
     pub fn set_waiting(&mut self, holder: HolderId, is_waiting: bool) {
         let Some(member) = self.by_holder.get_mut(&holder) else { return };
+        let turn = member.turn();
+        if is_waiting {
+            self.at_work.remove(&(turn, holder));
+        }
         if member.is_waiting == is_waiting {
             return;
         }
         member.is_waiting = is_waiting;
-        let turn = member.turn();
         let line = self.turns.entry(turn).or_default();
         if is_waiting {
             line.push_back(holder);
@@ -159,13 +179,42 @@ impl Subscriptions {
         }
     }
 
-    /// Whose turn it is in `group`; that one comes last among its priority the next time.
+    /// Gives a consumer its turn: it does not wait any more, and has to say when it is done.
+    pub fn give_turn(&mut self, holder: HolderId) {
+        self.set_waiting(holder, false);
+        if let Some(member) = self.by_holder.get(&holder) {
+            self.at_work.insert((member.turn(), holder));
+        }
+    }
+
+    /// A consumer cannot take records now. Whether it had its turn: it is somebody else's then.
+    pub fn pass(&mut self, holder: HolderId) -> bool {
+        self.set_waiting(holder, false);
+        let turn = self.by_holder.get(&holder).map(Member::turn);
+        turn.is_some_and(|turn| self.at_work.remove(&(turn, holder)))
+    }
+
+    /// Among how many a consumer shares what there is: itself and those of its group that are served no later than it.
+    pub fn sharers(&self, holder: HolderId) -> u32 {
+        let Some(member) = self.by_holder.get(&holder).filter(|_| self.sharing == Sharing::Turns) else {
+            return 1;
+        };
+        let (group, priority) = member.turn();
+        self.counts.range((group, i64::MIN)..=(group, priority)).map(|(_, count)| count).sum()
+    }
+
+    /// Whose turn it is in `group`; that one comes last among its priority the next time. Nobody's while one of a higher
+    /// priority is at work.
     pub fn next(&mut self, group: GroupId) -> Option<HolderId> {
         if self.sharing == Sharing::Single {
             let active = self.active.get(&group)?;
             return self.by_holder.get(active).filter(|member| member.is_waiting).map(|_| *active);
         }
-        let (_, line) = self.turns.range_mut((group, i64::MIN)..=(group, i64::MAX)).next()?;
+        let (turn, line) = self.turns.range_mut((group, i64::MIN)..=(group, i64::MAX)).next()?;
+        let higher = ((group, i64::MIN), HolderId(0))..(*turn, HolderId(0));
+        if self.at_work.range(higher).next().is_some() {
+            return None;
+        }
         let holder = line.pop_front()?;
         line.push_back(holder);
         Some(holder)
@@ -252,6 +301,35 @@ mod tests {
         assert_eq!(turns(&mut all, 2), [1, 1]);
         all.set_waiting(HolderId(3), true);
         assert_eq!(turns(&mut all, 2), [3, 3]);
+    }
+
+    #[test]
+    fn a_lower_priority_waits_while_a_higher_is_at_work() {
+        let mut all = waiting(Sharing::Turns, &[(1, 0), (2, 9), (3, 9)]);
+        all.give_turn(HolderId(2));
+        assert_eq!(turns(&mut all, 2), [3, 3], "the same priority is served");
+        all.set_waiting(HolderId(3), false);
+        assert_eq!(turns(&mut all, 1), []);
+        assert!(all.pass(HolderId(2)) && !all.pass(HolderId(2)));
+        assert_eq!(turns(&mut all, 1), [1]);
+        all.give_turn(HolderId(2));
+        all.set_waiting(HolderId(2), true);
+        assert_eq!(turns(&mut all, 1), [2]);
+        all.give_turn(HolderId(2));
+        all.leave(HolderId(2));
+        assert_eq!(turns(&mut all, 1), [1]);
+        all.join(subscription(4, 1));
+        assert_eq!(turns(&mut all, 1), [], "one that comes takes what there is before lower ones");
+    }
+
+    #[test]
+    fn a_consumer_shares_with_those_that_are_served_no_later() {
+        let mut all = waiting(Sharing::Turns, &[(1, 0), (2, 9), (3, 9), (4, -1)]);
+        all.join(Subscription { group: GroupId(7), ..subscription(5, 9) });
+        assert_eq!([1, 2, 3, 4, 5, 6].map(|holder| all.sharers(HolderId(holder))), [3, 2, 2, 4, 1, 1]);
+        all.leave(HolderId(3));
+        assert_eq!(all.sharers(HolderId(4)), 3);
+        assert_eq!(waiting(Sharing::Single, &[(1, 0), (2, 0)]).sharers(HolderId(1)), 1);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! One consumer: it waits for its turn, leases what it may have, and sends it.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
 
 use broker::{
     Allowance, Broker, Claim, LeaseAsk, LeaseKind, LeaseTime, Oversize, Settlement, Subscription, Verdict,
     Watch,
 };
 use model::ErrorKind;
+use parking_lot::Mutex;
 
 use super::deliveries::{Deliveries, Form, Lessee, Reading};
 use crate::codec::{Method, put_method};
@@ -24,6 +28,31 @@ pub(crate) struct Consumer {
     /// Messages that it may have out; `None` = any number.
     pub prefetch: Option<u64>,
     pub priority: i32,
+    /// What its queue counts on that it takes.
+    pub promise: Promise,
+}
+
+/// What the queue of a consumer was told that it may have.
+#[derive(Debug, Default)]
+pub(crate) struct Promise {
+    /// It has no room, or its client does not read: nothing beyond what is out.
+    is_stuck: AtomicBool,
+    /// Consumers of the channel that consume from the queue, beside this one: they share the channel's limit.
+    others: AtomicU64,
+    /// Messages; `None` = any number.
+    told: Mutex<Option<u32>>,
+}
+
+/// Takes a consumer out of those of its queue, however it ends: others wait for it.
+struct Leaving<'c>(&'c Consumer);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let Lessee { queue, holder, .. } = &*self.0.lessee;
+        if let Err(error) = queue.work.leave(*holder) {
+            tracing::trace!(%error, "a queue was gone before its consumer left");
+        }
+    }
 }
 
 impl Consumer {
@@ -44,45 +73,76 @@ impl Consumer {
         Some(shared.min(own).min(LEASE_RECORDS))
     }
 
-    /// No more than its share where others consume as well.
-    fn share(&self, room: u64) -> u64 {
-        let consumers = u64::from(self.lessee.queue.consumers());
-        if consumers < 2 || room < 2 {
-            return room;
+    /// No more than its share where others consume as well that are served no later.
+    fn share(&self, room: u64) -> model::Result<u64> {
+        if room < 2 {
+            return Ok(room);
         }
-        room.min(u64::from(self.lessee.queue.ready()).div_ceil(consumers).max(1))
+        let queue = &self.lessee.queue;
+        let sharers = u64::from(queue.work.sharers(self.lessee.holder)?);
+        if sharers < 2 {
+            return Ok(room);
+        }
+        Ok(room.min(u64::from(queue.ready()).div_ceil(sharers).max(1)))
     }
 
     /// Takes its place among the queue's consumers: before its client is told, as the order of them may count.
     pub(crate) fn subscribe(&self, deliveries: &Deliveries) -> model::Result<()> {
+        let mut told = self.promise.told.lock();
+        *told = self.capacity(deliveries);
         self.lessee.queue.work.join(Subscription {
             holder: self.lessee.holder,
             priority: self.priority,
             group: Default::default(),
-            prefetch: self.capacity(deliveries),
+            prefetch: *told,
         })
     }
 
-    /// Tells its queue what it may have, where the channel's limit changed.
-    pub(crate) fn tell_capacity(&self, deliveries: &Deliveries) {
-        let told = self.lessee.queue.work.set_prefetch(self.lessee.holder, self.capacity(deliveries));
-        if let Err(error) = told {
+    /// Tells its queue what it may have, where that changed.
+    fn tell_capacity(&self, deliveries: &Deliveries) {
+        let mut told = self.promise.told.lock();
+        let capacity = self.capacity(deliveries);
+        if std::mem::replace(&mut *told, capacity) == capacity {
+            return;
+        }
+        if let Err(error) = self.lessee.queue.work.set_prefetch(self.lessee.holder, capacity) {
             tracing::trace!(%error, "a queue was gone before its consumer's limit changed");
         }
     }
 
-    /// Messages that it may have out by its own limit and the channel's; `None` = any number.
-    fn capacity(&self, deliveries: &Deliveries) -> Option<u32> {
-        if self.no_ack {
-            return None;
+    /// Notes among how many consumers of the queue the channel's limit is shared.
+    pub(crate) fn share_limit(&self, sharers: u64, deliveries: &Deliveries) {
+        self.promise.others.store(sharers.saturating_sub(1), Relaxed);
+        self.tell_capacity(deliveries);
+    }
+
+    /// Notes whether it can take anything: a length of its queue does not count what it takes at once, and counts what waits
+    /// while it cannot.
+    fn set_stuck(&self, is_stuck: bool, deliveries: &Deliveries) {
+        if self.lessee.queue.has_length()
+            && (self.promise.is_stuck.swap(is_stuck, Relaxed) != is_stuck || is_stuck)
+        {
+            self.tell_capacity(deliveries);
         }
-        let least = self.prefetch.into_iter().chain(deliveries.limit()).min()?;
+    }
+
+    /// Messages that it may have out by its own limit and its share of the channel's; `None` = any number.
+    fn capacity(&self, deliveries: &Deliveries) -> Option<u32> {
+        let least = if self.promise.is_stuck.load(Relaxed) {
+            self.lessee.out.load(Relaxed)
+        } else if self.no_ack {
+            return None;
+        } else {
+            let sharers = self.promise.others.load(Relaxed) + 1;
+            let of_channel = deliveries.limit().map(|all| all.div_ceil(sharers));
+            self.prefetch.into_iter().chain(of_channel).min()?
+        };
         Some(u32::try_from(least).unwrap_or(u32::MAX))
     }
 
     /// Delivers, once it has subscribed, until it is stopped or its queue is gone.
     pub(crate) async fn run(self: Arc<Self>, broker: Broker, deliveries: Arc<Deliveries>) {
-        let work = &self.lessee.queue.work;
+        let _leaving = Leaving(&self);
         match self.deliver_all(&broker, &deliveries).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Closed || error.kind() == ErrorKind::NotFound => {
@@ -93,16 +153,14 @@ impl Consumer {
                 self.cancel(&deliveries).await;
             }
         }
-        if let Err(error) = work.leave(self.lessee.holder) {
-            tracing::trace!(%error, "a queue was gone before its consumer left");
-        }
     }
 
     async fn deliver_all(&self, broker: &Broker, deliveries: &Deliveries) -> model::Result<()> {
         let (work, has_ranks) = (&self.lessee.queue.work, self.lessee.queue.has_ranks());
         let mut watch = Watch::new();
         let mut reading = Reading::default();
-        let mut is_told = false;
+        // Whether it was told that it is its turn, and whether it waits for that or has not given it back.
+        let (mut is_told, mut is_in_line) = (false, true);
         loop {
             let woken = self.lessee.wake.notified();
             let outranked = self.lessee.queue.rivals.notified();
@@ -111,25 +169,30 @@ impl Consumer {
                 // It gets nothing more, and makes way once what it has is settled.
                 if self.lessee.out.load(Relaxed) == 0 {
                     // It may have been told meanwhile that it is its turn: it is not any more.
-                    (is_told, watch) = (false, Watch::new());
+                    (is_told, is_in_line, watch) = (false, true, Watch::new());
                     self.subscribe(deliveries)?;
                 } else {
                     woken.await;
                 }
                 continue;
             }
-            if room == 0 {
-                if std::mem::take(&mut is_told) && !self.lessee.queue.arguments.single_active_consumer {
-                    // It was its turn, and it cannot take: somebody else's, then. A single active one stays that.
-                    self.subscribe(deliveries)?;
+            let is_read = deliveries.client.has_room_now();
+            self.set_stuck(room == 0 || !is_read, deliveries);
+            if room == 0 || !is_read {
+                if std::mem::take(&mut is_in_line) {
+                    // It may be its turn, and it cannot take: somebody else's, then. A single active one stays that.
+                    work.pass(self.lessee.holder)?;
+                    (is_told, watch) = (false, Watch::new());
                 }
                 tokio::select! {
                     () = woken => {}
                     () = outranked, if has_ranks => {}
+                    () = deliveries.client.has_room(), if room > 0 && !deliveries.client.is_gone() => {}
                 }
                 continue;
             }
             if !is_told {
+                is_in_line = true;
                 work.wait(self.lessee.holder, &watch);
                 tokio::select! {
                     () = watch.changed() => is_told = true,
@@ -138,14 +201,7 @@ impl Consumer {
                 }
                 continue;
             }
-            if !deliveries.client.has_room_now() {
-                tokio::select! {
-                    () = deliveries.client.has_room() => {}
-                    () = woken => {}
-                }
-                continue;
-            }
-            let wanted = self.share(room);
+            let wanted = self.share(room)?;
             let held = (!self.no_ack).then(|| deliveries.hold(wanted));
             let records = held.as_ref().map_or(wanted, |held| held.count);
             if records == 0 {
@@ -154,8 +210,7 @@ impl Consumer {
             is_told = false;
             let allowance = Allowance { records, bytes: LEASE_LEN, oversize: Oversize::First };
             let (holder, kind, time) = (self.lessee.holder, self.kind(), LeaseTime::UntilSettled);
-            let ask = LeaseAsk { holder, allowance, kind, time };
-            let leased = work.lease(ask).await?;
+            let leased = work.lease(LeaseAsk { holder, allowance, kind, time }).await?;
             self.send(broker, deliveries, &leased, &mut reading).await?;
         }
     }

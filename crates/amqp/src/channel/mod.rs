@@ -13,10 +13,11 @@ pub(crate) mod transaction;
 
 use std::{collections::HashMap, sync::Arc};
 
+use model::StreamId;
 use tokio::task::JoinHandle;
 
 use self::{assembly::Assembly, consumer::Consumer, deliveries::Deliveries, transaction::Transaction};
-use crate::{client::Client, codec::Method, error::Exception};
+use crate::{client::Client, codec::Method, error::Exception, vhost::queue::Queue};
 
 /// What a channel does with what is published on it.
 #[derive(Default)]
@@ -109,6 +110,20 @@ impl Channel {
             _ => 0,
         };
         self.assembly.held_len() + transaction
+    }
+
+    /// Tells the queues of its consumers, or that one, what those may have, where that changed.
+    pub(crate) fn tell_capacities(&self, of: Option<&Queue>) {
+        let id = |running: &Running| running.consumer.lessee.queue.stream.id();
+        let is_meant = |running: &&Running| of.is_none_or(|queue| queue.stream.id() == id(running));
+        let mut sharers: HashMap<StreamId, u64> = HashMap::new();
+        for running in self.consumers.values().filter(is_meant) {
+            *sharers.entry(id(running)).or_default() += 1;
+        }
+        for running in self.consumers.values().filter(is_meant) {
+            let sharers = sharers.get(&id(running)).copied().unwrap_or(1);
+            running.consumer.share_limit(sharers, &self.deliveries);
+        }
     }
 
     /// The queue that a name means.

@@ -8,7 +8,7 @@ use super::{Session, reply::REPLY_TO};
 use crate::{
     channel::{
         Running,
-        consumer::Consumer,
+        consumer::{Consumer, Promise},
         deliveries::{Deliveries, Form, Lessee, Reading},
     },
     codec::{Method, Table, put_method},
@@ -38,9 +38,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         // The limit of single consumers takes that of the channel away, as the original has it.
         channel.deliveries.set_limit((global && count > 0).then_some(count.into()));
-        for running in channel.consumers.values() {
-            running.consumer.tell_capacity(&channel.deliveries);
-        }
+        channel.tell_capacities(None);
         if !global {
             channel.prefetch = count;
         }
@@ -83,6 +81,7 @@ impl Session {
             is_exclusive: asked.exclusive,
             prefetch: (prefetch > 0).then_some(prefetch.into()),
             priority,
+            promise: Promise::default(),
         });
         if let Err(error) = consumer.subscribe(&deliveries) {
             self.left(&consumer);
@@ -95,7 +94,10 @@ impl Session {
         self.flush();
         let task = tokio::spawn(consumer.clone().run(self.server.broker.clone(), deliveries));
         if let Some(channel) = self.channels.get_mut(&number) {
-            channel.consumers.insert(tag, Running::new(consumer, task));
+            channel.consumers.insert(tag, Running::new(consumer.clone(), task));
+            if channel.deliveries.limit().is_some() {
+                channel.tell_capacities(Some(&consumer.lessee.queue));
+            }
         }
         Ok(())
     }
@@ -122,7 +124,12 @@ impl Session {
         if let Some(running) = running {
             Deliveries::stop(&running.consumer.lessee);
             self.left(&running.consumer);
+            let queue = running.consumer.lessee.queue.clone();
             running.ended().await;
+            let channel = self.channels.get(&number);
+            if let Some(channel) = channel.filter(|channel| channel.deliveries.limit().is_some()) {
+                channel.tell_capacities(Some(&queue));
+            }
         }
         if !nowait {
             put_method(&mut self.out, number, Method::BasicCancelOk { consumer_tag: tag });

@@ -200,6 +200,18 @@ async fn a_queue_of_no_length_has_what_is_taken_at_once() {
 }
 
 #[tokio::test]
+async fn a_queue_of_no_length_that_refuses_takes_nothing_whoever_waits() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    let arguments = [("x-max-length", Value::I32(0)), ("x-overflow", Value::Text(b"reject-publish"))];
+    peer.declare_with("q", Flags::default(), &arguments).await;
+    peer.confirm().await;
+    other.consume("q", "t", true).await;
+    peer.publish(("", "q"), "a").await;
+    peer.expect("BasicNack").await;
+}
+
+#[tokio::test]
 async fn a_length_in_bytes_counts_the_bodies_of_messages() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
@@ -224,4 +236,44 @@ async fn a_length_in_bytes_counts_the_bodies_of_messages() {
             assert_eq!(firsts, left, "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_consumer_that_does_not_read_takes_nothing_that_would_not_count() {
+    for (no_ack, is_global) in [(true, false), (false, false), (false, true)] {
+        let rig = Rig::new();
+        let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+        peer.declare_with("q", Flags::default(), &[("x-max-length", Value::I32(10))]).await;
+        if is_global {
+            other.qos(1_000, true).await;
+        }
+        other.consume("q", "t", no_ack).await;
+        for number in 0..20 {
+            peer.publish_on(1, ("", "q"), persistent(), &vec![b'a' + number; 1 << 20]).await;
+        }
+        peer.sync().await;
+        until_ready(&mut peer, "q", 10).await;
+        // It reads again, and takes the newest.
+        while other.message().await.body[0] != b'a' + 19 {}
+        burst(&mut peer, "q", Properties::default()).await;
+        burst(&mut peer, "q", Properties::default()).await;
+        assert_eq!(other.messages(20).await.len(), 20, "all count on it again");
+    }
+}
+
+#[tokio::test]
+async fn consumers_that_share_a_limit_are_counted_on_for_that_together() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    peer.declare_with("q", Flags::default(), &[("x-max-length", Value::I32(2))]).await;
+    other.qos(4, true).await;
+    for tag in ["one", "two"] {
+        other.consume("q", tag, false).await;
+    }
+    burst(&mut peer, "q", persistent()).await;
+    let taken: String = other.messages(4).await.iter().map(|one| one.text().to_owned()).collect();
+    assert_eq!(taken.len(), 4);
+    peer.sync().await;
+    until_ready(&mut peer, "q", 2).await;
+    assert_eq!(drained(&mut peer, "q").await, "ij");
 }

@@ -111,6 +111,11 @@ impl Queue {
         self.arguments.is_quorum && self.arguments.single_active_consumer
     }
 
+    /// Whether it may have so many messages or bytes only.
+    pub(crate) fn has_length(&self) -> bool {
+        self.arguments.max_length.is_some() || self.arguments.max_length_bytes.is_some()
+    }
+
     /// Consumers that it has.
     pub(crate) fn consumers(&self) -> u32 {
         self.users.lock().consumers

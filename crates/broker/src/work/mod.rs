@@ -547,8 +547,19 @@ impl Work {
         self.with(|_, work| work.subscriptions.is_outranked(holder))
     }
 
+    /// Among how many `holder` shares what there is: itself and those that are served no later than it.
+    pub fn sharers(&self, holder: HolderId) -> Result<u32> {
+        self.with(|_, work| work.subscriptions.sharers(holder))
+    }
+
+    /// `holder` cannot take records now: it is not told, and if it has been, the turn is somebody else's.
+    pub fn pass(&self, holder: HolderId) -> Result<()> {
+        self.with(|_, work| work.pass(holder))
+    }
+
     /// Arms `watch` for `holder`, who can take records now: it is told once when it is its turn and there may be
-    /// something for it, at once when that is so already, and when stream or cursor are deleted. A holder that has not
+    /// something for it, at once when that is so already, and when stream or cursor are deleted. One that was told keeps
+    /// those of lower priorities waiting until it waits again, [passes](Work::pass) or leaves. A holder that has not
     /// joined joins.
     pub fn wait(&self, holder: HolderId, watch: &Watch) {
         let waits = self.partition.log().with(|core, state| {

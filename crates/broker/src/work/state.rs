@@ -274,11 +274,22 @@ impl WorkState {
                 self.subscriptions.set_waiting(holder, false);
                 let Some(watch) = self.waiting.remove(&holder) else { continue };
                 let is_live = watch.is_live();
+                if is_live {
+                    self.subscriptions.give_turn(holder);
+                }
                 watch.tell();
                 if is_live {
                     break;
                 }
             }
+        }
+    }
+
+    /// `holder` cannot take records now: if it has been told, the next one is.
+    pub(crate) fn pass(&mut self, holder: HolderId) {
+        self.waiting.remove(&holder);
+        if self.subscriptions.pass(holder) && self.may_give() {
+            self.tell_next();
         }
     }
 

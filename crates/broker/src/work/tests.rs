@@ -305,25 +305,6 @@ fn a_lease_that_runs_out_wakes_who_waits() {
 }
 
 #[test]
-fn consumers_are_told_in_turn_and_higher_priorities_first() {
-    let rig = Rig::new();
-    let partition = queue(&rig, "jobs");
-    let work = work(&rig, &partition);
-    let watches: Vec<Watch> = (0..3).map(|_| Watch::new()).collect();
-    for (holder, priority) in [(0, 0), (1, 5), (2, 0)] {
-        let group = GroupId::default();
-        work.join(Subscription { holder: HolderId(holder), priority, group, prefetch: None }).unwrap();
-        work.wait(HolderId(holder), &watches[usize::try_from(holder).unwrap()]);
-    }
-    let mut order = Vec::new();
-    for _ in 0..3 {
-        rig.append(&partition, &["x"]);
-        order.extend((0..3).filter(|at| watches[*at].take()));
-    }
-    assert_eq!(order, [1, 0, 2]);
-}
-
-#[test]
 fn who_waits_is_told_when_the_queue_is_deleted() {
     let rig = Rig::new();
     let partition = queue(&rig, "jobs");

@@ -28,6 +28,31 @@ fn the_age_of_a_queue_is_that_of_its_oldest_record_that_is_not_settled() {
 }
 
 #[test]
+fn consumers_are_told_in_turn_and_higher_priorities_first() {
+    let rig = Rig::new();
+    let partition = queue(&rig, "jobs");
+    let work = work(&rig, &partition);
+    let watches: Vec<Watch> = (0..3).map(|_| Watch::new()).collect();
+    for (holder, priority) in [(0, 0), (1, 5), (2, 0)] {
+        let group = GroupId::default();
+        work.join(Subscription { holder: HolderId(holder), priority, group, prefetch: None }).unwrap();
+        work.wait(HolderId(holder), &watches[usize::try_from(holder).unwrap()]);
+    }
+    let mut order = Vec::new();
+    let mut tell = || {
+        rig.append(&partition, &["x"]);
+        order.extend((0..3).filter(|at| watches[*at].take()));
+        order.clone()
+    };
+    tell();
+    assert_eq!(tell(), [1], "lower ones wait while it is at work");
+    assert_eq!(offsets(&rig, &work, ask(1, 1, LeaseKind::Volatile)), [0]);
+    assert!(watches.iter().all(|watch| !watch.take()), "also when it leaves some");
+    work.pass(HolderId(1)).unwrap();
+    assert_eq!(tell(), [1, 0, 2]);
+}
+
+#[test]
 fn a_quiet_key_passes_a_loud_one_that_has_much_out_also_after_a_restart() {
     let mut rig = Rig::new();
     let partition = queue(&rig, "jobs");
