@@ -341,9 +341,8 @@ fn batch_for(
     body: &Bytes,
     (due_ms, now_ms): (Option<i64>, i64),
 ) -> NewBatch {
-    let level = queue.arguments.max_priority.map(|max| properties.priority.unwrap_or(0).min(max));
     let row = RecordAttributes {
-        priority: level,
+        priority: queue.arguments.level(properties.priority),
         expiry_ms: queue.expiry_ms(None, now_ms),
         deliver_at_ms: due_ms.filter(|_| queue.is_schedule),
         body_len: Some(u32::try_from(message.body.len()).unwrap_or(u32::MAX)),

@@ -52,7 +52,7 @@ struct Open {
 
 #[derive(Clone, Copy, Default)]
 struct Row {
-    priority: u8,
+    priority: Option<u8>,
     /// For how long it may wait, where it says so, and when it came, where that matters.
     ttl_ms: Option<u64>,
     now_ms: i64,
@@ -156,7 +156,7 @@ impl Intake {
             };
             stored.put(open.count, &mut open.body);
             let row = Row {
-                priority: message.properties.priority.unwrap_or(0),
+                priority: message.properties.priority,
                 ttl_ms: expiration_ms(&message.properties),
                 now_ms,
                 due_ms: to
@@ -166,7 +166,8 @@ impl Intake {
                     .map(|delay_ms| now_ms.saturating_add_unsigned(delay_ms)),
                 body_len: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
             };
-            open.says_something |= row.priority > 0 || row.ttl_ms.is_some() || to.is_impatient;
+            open.says_something |=
+                row.priority.is_some_and(|priority| priority > 0) || row.ttl_ms.is_some() || to.is_impatient;
             open.rows.push(row);
             if !open.to.onward.is_empty() {
                 open.keys.push(Bytes::copy_from_slice(message.routing_key));
@@ -277,7 +278,6 @@ impl Open {
     }
 
     fn batch_of(&self, queue: &Queue, body: &Bytes) -> NewBatch {
-        let level_max = queue.arguments.max_priority;
         let attributes = if queue.is_schedule {
             let row = |row: &Row| RecordAttributes {
                 deliver_at_ms: row.due_ms,
@@ -285,9 +285,9 @@ impl Open {
                 ..RecordAttributes::default()
             };
             Attributes::Rows(self.rows.iter().map(row).collect())
-        } else if level_max.is_some() || self.says_something {
+        } else if queue.arguments.max_priority.is_some() || self.says_something {
             let row = |row: &Row| RecordAttributes {
-                priority: level_max.map(|max| row.priority.min(max)),
+                priority: queue.arguments.level(row.priority),
                 expiry_ms: queue.expiry_ms(row.ttl_ms, row.now_ms),
                 body_len: Some(row.body_len),
                 ..RecordAttributes::default()

@@ -66,7 +66,7 @@ impl Addresses for Exchanges {
         let vhost = self.vhost(&laying.stream.key().namespace)?;
         let queue = vhost.find_any_queue(&laying.stream.key().name).map_err(internal)?;
         let is_schedule = queue.as_ref().is_some_and(|queue| queue.is_schedule);
-        let level_max = queue.filter(|_| !is_schedule).and_then(|queue| queue.arguments.max_priority);
+        let queue = queue.filter(|_| !is_schedule);
         let now_ms = vhost.broker.env().clock.wall_ms();
         let (mut body, mut attributes) = (Vec::new(), Vec::with_capacity(laying.rows.len()));
         let mut place = Place::default();
@@ -82,7 +82,7 @@ impl Addresses for Exchanges {
                 is_transient = false;
                 foreign_row(laying.record(*index)?, to, number, &mut body)
             };
-            row.priority = level_max.map(|max| row.priority.unwrap_or(0).min(max));
+            row.priority = queue.as_ref().and_then(|queue| queue.arguments.level(row.priority));
             if is_schedule {
                 let delay_ms = schedule::delay_of(&laying.record(*index)?.headers);
                 row = RecordAttributes {

@@ -169,6 +169,25 @@ async fn higher_priorities_come_first() {
 }
 
 #[tokio::test]
+async fn a_message_without_a_priority_is_in_the_middle_of_a_quorum_queue_and_below_all_in_a_classic_one() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare_with("classic", Flags::default(), &[("x-max-priority", Value::I32(9))]).await;
+    peer.declare_with("quorum", Flags::default(), &[("x-queue-type", Value::Text(b"quorum"))]).await;
+    for (queue, expected) in [("classic", ["5", "3", "unsaid", "0"]), ("quorum", ["5", "unsaid", "3", "0"])] {
+        for (priority, body) in [(Some(3), "3"), (None, "unsaid"), (Some(5), "5"), (Some(0), "0")] {
+            let properties = Properties { priority, ..persistent() };
+            peer.publish_on(1, ("", queue), properties, body.as_bytes()).await;
+        }
+        let mut order = Vec::new();
+        while let Some(message) = peer.get(queue).await {
+            order.push(message.text().to_owned());
+        }
+        assert_eq!(order, expected, "{queue}");
+    }
+}
+
+#[tokio::test]
 async fn a_queue_that_nobody_uses_expires() {
     let mut rig = Rig::new();
     let mut peer = rig.connect().await;

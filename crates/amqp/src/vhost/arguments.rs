@@ -12,8 +12,10 @@ pub(crate) const QUORUM: &str = "quorum";
 /// Deliveries of a message of a quorum queue that may fail, unless it says otherwise.
 const QUORUM_DELIVERY_LIMIT: u32 = 20;
 
-/// Levels of a quorum queue, which has them without being asked.
+/// Levels of a quorum queue, which has them without being asked, and that of a message without a priority
+/// (`rabbit_fifo.erl`: MAX_PRIORITY, DEFAULT_PRIORITY).
 const QUORUM_PRIORITY_MAX: u8 = 31;
+const QUORUM_PRIORITY: u8 = 4;
 
 /// The fields of arguments that were stored.
 pub(crate) fn table(fields: &[u8]) -> Table<'_> {
@@ -276,6 +278,12 @@ impl Arguments {
             retry: retry_of(&look),
             consumer_timeout_ms,
         })
+    }
+
+    /// The level of a message of that priority, if the queue has levels.
+    pub(crate) fn level(&self, priority: Option<u8>) -> Option<u8> {
+        let unsaid = if self.is_quorum { QUORUM_PRIORITY } else { 0 };
+        self.max_priority.map(|max| priority.unwrap_or(unsaid).min(max))
     }
 
     /// Whether dead letters that no queue takes wait for one: the original has that where a full queue refuses, and takes
