@@ -21,7 +21,7 @@ use model::{ErrorKind, Header, HeaderValue, Kind, Result};
 use crate::{
     channel::{
         assembly::Whole,
-        deliveries::{Laid, Reading, each_message},
+        deliveries::{Laid, Reading, each_message, owned},
     },
     codec::{Properties, Table, TableWriter, Value},
     dead_letters::{goes_round, has_own_key, internal, keys_of, vhost_name},
@@ -223,14 +223,16 @@ impl Courier {
         let now_ms = self.broker.env().clock.wall_ms();
         let (mut due, mut failed) = (Due::default(), None);
         let (queue, is_moved) = (&self.queue, delivery.batch.origin.is_some());
-        each_message(&self.broker, delivery, &mut self.reading, &mut |laid| {
+        let own = owned(&self.broker, &queue.partition, std::slice::from_ref(delivery))?;
+        let mut each = |laid: Laid<'_>| {
             let routed = route_one(vhost, queue, &laid, (is_moved, now_ms), &mut due.intake);
             match routed {
                 Ok(true) => due.done.add(Span::one(laid.offset)),
                 Ok(false) => due.unroutable.add(Span::one(laid.offset)),
                 Err(error) => failed = Some(error),
             }
-        })?;
+        };
+        own.iter().try_for_each(|delivery| each_message(delivery, &mut self.reading, &mut each))?;
         failed.map_or(Ok(due), Err)
     }
 

@@ -127,6 +127,7 @@ impl Rig {
 fn open(env: env::Env, dir: &std::path::Path, options: BrokerOptions) -> Broker {
     let mut formats = Formats::default();
     formats.register(crate::format()).unwrap();
+    formats.register(Arc::new(backlog::Lines)).unwrap();
     Broker::open(env, dir, options, formats).unwrap().0
 }
 

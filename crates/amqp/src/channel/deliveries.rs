@@ -1,6 +1,7 @@
 //! Delivery tags, what is out, and credit: what the consumers of a channel and its reader share.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     ops::Range,
     sync::{
@@ -9,7 +10,7 @@ use std::{
     },
 };
 
-use broker::{Broker, Credit, Delivery, HolderId};
+use broker::{Broker, Credit, Delivery, GrantRun, HolderId, Partition};
 use bytes::Bytes;
 use model::{Batch, Offset, Result};
 use parking_lot::{Mutex, MutexGuard};
@@ -375,6 +376,7 @@ impl Deliveries {
     ) -> Result<bool> {
         let frame_max = self.client.frame_max();
         let mut out = Gathered::default();
+        let deliveries = owned(broker, &lessee.queue.partition, deliveries)?;
         let mut state = self.lock();
         if state.is_closed {
             return Ok(false);
@@ -386,8 +388,8 @@ impl Deliveries {
         };
         let mut frames = Vec::with_capacity(256);
         let mut out_count = 0;
-        for delivery in deliveries {
-            each_message(broker, delivery, reading, &mut |laid| {
+        for delivery in &deliveries {
+            each_message(delivery, reading, &mut |laid| {
                 state.last_tag += 1;
                 let tag = state.last_tag;
                 if !no_ack {
@@ -458,22 +460,41 @@ fn with_counts(properties: &[u8], failed: u32, uncounted: u32) -> Vec<u8> {
     with_headers(&read, &headers.finish(), true)
 }
 
-/// Calls `each` with the messages of a delivery, in its order. Those of other dialects are written anew.
-pub(crate) fn each_message(
+/// A delivery as this dialect has it.
+pub(crate) struct Own<'d> {
+    /// Its batch, or of one of another dialect the delivered records alone, written anew.
+    batch: Cow<'d, Batch>,
+    runs: &'d [GrantRun],
+}
+
+/// Deliveries of records of `partition` as this dialect has them.
+pub(crate) fn owned<'d>(
     broker: &Broker,
-    delivery: &Delivery,
+    partition: &Partition,
+    deliveries: &'d [Delivery],
+) -> Result<Vec<Own<'d>>> {
+    let own = |delivery: &'d Delivery| {
+        let batch = match delivery.batch.format {
+            FORMAT => Cow::Borrowed(&delivery.batch),
+            _ => Cow::Owned(converted(broker, partition, delivery)?),
+        };
+        Ok(Own { batch, runs: &delivery.runs })
+    };
+    deliveries.iter().map(own).collect()
+}
+
+/// Calls `each` with the messages of a delivery, in its order.
+pub(crate) fn each_message(
+    delivery: &Own<'_>,
     reading: &mut Reading,
     each: &mut dyn FnMut(Laid<'_>),
 ) -> Result<()> {
-    let (own, mut start);
-    let (batch, place) = if delivery.batch.format == FORMAT {
-        (&delivery.batch, reading.place_in(&delivery.batch))
-    } else {
-        own = converted(broker, &delivery.batch)?;
-        start = Place::default();
-        (&own, &mut start)
+    let mut start = Place::default();
+    let (batch, place) = match &delivery.batch {
+        Cow::Borrowed(batch) => (*batch, reading.place_in(batch)),
+        Cow::Owned(batch) => (batch, &mut start),
     };
-    for run in &delivery.runs {
+    for run in delivery.runs {
         for number in run.span.start.0..run.span.end.0 {
             let index = u32::try_from(number.saturating_sub(batch.base.0)).unwrap_or(u32::MAX);
             let Some((stored, range)) = find(&batch.body, index, place)? else { continue };
@@ -493,18 +514,17 @@ pub(crate) fn each_message(
     Ok(())
 }
 
-fn converted(broker: &Broker, batch: &Batch) -> Result<Batch> {
-    let mut records = Vec::new();
-    broker.formats().read(batch, &mut |index, record| {
-        records.push((index, record));
-        Ok(())
-    })?;
+fn converted(broker: &Broker, partition: &Partition, delivery: &Delivery) -> Result<Batch> {
+    let batch = &delivery.batch;
+    let decoded = broker.decoded(partition, batch)?;
     let format = broker.formats().of(FORMAT)?;
     let mut body = Vec::new();
-    for (index, record) in &records {
+    for offset in delivery.spans().offsets() {
+        let index = u32::try_from(offset.since(batch.base)).unwrap_or(u32::MAX);
+        let Some(record) = decoded.record(index) else { continue };
         let one = format.write(std::slice::from_ref(record))?;
         if let Some((stored, _)) = find(&one, 0, &mut Place::default())? {
-            stored.put(*index, &mut body);
+            stored.put(index, &mut body);
         }
     }
     Ok(Batch { format: FORMAT, body: body.into(), ..batch.clone() })
