@@ -1,7 +1,7 @@
 //! `x-expires`: queues that nobody uses are deleted.
 //!
-//! A queue is in use while it has consumers; a declaration, a get and the departure of its last consumer begin its time
-//! anew. After a restart the time begins with the start.
+//! A queue is in use while it has consumers; a declaration, a get (or what other dialects have for that) and the departure of
+//! its last consumer begin its time anew. After a restart the time begins with the start.
 
 use std::{
     collections::BTreeMap,
@@ -122,13 +122,17 @@ fn look(server: &Server, entry: &Entry, now_ns: u64) -> Option<u64> {
         }
     };
     let expires_ms = queue.arguments.expires_ms?;
+    // Gone since: nobody asks any more.
+    let asked_ago_ms = queue.work.asked_ago_ms().unwrap_or_default();
     let due_ns = {
         let mut users = queue.users.lock();
         if users.consumers > 0 {
             users.is_watched = false;
             return None;
         }
-        users.used_ns.saturating_add(expires_ms.saturating_mul(1_000_000))
+        let asked_ns = |ago_ms: u64| now_ns.saturating_sub(ago_ms.saturating_mul(1_000_000));
+        let used_ns = users.used_ns.max(asked_ago_ms.map_or(0, asked_ns));
+        used_ns.saturating_add(expires_ms.saturating_mul(1_000_000))
     };
     if due_ns > now_ns {
         return Some(due_ns);

@@ -260,6 +260,33 @@ async fn a_queue_that_was_made_anew_does_not_go_with_a_consumer_of_the_old_one()
 }
 
 #[tokio::test]
+async fn a_queue_of_which_other_dialects_receive_does_not_expire() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare_with("q", Flags::default(), &[("x-expires", Value::I32(1_000))]).await;
+    let key = model::StreamKey::queue(&model::Namespace::default(), "q");
+    let stream = rig.server.broker.stream(&key).unwrap();
+    let (work, _) = rig.server.broker.stream_work(&stream, model::PartitionIndex(0)).unwrap();
+    let ask = broker::LeaseAsk {
+        holder: broker::HolderId(1),
+        allowance: broker::Allowance::records(1),
+        kind: broker::LeaseKind::Recorded,
+        time: broker::LeaseTime::Ms(1_000),
+    };
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        assert_eq!(work.lease(ask).await.unwrap().records, 0);
+    }
+    for _ in 0..400 {
+        if rig.server.broker.stream(&key).is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("a queue that nobody uses any more stays");
+}
+
+#[tokio::test]
 async fn consumers_are_counted_on_where_the_settings_of_their_queue_change() {
     let rig = Rig::new();
     let (mut peer, mut other) = (rig.connect().await, rig.connect().await);

@@ -284,6 +284,7 @@ impl Work {
         }
         let settings = state.settings.clone().unwrap_or_default();
         let work = state.followed(&self.name, core).ok_or_else(gone)?;
+        work.asked_ms = now_ms;
         work.note_delay(settings.delay_ms);
         state.pass_over_others(&self.name, core);
         // Before it is asked what has expired: what somebody had until now may be among it.

@@ -547,6 +547,14 @@ impl Work {
         self.with(|_, work| work.subscriptions.is_outranked(holder))
     }
 
+    /// How long ago somebody asked for records last, milliseconds; `None` = not since the start.
+    pub fn asked_ago_ms(&self) -> Result<Option<u64>> {
+        let now_ms = self.broker.env().clock.wall_ms();
+        let asked_ms = self.with(|_, work| work.asked_ms)?;
+        let ago_ms = u64::try_from(now_ms.saturating_sub(asked_ms)).unwrap_or(0);
+        Ok((asked_ms > i64::MIN).then_some(ago_ms))
+    }
+
     /// Among how many `holder` shares what there is: itself and those that are served no later than it.
     pub fn sharers(&self, holder: HolderId) -> Result<u32> {
         self.with(|_, work| work.subscriptions.sharers(holder))

@@ -77,6 +77,8 @@ pub(crate) struct WorkState {
     /// Whether its log has it on the list of those that wait for any record, or that are told with what comes next.
     pub is_listed: bool,
     pub is_called: bool,
+    /// When somebody asked for records last, since the start, milliseconds since the Unix epoch; `i64::MIN` = nobody.
+    pub asked_ms: i64,
     /// The number of the first span that left the log and that it has not heard of.
     pub gone_seen: u64,
 }
@@ -116,6 +118,7 @@ impl WorkState {
             is_touched: false,
             is_listed: false,
             is_called: false,
+            asked_ms: i64::MIN,
             gone_seen: 0,
         })
     }
