@@ -14,8 +14,8 @@ use env::Env;
 use model::{ErrorKind, Formats, Kind, LogId, Namespace, Offset, PartitionIndex, Result, StreamKey};
 
 use crate::{
-    Allowance, Append, Broker, BrokerOptions, Claim, LeaseAsk, LeaseKind, Mode, PublishUnit, Settlement,
-    StreamSettings, StreamSpec, Verdict, Work, WorkSpec,
+    Allowance, Append, Broker, BrokerOptions, Claim, LeaseAsk, LeaseKind, LeaseTime, Mode, PublishUnit,
+    Settlement, StreamSettings, StreamSpec, Verdict, Work, WorkSpec,
     plain::Plain,
     testing::{batch, key, wait},
 };
@@ -96,7 +96,7 @@ fn append(broker: &Broker, key: &StreamKey) -> (LogId, Offset) {
 
 fn lease_and_settle(broker: &Broker, work: &Work) {
     let (holder, allowance) = (HolderId(1), Allowance::records(1));
-    let ask = LeaseAsk { holder, allowance, kind: LeaseKind::Recorded, lease_ms: None };
+    let ask = LeaseAsk { holder, allowance, kind: LeaseKind::Recorded, time: LeaseTime::Setting };
     let leased = wait(work.lease(ask)).unwrap();
     wait(broker.durable(leased.wait)).unwrap();
     let spans =
