@@ -8,6 +8,7 @@ use route::Pattern;
 use store::{Durability, Stamp};
 
 use crate::{
+    log_state::surplus::counted_len,
     routing::Live,
     stream::Partition,
     work::{Settled, Settlement},
@@ -67,6 +68,11 @@ pub struct Append {
 }
 
 impl NewBatch {
+    /// Bytes that its records count for where only what is ready counts, if it or its rows say so.
+    pub(crate) fn counted(&self) -> Option<u64> {
+        self.counted_len.or_else(|| counted_len(self.count, &self.attributes))
+    }
+
     /// The batch as it would be stored first in a log: for [`model::Format`], which reads stored batches.
     pub(crate) fn as_stored(&self) -> Batch {
         Batch {
@@ -119,7 +125,8 @@ pub struct NewBatch {
     /// Length of the longest record, bytes, as limits count it; `None` = the attributes say it, or else the format is
     /// asked where the stream limits it.
     pub longest_len: Option<u32>,
-    /// Bytes that its records count for in the length of a queue of which only what is ready counts; `None` = as stored.
+    /// Bytes that its records count for in the length of a queue of which only what is ready counts; `None` = the
+    /// attributes say it.
     pub counted_len: Option<u64>,
 }
 

@@ -67,4 +67,4 @@ pub use read::{Ahead, Chunk, ChunkBatch, ColdRead, Mask, Read, ReadLimits, Upto}
 pub use recover::{Recovery, Unapplied};
 pub use seek::{ColdSeek, SEARCH_LEN, Seek};
 pub use store::{Parts, Store};
-pub use wal::{Class, Permit, WalOptions};
+pub use wal::{Class, Permit, WalOptions, codec::stored_len};

@@ -277,3 +277,73 @@ async fn consumers_that_share_a_limit_are_counted_on_for_that_together() {
     until_ready(&mut peer, "q", 2).await;
     assert_eq!(drained(&mut peer, "q").await, "ij");
 }
+
+/// Six messages whose headers take more than their bodies.
+async fn with_long_headers(peer: &mut Peer, queue: &str) {
+    let headers = fields(&[("what takes room", Value::Text(&[b'x'; 200]))]);
+    for letter in b'a'..=b'f' {
+        peer.publish_on(1, ("", queue), with_table(table_of(&headers)), &[letter; 100]).await;
+        peer.expect("BasicAck").await;
+    }
+}
+
+#[tokio::test]
+async fn a_length_in_bytes_takes_nothing_away_at_a_restart() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.confirm().await;
+    let limits: [&[(&str, Value<'_>)]; 3] = [
+        &[("x-max-length-bytes", Value::I32(650))],
+        &[("x-max-length-bytes", Value::I32(650)), ("x-overflow", Value::Text(b"reject-publish"))],
+        &[("x-max-length-bytes", Value::I32(650)), ("x-max-priority", Value::I32(3))],
+    ];
+    for (name, arguments) in ["0", "1", "2"].into_iter().zip(limits) {
+        peer.declare_with(name, Flags::default(), arguments).await;
+        with_long_headers(&mut peer, name).await;
+    }
+    // What has nothing beside its body was there before, and is gone.
+    peer.declare_with("mixed", Flags::default(), limits[0]).await;
+    for _ in 0..20 {
+        peer.publish(("", "mixed"), "").await;
+        peer.expect("BasicAck").await;
+        let message = peer.get("mixed").await.unwrap();
+        peer.ack(message.tag).await;
+    }
+    peer.sync().await;
+    with_long_headers(&mut peer, "mixed").await;
+    for _ in 0..2 {
+        drop(peer);
+        rig.reopen(0);
+        peer = rig.connect().await;
+        for name in ["0", "1", "2", "mixed"] {
+            // The worker that takes away what is too much has looked by then, or takes nothing.
+            tokio::time::sleep(QUIET).await;
+            assert_eq!(peer.counts(name).await.0, 6, "{name}");
+        }
+    }
+    peer.publish_on(1, ("", "0"), persistent(), &[b'g'; 100]).await;
+    until_ready(&mut peer, "0", 6).await;
+    assert!(drained(&mut peer, "0").await.starts_with('b'), "the limit is one still");
+}
+
+#[tokio::test]
+async fn a_length_in_bytes_counts_the_bodies_of_dead_letters_too() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.confirm().await;
+    peer.declare_with("dead", Flags::default(), &[("x-max-length-bytes", Value::I32(650))]).await;
+    let to_dead =
+        [("x-dead-letter-exchange", Value::Text(b"")), ("x-dead-letter-routing-key", Value::Text(b"dead"))];
+    peer.declare_with("q", Flags::default(), &to_dead).await;
+    with_long_headers(&mut peer, "q").await;
+    for _ in 0..6 {
+        let message = peer.get("q").await.unwrap();
+        peer.nack(message.tag, false).await;
+    }
+    until_ready(&mut peer, "dead", 6).await;
+    drop(peer);
+    rig.reopen(0);
+    let mut peer = rig.connect().await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(peer.counts("dead").await.0, 6);
+}

@@ -207,7 +207,7 @@ fn check_room(
 ) -> std::result::Result<(), Outcome> {
     let (records, bytes) = waiting(core, state);
     let records = records.saturating_add(u64::from(batch.count));
-    let counted_len = batch.counted_len.filter(|_| state.counts_ready());
+    let counted_len = if state.counts_ready() { batch.counted() } else { None };
     let bytes = bytes.saturating_add(counted_len.unwrap_or(batch.body.len() as u64));
     let is_over = |max: Option<u64>, value: u64| max.is_some_and(|max| value > max);
     if is_over(settings.length_max, records) || is_over(settings.bytes_max, bytes) {

@@ -128,8 +128,8 @@ pub(crate) fn excess_records(core: &LogCore, state: &LogState, settings: &Stream
 pub(super) fn waiting(core: &LogCore, state: &LogState) -> (u64, u64) {
     let uncounted = state.uncounted();
     let (all, records) = (core.records(), core.records().saturating_sub(uncounted));
-    let bytes = if uncounted == 0 { core.bytes() } else { share(core.bytes(), records, all) };
-    (records, bytes.saturating_sub(state.surplus.of(records)))
+    let beside = if state.counts_ready() { state.surplus.of(all, core.bytes()) } else { 0 };
+    (records, share(core.bytes().saturating_sub(beside), records, all))
 }
 
 /// The `count` oldest records of a queue that nobody has, behind the first `promised` of them; also those that cannot be

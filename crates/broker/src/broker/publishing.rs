@@ -18,6 +18,7 @@ use crate::{
         LogState,
         dedup::{Dedup, DedupKey},
         first_expiry_ms, may_wait,
+        surplus::counted_rows,
     },
     publish::{
         Append, Conditions, Extent, Follower, NewBatch, Outcome, PublishUnit, Published, Refusal,
@@ -405,7 +406,11 @@ fn is_address(key: &[u8]) -> bool {
 }
 
 /// Appends what was checked, and does what follows from it.
-pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditions: Conditions) -> Outcome {
+pub(crate) fn append(
+    log: &mut LockedLog<'_, LogState>,
+    mut batch: NewBatch,
+    conditions: Conditions,
+) -> Outcome {
     let (producer, count, epoch) = (batch.producer, batch.count, log.core().epoch());
     let expiry_ms = first_expiry_ms(&batch.attributes);
     if interests_nobody(log.attached(), &batch) {
@@ -425,17 +430,16 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     let due = may_wait(&batch.attributes).then(|| batch.attributes.clone());
     let expires = log.attached().settings.as_ref().is_some_and(|settings| settings.expires_records);
     let expiring = (expiry_ms.is_some() && expires).then(|| batch.attributes.clone());
-    let (counted_len, bytes_before) = (batch.counted_len, log.core().bytes());
+    let weighing = Weighing::of(log, &mut batch, is_volatile);
     let appended = match conditions.placed_at {
         Some((offset, time_ms)) => log.append_at(offset, time_ms, batch.into()),
         None => log.append(batch.into()),
     };
     let store::Appended { base, append_time_ms } = appended;
-    let stored_len = log.core().bytes().saturating_sub(bytes_before);
-    let state = log.attached();
-    if let Some(counted_len) = counted_len.filter(|_| state.counts_ready()) {
-        state.surplus.note(u64::from(count), stored_len.saturating_sub(counted_len));
+    if let Some(weighing) = weighing {
+        weighing.end(log);
     }
+    let state = log.attached();
     state.note_epoch(epoch, base);
     if let Some(stamp) = producer {
         state.producers_mut().note(stamp, count, base, append_time_ms);
@@ -456,6 +460,40 @@ pub(crate) fn append(log: &mut LockedLog<'_, LogState>, batch: NewBatch, conditi
     make_room_of_keys(log, &keys);
     make_room(log, append_time_ms);
     Outcome::Appended { base, append_time_ms }
+}
+
+/// What a batch takes beside what it counts for, where only what is ready counts: known once it is appended.
+struct Weighing {
+    count: u32,
+    is_volatile: bool,
+    /// What it counts for, bytes.
+    counted_len: u64,
+    /// Bytes of the log before it.
+    before: u64,
+}
+
+impl Weighing {
+    /// Begins with a batch, and has its rows say what it counts for: a restart reads them back.
+    fn of(log: &mut LockedLog<'_, LogState>, batch: &mut NewBatch, is_volatile: bool) -> Option<Self> {
+        let (core, state) = log.parts();
+        let settings = state.settings.as_deref().filter(|settings| settings.limits_ready)?;
+        let counted = batch.counted();
+        if let (Attributes::None, Some(counted_len), Some(_)) =
+            (&batch.attributes, counted, settings.bytes_max)
+        {
+            batch.attributes = counted_rows(batch.count, counted_len);
+        }
+        let before = core.bytes();
+        state.surplus.now_holds(core.records(), before);
+        Some(Weighing { count: batch.count, is_volatile, counted_len: counted.unwrap_or(0), before })
+    }
+
+    fn end(self, log: &mut LockedLog<'_, LogState>) {
+        let (core, state) = log.parts();
+        let stored_len = core.bytes().saturating_sub(self.before);
+        let beside = stored_len.saturating_sub(self.counted_len);
+        state.surplus.add(u64::from(self.count), beside, self.is_volatile);
+    }
 }
 
 /// Whether the stream keeps only what a cursor wants, and none wants this. A batch whose dialect gave no attributes is

@@ -27,7 +27,7 @@ use self::{
     producers::Producers,
     room::LogRoom,
     route_keys::RouteKeys,
-    surplus::Surplus,
+    surplus::{Part, Surplus},
     watchers::Watchers,
 };
 use crate::{
@@ -42,11 +42,13 @@ use crate::{
 };
 
 /// The second version has a history at its end, the third expiries after that; each is written where there is one. The
-/// fourth has the same, and says that there were records that expire by themselves.
+/// fourth has the same, and says that there were records that expire by themselves. The fifth says whether there were, and
+/// what records take beside what they count for.
 const SNAPSHOT_VERSION: u8 = 1;
 const SNAPSHOT_VERSION_WITH_HISTORY: u8 = 2;
 const SNAPSHOT_VERSION_WITH_EXPIRIES: u8 = 3;
 const SNAPSHOT_VERSION_THAT_EXPIRES: u8 = 4;
+const SNAPSHOT_VERSION_WITH_SURPLUS: u8 = 5;
 
 /// Fewest records before the end of a log at which a cursor with a filter asks the index of route keys for its next one.
 const PASSED_MIN: u64 = 1_024;
@@ -137,6 +139,9 @@ impl LogState {
     /// Puts the stream's settings in force.
     pub(crate) fn set_settings(&mut self, settings: Arc<StreamSettings>) {
         let drops = drops_of(Some(settings.mode));
+        if !settings.limits_ready {
+            self.surplus = Surplus::default();
+        }
         self.settings = Some(settings);
         self.works.iter_mut().for_each(|works| works.set_drops(drops));
     }
@@ -193,6 +198,7 @@ impl LogState {
     /// These records left the log: no cursor is to wait for them.
     pub(crate) fn skip(&mut self, core: &LogCore, span: Span) {
         self.forget(span);
+        self.weigh(core);
         if let Some(works) = self.works.as_deref_mut() {
             works.left(core, span);
         }
@@ -201,6 +207,7 @@ impl LogState {
     /// As [`LogState::skip`], for everything below `to`, where the log starts now.
     pub(crate) fn skip_below(&mut self, core: &LogCore, to: Offset) {
         self.forget(Span::new(Offset::ZERO, to));
+        self.weigh(core);
         if let Some(works) = self.works.as_deref_mut() {
             works.trimmed(core, to);
         }
@@ -242,6 +249,13 @@ impl LogState {
     /// Whether only what is ready counts for the length of the log.
     pub(crate) fn counts_ready(&self) -> bool {
         self.settings.as_deref().is_some_and(|settings| settings.limits_ready)
+    }
+
+    /// Records left the log: what the others take beside what they count for is reckoned anew.
+    pub(crate) fn weigh(&mut self, core: &LogCore) {
+        if !self.surplus.is_empty() {
+            self.surplus.now_holds(core.records(), core.bytes());
+        }
     }
 
     /// A consumer takes less, or none any more: what it does not take counts for the length of a queue again.
@@ -362,7 +376,7 @@ impl LogState {
     /// Whether nothing is to be kept of it.
     fn is_idle(&self) -> bool {
         let LogState { epochs, producers, positions, works, dedup, route_keys, history, expiries, .. } = self;
-        if self.expires {
+        if self.expires || !self.surplus.is_empty() {
             return false;
         }
         let has_none = producers.is_none() && positions.is_none() && works.is_none();
@@ -407,6 +421,7 @@ impl store::Attached for LogState {
                     // What is in memory only is not logged.
                     route_keys.note(batch.base, batch.count, &batch.attributes, false);
                 }
+                self.surplus.replay(batch);
                 self.note_due(batch.base, batch.count, &batch.attributes);
                 self.note_expiries(batch.base, batch.count, &batch.attributes);
                 self.expires |= Expiries::are_in(&batch.attributes);
@@ -436,13 +451,15 @@ impl store::Attached for LogState {
     /// ```text
     /// version | epochs: count (epoch, start)* | then, each a length and as
     /// many bytes: producers | positions | works | dedup keys | route keys;
-    /// from version 2 on | history, and from version 3 on | expiries
+    /// from version 2 on | history, and from version 3 on | expiries; from
+    /// version 5 on | whether records expire | records and bytes of the surplus
     /// ```
     fn snapshot(&mut self, out: &mut Vec<u8>, annex: &mut dyn FnMut(&Arc<Annex>) -> u64) {
         if self.is_idle() {
             return;
         }
         let version = match (&self.history, &self.expiries) {
+            _ if self.surplus.kept().records > 0 => SNAPSHOT_VERSION_WITH_SURPLUS,
             _ if self.expires => SNAPSHOT_VERSION_THAT_EXPIRES,
             (_, Some(_)) => SNAPSHOT_VERSION_WITH_EXPIRIES,
             (Some(_), None) => SNAPSHOT_VERSION_WITH_HISTORY,
@@ -473,6 +490,12 @@ impl store::Attached for LogState {
         if version >= SNAPSHOT_VERSION_WITH_EXPIRIES {
             put_part(out, self.expiries.as_deref(), Expiries::encode);
         }
+        if version >= SNAPSHOT_VERSION_WITH_SURPLUS {
+            let kept = self.surplus.kept();
+            out.push(u8::from(self.expires));
+            put_u64(out, kept.records);
+            put_u64(out, kept.bytes);
+        }
     }
 
     fn restore(&mut self, bytes: &[u8], annex: &dyn Fn(u64) -> Result<Arc<Annex>>) -> Result<()> {
@@ -482,12 +505,12 @@ impl store::Attached for LogState {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
         match version {
-            SNAPSHOT_VERSION..=SNAPSHOT_VERSION_THAT_EXPIRES => {}
+            SNAPSHOT_VERSION..=SNAPSHOT_VERSION_WITH_SURPLUS => {}
             // Not damage: that would have been found by its checksum.
             other => {
                 return Err(Error::invalid(format!(
                     "a log's state is of version {other}; this program reads versions up to \
-                     {SNAPSHOT_VERSION_THAT_EXPIRES}: use the newer program"
+                     {SNAPSHOT_VERSION_WITH_SURPLUS}: use the newer program"
                 )));
             }
         }
@@ -506,6 +529,10 @@ impl store::Attached for LogState {
         }
         if version >= SNAPSHOT_VERSION_WITH_EXPIRIES {
             self.expiries = part(reader.slice()?, Expiries::decode)?;
+        }
+        if version >= SNAPSHOT_VERSION_WITH_SURPLUS {
+            self.expires = reader.flag()?;
+            self.surplus = Surplus::restored(Part { records: reader.u64()?, bytes: reader.u64()? });
         }
         reader.finish()
     }

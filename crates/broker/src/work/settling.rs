@@ -280,6 +280,7 @@ pub(crate) fn drop_spans(log: &mut LockedLog<'_, LogState>, spans: &Spans) {
     log.drop_offsets(spans.iter().map(|span| span.start..span.end).collect());
     let (core, state) = log.parts();
     spans.iter().for_each(|span| state.forget(span));
+    state.weigh(core);
     if let Some(works) = state.works.as_deref_mut().filter(|works| works.len() > 1) {
         spans.iter().for_each(|span| works.left(core, span));
     }

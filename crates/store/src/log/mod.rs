@@ -25,7 +25,7 @@ pub use self::live::EXTENT_LEN;
 use crate::{
     Attached, Change, Durability, Entry, Stamp, StampFacts, Unit,
     store::Inner,
-    wal::{Class, Permit},
+    wal::{Class, Permit, codec::stored_len},
 };
 
 /// One log: the engine's state of it and the caller's, under one lock.
@@ -329,8 +329,7 @@ impl<A: Attached> LockedLog<'_, A> {
         self.advance(base);
         match durability {
             Durability::Fsync => {
-                let len =
-                    u32::try_from(batch.body.len()).unwrap_or(u32::MAX).saturating_add(BATCH_OVERHEAD_LEN);
+                let len = u32::try_from(stored_len(&batch)).unwrap_or(u32::MAX);
                 self.core.stage_batch(&batch, len);
                 self.push(Change::Data { batch, stamp });
             }
@@ -407,9 +406,6 @@ impl<A: Attached> LockedLog<'_, A> {
         self.entries.push(Entry { log: self.core.id(), epoch: self.core.epoch(), change });
     }
 }
-
-/// What a stored batch takes beside its body, about, until its place is known.
-const BATCH_OVERHEAD_LEN: u32 = 40;
 
 /// What a batch in memory counts for beside its body.
 const VOLATILE_OVERHEAD_LEN: u32 = 160;

@@ -12,12 +12,15 @@
 //! length, bytes) follows, which readers of this version skip. Data entries carry a CRC-32C over the log's id, the kind and everything after
 //! the CRC: a batch read in place proves to be this log's. `order` is outside it, since a copy may renumber it.
 
+mod len;
+
 use bytes::Bytes;
 use model::{
     Attributes, Batch, BatchFlags, Error, FormatTag, LogId, Offset, Origin, OwnerEpoch, ProducerStamp,
     RecordAttributes, Result, limits,
 };
 
+pub use self::len::stored_len;
 use super::varint::{Reader, put_signed, put_slice, put_varint};
 use crate::entry::{Change, Durability, Entry, StampFacts};
 

@@ -251,3 +251,27 @@ fn the_decoder_answers_whatever_it_is_given() {
         fuzz(&bytes.into());
     }
 }
+
+#[test]
+fn the_length_of_a_stored_batch_is_known_before_it_is_laid_out() {
+    let batches = every_change().into_iter().filter_map(|entry| match entry.change {
+        Change::Data { batch, .. } => Some(batch),
+        _ => None,
+    });
+    let moved = Batch {
+        origin: Some(Origin {
+            log: LogId(7),
+            offset: Offset(300),
+            append_time_ms: 1_790_000_000_000,
+            attempts: 2,
+            source: LogId(9),
+        }),
+        producer: None,
+        max_event_time_ms: None,
+        ..plain(&[b'x'; 20_000])
+    };
+    for batch in batches.chain([moved]) {
+        let len = encode(&data(batch.clone()), Order::default()).len();
+        assert_eq!(stored_len(&batch), len, "{batch:?}");
+    }
+}
