@@ -150,7 +150,10 @@ impl Format for KafkaFormat {
             return Ok(None);
         }
         builder.extend_to(header.last_offset_delta);
-        let stamp = Stamp { base_offset: offset(batch.base), ..Stamp::of(&header) };
+        let partition_leader_epoch =
+            if is_copy(batch, header.base_offset) { EPOCH_UNKNOWN } else { header.partition_leader_epoch };
+        let stamp =
+            Stamp { base_offset: offset(batch.base), partition_leader_epoch, ..Stamp::of(&header) };
         builder.finish(&stamp).map(Some).map_err(|e| Error::internal(e.to_string()))
     }
 }
@@ -212,16 +215,28 @@ pub(crate) fn wire_batches(formats: &Formats, chunk: &Chunk, from: Offset) -> Re
     Ok(pieces)
 }
 
+/// The epoch of a batch whose bytes have that of another log, which consumers would take for one of this log.
+const EPOCH_UNKNOWN: i32 = -1;
+
+/// Whether the broker made the batch as a copy of one that lies elsewhere: its bytes have the place of that one.
+fn is_copy(batch: &Batch, base_offset: i64) -> bool {
+    batch.origin.is_some() || base_offset != offset(batch.base)
+}
+
 /// The bytes of a batch, which say where it is. A producer's were told when it was appended; a copy that the broker made
 /// (of a dead letter, of a replayed record) is told here. Its checksum does not cover that.
 fn placed(batch: &Batch) -> Bytes {
-    let place = offset(batch.base).to_be_bytes();
-    if batch.body.starts_with(&place) || batch.body.len() < place.len() {
+    let Some(base) = batch.body.first_chunk().map(|base| i64::from_be_bytes(*base)) else {
+        return batch.body.clone();
+    };
+    if !is_copy(batch, base) {
         return batch.body.clone();
     }
     let mut body = BytesMut::from(&batch.body[..]);
-    body[..place.len()].copy_from_slice(&place);
-    body.freeze()
+    match assign(&mut body, offset(batch.base), EPOCH_UNKNOWN) {
+        Ok(()) => body.freeze(),
+        Err(_) => batch.body.clone(),
+    }
 }
 
 /// Whether what is gone of a batch lies below the start of its log, all of it.

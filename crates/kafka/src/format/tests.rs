@@ -234,3 +234,34 @@ fn times_lengths_and_keys_are_told_without_unpacking_a_batch_whole() {
         assert_eq!(UNPACKED_WHOLE.get(), before, "{compression:?}");
     }
 }
+
+#[test]
+fn a_copy_says_its_place_and_not_the_epoch_of_another_log() {
+    let stamp = Stamp { base_offset: 5, partition_leader_epoch: 7, ..Stamp::default() };
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(1, None, Some(b"a"), std::iter::empty());
+    builder.push(1, None, Some(b"b"), std::iter::empty());
+    let body = builder.finish(&stamp).unwrap();
+    let place = |batch: &Batch, dropped| {
+        let each = ChunkBatch { batch: batch.clone(), dropped };
+        let bytes = wire_batch(&formats(), &each, Offset(0)).unwrap().unwrap();
+        let (found, _) = RecordBatch::first(&bytes).unwrap();
+        assert_eq!(found.check_crc(), Ok(()));
+        (found.header.base_offset, found.header.partition_leader_epoch)
+    };
+    let origin = model::Origin {
+        log: model::LogId(3),
+        offset: Offset(5),
+        append_time_ms: 1,
+        attempts: 1,
+        source: model::LogId(3),
+    };
+    for dropped in [None, Some([1].into_iter().collect())] {
+        let own = batch_of(FORMAT, 5, 2, body.clone());
+        assert_eq!(place(&own, dropped.clone()), (5, 7));
+        let elsewhere = batch_of(FORMAT, 9, 2, body.clone());
+        assert_eq!(place(&elsewhere, dropped.clone()), (9, -1));
+        let same_place = Batch { origin: Some(origin), ..own };
+        assert_eq!(place(&same_place, dropped), (5, -1));
+    }
+}

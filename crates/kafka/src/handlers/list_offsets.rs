@@ -1,6 +1,6 @@
 //! ListOffsets and OffsetForLeaderEpoch: where records lie in time, and under which leader epoch.
 
-use broker::{Action, Partition};
+use broker::{Action, EpochStart, Partition};
 use model::{Offset, OwnerEpoch};
 
 use super::{NamedTopic, metadata::leader_epoch, named_twice, once_each};
@@ -166,16 +166,48 @@ fn epoch_end(topic: &NamedTopic, wanted: &OffsetForLeaderPartition) -> Result<Ep
     Ok(EpochEndOffset { error_code: ErrorCode::NONE, partition: wanted.partition, leader_epoch, end_offset })
 }
 
-/// The largest epoch up to `asked` with its end; `None` when all that are known are above.
+/// The largest epoch up to `asked` with its end, or where all that are known are above, `asked` with where those begin;
+/// `None` when none is above.
 pub(crate) fn end_of_epoch(partition: &Partition, asked: i32) -> Option<(i32, i64)> {
-    let asked = u32::try_from(asked).ok()?;
     let end = wire_offset(partition.bounds().durable_end);
-    let current = partition.epoch().0;
-    if asked == current {
-        return Some((i32::try_from(current).ok()?, end));
+    end_among(&partition.epochs(), partition.epoch(), end, asked)
+}
+
+/// As `LeaderEpochFileCache.endOffsetFor` has it.
+fn end_among(epochs: &[EpochStart], current: OwnerEpoch, end: i64, asked: i32) -> Option<(i32, i64)> {
+    let epoch = OwnerEpoch(u32::try_from(asked).ok()?);
+    if epoch == current {
+        return Some((asked, end));
     }
-    let epochs = partition.epochs();
-    let at = epochs.iter().rposition(|e| e.epoch.0 <= asked)?;
-    let epoch_end = epochs.get(at + 1).map_or(end, |next| wire_offset(next.start));
-    (asked < current).then_some((i32::try_from(epochs.get(at)?.epoch.0).ok()?, epoch_end))
+    let above = epochs.partition_point(|known| known.epoch <= epoch);
+    let epoch_end = epochs.get(above).map_or(end, |next| wire_offset(next.start));
+    match above.checked_sub(1).and_then(|at| epochs.get(at)) {
+        Some(floor) if epoch < current => Some((i32::try_from(floor.epoch.0).ok()?, epoch_end)),
+        None if above < epochs.len() => Some((asked, epoch_end)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_ends_where_the_next_one_begins() {
+        let known = [(3, 10), (5, 20)]
+            .map(|(epoch, start)| EpochStart { epoch: OwnerEpoch(epoch), start: Offset(start) });
+        let check = |asked, expected| {
+            assert_eq!(end_among(&known, OwnerEpoch(7), 30, asked), expected, "{asked}");
+        };
+        check(-1, None);
+        check(0, Some((0, 10)));
+        check(2, Some((2, 10)));
+        check(3, Some((3, 20)));
+        check(4, Some((3, 20)));
+        check(5, Some((5, 30)));
+        check(6, Some((5, 30)));
+        check(7, Some((7, 30)));
+        check(8, None);
+        assert_eq!(end_among(&[], OwnerEpoch(7), 0, 6), None);
+    }
 }
