@@ -66,6 +66,21 @@ pub(crate) fn vhost_name(namespace: &Namespace) -> &str {
 
 impl DeadLetters for Taker {
     fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
+        self.with_route(letter, &|route| route.copies())
+    }
+
+    fn keep(&self, letter: &Letter<'_>) -> Result<Option<(Arc<Partition>, NewBatch)>> {
+        let keep =
+            |route: &Route<'_>| if route.queue.arguments.keeps_letters() { route.kept() } else { Ok(None) };
+        Ok(self.with_route(letter, &|route| Ok(keep(route)?.into_iter().collect()))?.pop())
+    }
+}
+
+type Copies = Vec<(Arc<Partition>, NewBatch)>;
+
+impl Taker {
+    /// What `each` makes of a letter, if its queue has an exchange for it.
+    fn with_route(&self, letter: &Letter<'_>, each: &dyn Fn(&Route<'_>) -> Result<Copies>) -> Result<Copies> {
         let Some(server) = self.server.upgrade() else {
             return Err(model::Error::unavailable("the dialect stops"));
         };
@@ -75,19 +90,27 @@ impl DeadLetters for Taker {
             return Ok(Vec::new());
         };
         let Some(exchange) = &queue.arguments.dead_letter_exchange else { return Ok(Vec::new()) };
-        let own;
-        let body = if letter.batch.format == FORMAT {
-            &letter.batch.body
+        let (own, mut place);
+        let (body, index) = if letter.batch.format == FORMAT {
+            place = letter.place.get();
+            (&letter.batch.body, letter.index)
         } else {
-            own = converted(&server.broker, letter)?;
-            &own
+            (own, place) = (converted(&server.broker, letter)?, Place::default());
+            (&own, 0)
         };
-        let index = if letter.batch.format == FORMAT { letter.index } else { 0 };
-        let Some((stored, _)) = find(body, index, &mut Place::default())? else { return Ok(Vec::new()) };
+        let Some((stored, _)) = find(body, index, &mut place)? else { return Ok(Vec::new()) };
+        letter.place.set(place);
         let now_ms = server.broker.env().clock.wall_ms();
         let is_moved = letter.batch.origin.is_some();
-        Route { vhost: &vhost, queue: &queue, exchange, reason: letter.reason, is_moved, stored, now_ms }
-            .copies()
+        each(&Route {
+            vhost: &vhost,
+            queue: &queue,
+            exchange,
+            reason: letter.reason,
+            is_moved,
+            stored,
+            now_ms,
+        })
     }
 }
 
@@ -136,49 +159,67 @@ struct Route<'a> {
     now_ms: i64,
 }
 
+/// A dead letter as it is stored.
+struct Written<'a> {
+    properties: Properties<'a>,
+    deaths: Vec<Death<'a>>,
+    headers: Vec<u8>,
+    raw_properties: Vec<u8>,
+    routing_key: &'a [u8],
+}
+
+impl Written<'_> {
+    fn message<'m>(&'m self, route: &'m Route<'_>) -> Stored<'m> {
+        Stored {
+            exchange: route.exchange.as_bytes(),
+            routing_key: self.routing_key,
+            properties: &self.raw_properties,
+            body: route.stored.body,
+        }
+    }
+}
+
+fn body_of(message: &Stored<'_>) -> Bytes {
+    let mut body = Vec::new();
+    message.put(0, &mut body);
+    body.into()
+}
+
 impl Route<'_> {
-    fn copies(&self) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
+    fn own_key(&self) -> Option<&[u8]> {
+        self.queue.arguments.dead_letter_key.as_deref()
+    }
+
+    fn written(&self) -> Written<'_> {
         let properties = self.stored.read_properties();
         let old = properties.headers.unwrap_or_default();
         let deaths = self.earlier(old);
-        let reason = reason_of(self.reason);
-        let own_key = self.queue.arguments.dead_letter_key.as_deref();
-        let further = self.further_keys(old, &deaths);
-        let mut keys: Vec<&[u8]> = vec![own_key.unwrap_or(self.stored.routing_key)];
-        if own_key.is_none() {
-            keys.extend(&further);
-        }
-        let headers = self.headers(&properties, old, &deaths, reason);
+        let headers = self.headers(&properties, old, &deaths, reason_of(self.reason));
         let raw_properties = with_headers(&properties, &headers, false);
-        let resolved = self.vhost.resolve(self.exchange, &keys, table_of(&headers)).map_err(internal)?;
-        let message = Stored {
-            exchange: self.exchange.as_bytes(),
-            routing_key: own_key.unwrap_or(self.stored.routing_key),
-            properties: &raw_properties,
-            body: self.stored.body,
-        };
-        let mut body = Vec::new();
-        message.put(0, &mut body);
-        let body = Bytes::from(body);
-        let goes = |queue: &&Arc<Queue>| !self.goes_round(&queue.name, &deaths);
-        let due_ms =
-            schedule::delay_ms(table_of(&headers)).map(|delay| self.now_ms.saturating_add_unsigned(delay));
-        let copy = |queue: &Arc<Queue>| {
-            (queue.partition.clone(), batch_for(queue, &message, &properties, &body, (due_ms, self.now_ms)))
-        };
-        if resolved.is_nowhere() && self.queue.arguments.keeps_letters() {
-            let kept =
-                self.vhost.find_any_queue(&schedule::of_letters(&self.queue.name)).map_err(internal)?;
-            let retry_ms = i64::try_from(schedule::RETRY.as_millis()).unwrap_or(i64::MAX);
-            let due_ms = Some(self.now_ms.saturating_add(retry_ms));
-            let keep = |queue: Arc<Queue>| {
-                (
-                    queue.partition.clone(),
-                    batch_for(&queue, &message, &properties, &body, (due_ms, self.now_ms)),
-                )
-            };
-            return Ok(kept.into_iter().map(keep).collect());
+        let routing_key = self.own_key().unwrap_or(self.stored.routing_key);
+        Written { properties, deaths, headers, raw_properties, routing_key }
+    }
+
+    fn copies(&self) -> Result<Copies> {
+        let written = self.written();
+        let mut keys: Vec<&[u8]> = vec![written.routing_key];
+        if self.own_key().is_none() {
+            let old = written.properties.headers.unwrap_or_default();
+            keys.extend(self.further_keys(old, &written.deaths));
         }
+        let headers = table_of(&written.headers);
+        let resolved = self.vhost.resolve(self.exchange, &keys, headers).map_err(internal)?;
+        if resolved.is_nowhere() && self.queue.arguments.keeps_letters() {
+            return Ok(self.kept()?.into_iter().collect());
+        }
+        let message = written.message(self);
+        let body = body_of(&message);
+        let goes = |queue: &&Arc<Queue>| !self.goes_round(&queue.name, &written.deaths);
+        let due_ms = schedule::delay_ms(headers).map(|delay| self.now_ms.saturating_add_unsigned(delay));
+        let copy = |queue: &Arc<Queue>| {
+            let batch = batch_for(queue, &message, &written.properties, &body, (due_ms, self.now_ms));
+            (queue.partition.clone(), batch)
+        };
         let mut copies: Vec<_> = resolved.queues.iter().filter(goes).map(copy).collect();
         if !resolved.onward.is_empty() {
             let streams: Vec<_> = resolved.queues.iter().map(|queue| queue.stream.clone()).collect();
@@ -187,6 +228,19 @@ impl Route<'_> {
             copies.extend(onward.appends.into_iter().map(|append| (append.partition, append.batch)));
         }
         Ok(copies)
+    }
+
+    /// The letter as it waits for a queue that takes it.
+    fn kept(&self) -> Result<Option<(Arc<Partition>, NewBatch)>> {
+        let name = schedule::of_letters(&self.queue.name);
+        let Some(queue) = self.vhost.find_any_queue(&name).map_err(internal)? else { return Ok(None) };
+        let retry_ms = i64::try_from(schedule::RETRY.as_millis()).unwrap_or(i64::MAX);
+        let due_ms = Some(self.now_ms.saturating_add(retry_ms));
+        let written = self.written();
+        let message = written.message(self);
+        let times = (due_ms, self.now_ms);
+        let batch = batch_for(&queue, &message, &written.properties, &body_of(&message), times);
+        Ok(Some((queue.partition.clone(), batch)))
     }
 
     /// What happened to the message before. What a client wrote there does not count.

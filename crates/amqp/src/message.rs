@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub(crate) use model::Place;
 use model::{Batch, Error, Format, FormatTag, Header, HeaderValue, Record, RecordAttributes, Result};
 use wire::compact::{Reader, put_bytes, put_uvarint};
 
@@ -81,13 +82,6 @@ impl Stored<'_> {
 /// For how long a message may wait, milliseconds, where it says so.
 pub(crate) fn expiration_ms(properties: &Properties<'_>) -> Option<u64> {
     std::str::from_utf8(properties.expiration?).ok()?.parse().ok()
-}
-
-/// Where a reader of a batch is: what follows is not looked for from the start again.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Place {
-    at: usize,
-    next: u32,
 }
 
 /// The message at `index`, with the place of its body; looks from `place` on, and leaves it behind the message. `None`
@@ -202,6 +196,13 @@ impl Format for AmqpFormat {
             Ok(())
         })?;
         Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    fn alone(&self, batch: &Batch, index: u32, place: &mut Place) -> Result<Option<Bytes>> {
+        let (stored, _) = find(&batch.body, index, place)?.ok_or_else(|| corrupt(()))?;
+        let mut out = Vec::new();
+        stored.put(0, &mut out);
+        Ok(Some(out.into()))
     }
 }
 
@@ -408,6 +409,32 @@ mod tests {
             })
             .unwrap();
         assert_eq!(found, [record]);
+    }
+
+    #[test]
+    fn a_message_that_moves_on_alone_keeps_its_bytes() {
+        let all = Properties {
+            content_type: Some(b"text/plain"),
+            content_encoding: Some(b"gzip"),
+            expiration: Some(b"60000"),
+            cluster_id: Some(b"c"),
+            delivery_mode: Some(1),
+            priority: Some(7),
+            ..Properties::default()
+        };
+        let mut properties = Vec::new();
+        all.write(&mut properties);
+        let message = Stored { exchange: b"x", routing_key: b"k", properties: &properties, body: b"body" };
+        let (mut several, mut alone) = (Vec::new(), Vec::new());
+        (0..3).for_each(|index| message.put(index, &mut several));
+        message.put(0, &mut alone);
+        let several = batch(3, several.into());
+        let mut place = Place::default();
+        for index in 0..3 {
+            assert_eq!(AmqpFormat.alone(&several, index, &mut place).unwrap().unwrap(), alone);
+            assert_eq!(place.next, index + 1, "what comes next is not looked for from the start");
+        }
+        assert!(AmqpFormat.alone(&several, 3, &mut place).is_err());
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// For a publish, or for what drains: that waits for the disk alone, as memory comes back when it goes on.
+    /// For a publish or a move, or for what drains: that waits for the disk alone, as memory comes back when it goes on.
     pub(crate) fn new(broker: Broker, class: Class) -> Self {
         Room { broker, class, asked: false }
     }
@@ -77,7 +77,13 @@ impl Future for Room {
             return Poll::Ready(());
         }
         self.asked = true;
-        if self.class == Class::Publish && self.broker.store().reserve_volatile(MEMORY_ROOM_LEN).is_err() {
+        let memory_len = match self.class {
+            Class::Publish => Some(MEMORY_ROOM_LEN),
+            // As much as is asked for at the most: whoever is refused less than that is not woken at once.
+            Class::Move => Some(usize::MAX),
+            Class::Drain => None,
+        };
+        if memory_len.is_some_and(|len| self.broker.is_memory_short(len)) {
             self.broker.inner.due.wake_on_memory(ctx.waker());
         } else {
             self.broker.store().wake_on_room(self.class, ctx.waker());

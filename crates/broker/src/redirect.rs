@@ -1,8 +1,8 @@
 //! Dead letters that a dialect takes along routes of its own, instead of to one stream.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
-use model::{Batch, Offset, Result, Seq};
+use model::{Batch, Offset, Place, Result, Seq};
 
 use crate::{NewBatch, Partition, Stream, StreamSettings};
 
@@ -38,6 +38,8 @@ pub struct Letter<'a> {
     pub offset: Offset,
     /// Why it leaves.
     pub reason: LetterReason,
+    /// Where in the batch it is looked for, if its format knows places; letters of one batch share it.
+    pub place: &'a Cell<Place>,
 }
 
 /// A dialect that takes dead letters where its own routes lead; see [`crate::Broker::register_dead_letters`].
@@ -45,6 +47,12 @@ pub trait DeadLetters: Send + Sync {
     /// Where a record goes, as it is stored there; nowhere: it is gone. All of it happens in the unit that takes the
     /// record away. No lock is held. An error leaves the record where it is.
     fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>>;
+
+    /// Where a record is kept, instead of going where [`DeadLetters::route`] says, when one of these is full and refuses.
+    /// Nowhere: those that are full do without it.
+    fn keep(&self, _letter: &Letter<'_>) -> Result<Option<(Arc<Partition>, NewBatch)>> {
+        Ok(None)
+    }
 }
 
 /// A dialect that leaves something in place of expired records; see [`crate::Broker::register_successors`].

@@ -41,6 +41,21 @@ pub trait Format: Send + Sync + 'static {
     /// The batch's bytes without the records whose `keep` is false (indices from the base); the kept ones hold their
     /// offsets. `None` when nothing is left.
     fn without(&self, batch: &Batch, keep: &dyn Fn(u32) -> bool) -> Result<Option<Bytes>>;
+
+    /// The record at `index` as the body of a batch of its own, with its own bytes; looks from `place` on, and leaves it
+    /// behind the record. `None` = it has to be read and written.
+    fn alone(&self, _batch: &Batch, _index: u32, _place: &mut Place) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+}
+
+/// Where a reader of a batch is, in its format's terms: what follows is not looked for from the start again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes of the body that are behind it.
+    pub at: usize,
+    /// The lowest index that may come next.
+    pub next: u32,
 }
 
 /// What [`Format::outlines`] tells of a record.

@@ -21,7 +21,7 @@ mod record;
 pub use attributes::{Attributes, RecordAttributes};
 pub use batch::{Batch, BatchFlags, Origin, ProducerStamp};
 pub use error::{Error, ErrorKind, Result};
-pub use format::{Format, Formats, Outline};
+pub use format::{Format, Formats, Outline, Place};
 pub use ids::{CursorId, FormatTag, LogId, Offset, OwnerEpoch, PartitionIndex, Seq, StreamId};
 pub use name::{Kind, Namespace, StreamKey, alias, alias_of_part};
 pub use record::{Header, HeaderValue, Record};

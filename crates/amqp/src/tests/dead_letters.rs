@@ -1,3 +1,6 @@
+use broker::{MoveSpec, MoveState};
+use model::{Namespace, StreamKey};
+
 use super::*;
 
 /// A queue `work` whose dead letters go through exchange `dlx` to the queue `dead`.
@@ -128,4 +131,79 @@ async fn a_message_that_would_go_round_for_ever_is_dropped() {
     peer.sync().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(peer.counts("round").await.0, 0);
+}
+
+/// Moves everything from one queue to another, as people do.
+async fn move_all(rig: &Rig, from: &str, to: &str) {
+    let key = |name: &str| StreamKey::queue(&Namespace::default(), name);
+    let broker = &rig.server.broker;
+    let id = broker.start_move(MoveSpec::all(key(from), Some(key(to)))).await.unwrap().id;
+    for _ in 0..2_000 {
+        if broker.move_task(id).unwrap().state == MoveState::Completed {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{:?}", broker.move_task(id));
+}
+
+#[tokio::test]
+async fn messages_that_are_moved_keep_their_exchange_and_all_properties() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.exchange("e", "direct", &[]).await;
+    for queue in ["q", "other"] {
+        peer.declare(queue).await;
+    }
+    peer.bind("q", "e", "k", &[]).await;
+    let headers = fields(&[("short", Value::I32(7)), ("bytes", Value::Bytes(b"x"))]);
+    let properties = Properties {
+        content_type: Some(b"text/plain"),
+        content_encoding: Some(b"gzip"),
+        headers: Some(table_of(&headers)),
+        priority: Some(3),
+        correlation_id: Some(b"c"),
+        expiration: Some(b"3600000"),
+        timestamp: Some(12_345),
+        app_id: Some(b"app"),
+        cluster_id: Some(b"cluster"),
+        ..persistent()
+    };
+    let mut raw = Vec::new();
+    properties.write(&mut raw);
+    peer.send(1, Method::TxSelect {}).await;
+    peer.expect("TxSelectOk").await;
+    for body in ["a", "b", "c"] {
+        peer.publish_on(1, ("e", "k"), properties, body.as_bytes()).await;
+    }
+    peer.send(1, Method::TxCommit {}).await;
+    peer.expect("TxCommitOk").await;
+    move_all(&rig, "q", "other").await;
+    for body in ["a", "b", "c"] {
+        let message = peer.get("other").await.unwrap();
+        assert_eq!((message.text(), message.exchange.as_str()), (body, "e"));
+        assert_eq!((&message.routing_key[..], message.properties), (&b"k"[..], raw.clone()));
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_that_are_moved_back_come_in_the_order_of_their_levels() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.declare("dead").await;
+    let arguments = [
+        ("x-max-priority", Value::I32(5)),
+        ("x-dead-letter-exchange", Value::Text(b"")),
+        ("x-dead-letter-routing-key", Value::Text(b"dead")),
+    ];
+    peer.declare_with("work", Flags::default(), &arguments).await;
+    for (body, level) in [("low", 1), ("high", 4)] {
+        let properties = Properties { priority: Some(level), ..persistent() };
+        peer.publish_on(1, ("", "work"), properties, body.as_bytes()).await;
+        let message = peer.first("work").await;
+        peer.nack(message.tag, false).await;
+    }
+    until_ready(&mut peer, "dead", 2).await;
+    move_all(&rig, "dead", "work").await;
+    assert_eq!(peer.first("work").await.text(), "high");
 }

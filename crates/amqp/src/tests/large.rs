@@ -42,3 +42,26 @@ async fn a_long_message_goes_to_more_queues_than_one_unit_holds() {
     }
     assert_eq!(peer.get("q22").await.unwrap().body.len(), body.len());
 }
+
+#[tokio::test]
+async fn a_long_message_is_a_dead_letter_in_more_queues_than_one_unit_holds() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    peer.exchange("all", "fanout", &[]).await;
+    let (count, body) = (23, vec![b'x'; 6 << 20]);
+    for number in 0..count {
+        let queue = format!("q{number}");
+        peer.declare(&queue).await;
+        peer.bind(&queue, "all", "", &[]).await;
+    }
+    let to_all = [("x-dead-letter-exchange", Value::Text(b"all"))];
+    peer.declare_with("work", Flags::default(), &to_all).await;
+    peer.publish_on(1, ("", "work"), persistent(), &body).await;
+    peer.sync().await;
+    let message = peer.get("work").await.unwrap();
+    peer.nack(message.tag, false).await;
+    for number in 0..count {
+        until_ready(&mut peer, &format!("q{number}"), 1).await;
+    }
+    assert_eq!(peer.get("q22").await.unwrap().body.len(), body.len());
+}

@@ -239,3 +239,37 @@ async fn dead_letters_that_have_to_arrive_wait_for_a_queue() {
     let text = "PRECONDITION_FAILED - invalid arg 'x-dead-letter-strategy' for queue 'classic' in vhost '/' of queue type rabbit_classic_queue";
     peer.expect_close(406, text).await;
 }
+
+#[tokio::test]
+async fn a_full_queue_that_refuses_gets_no_more_dead_letters() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let full = [("x-max-length", Value::I32(2)), ("x-overflow", Value::Text(b"reject-publish"))];
+    peer.declare_with("dead", Flags::default(), &full).await;
+    let to_dead =
+        [("x-dead-letter-exchange", Value::Text(b"")), ("x-dead-letter-routing-key", Value::Text(b"dead"))];
+    peer.declare_with("work", Flags::default(), &to_dead).await;
+    for body in ["a", "b", "c", "d", "e"] {
+        peer.publish(("", "work"), body).await;
+    }
+    peer.sync().await;
+    for _ in 0..5 {
+        let message = peer.get("work").await.unwrap();
+        peer.nack(message.tag, false).await;
+    }
+    let work = rig.server.broker.stream(&StreamKey::queue(&Namespace::default(), "work")).unwrap();
+    until(|| rig.server.broker.queue_counts(&work).unsettled() == 0).await;
+    until_ready(&mut peer, "dead", 2).await;
+    let bodies = [peer.get("dead").await.unwrap(), peer.get("dead").await.unwrap()];
+    assert_eq!((bodies[0].text(), bodies[1].text(), peer.get("dead").await), ("a", "b", None));
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not come to that");
+}

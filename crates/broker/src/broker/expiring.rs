@@ -1,7 +1,7 @@
 //! Records whose time is over: they go, and where the stream says so something is left in place of the last one of a
 //! route key.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use bytes::Bytes;
 use cursor::{Span, Spans};
@@ -94,7 +94,8 @@ impl Broker {
         // What cannot be read leaves nothing.
         let Some(part) = found else { return Ok(false) };
         let index = u32::try_from(offset.since(part.batch.base)).unwrap_or(u32::MAX);
-        let letter = Letter { stream, batch: &part.batch, index, offset, reason: LetterReason::Expired };
+        let (reason, place) = (LetterReason::Expired, Cell::default());
+        let letter = Letter { stream, batch: &part.batch, index, offset, reason, place: &place };
         let Some(batch) = by.successor(&letter, &key, now_ms)? else { return Ok(false) };
         let expected = Some((key.clone(), Some(offset)));
         let append = Append {

@@ -44,7 +44,7 @@ use crate::{
     tenant::{TenantView, Tenants},
     user::{PasswordCache, Users},
     watch::Watches,
-    work::{due::DueHandle, moves::MoveBook},
+    work::{due::DueHandle, moves::MoveBook, moving::Halfway},
 };
 
 /// Streams, publishing, reading, cursors and users on one data directory. Cheap to clone.
@@ -72,6 +72,7 @@ pub(crate) struct Inner {
     pub passwords: PasswordCache,
     pub retention: RetentionHandle,
     pub due: DueHandle,
+    pub halfway: Halfway,
     pub moves: MoveBook,
     pub counters: Counters,
     pub routes: RouteBook,
@@ -164,11 +165,20 @@ impl Broker {
     }
 
     /// Does what drains: again once there is room, where the queue to the disk was full.
-    pub(crate) async fn drain<T>(&self, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(crate) async fn drain<T>(&self, act: impl FnMut() -> Result<T>) -> Result<T> {
+        self.when_room(Class::Drain, act).await
+    }
+
+    /// The same for what moves records, which may go to where memory alone keeps them.
+    pub(crate) async fn drain_moves<T>(&self, act: impl FnMut() -> Result<T>) -> Result<T> {
+        self.when_room(Class::Move, act).await
+    }
+
+    async fn when_room<T>(&self, class: Class, mut act: impl FnMut() -> Result<T>) -> Result<T> {
         loop {
             match act() {
                 Err(error) if error.kind() == ErrorKind::Throttled => {
-                    Room::new(self.clone(), Class::Drain).await;
+                    Room::new(self.clone(), class).await;
                 }
                 done => return done,
             }

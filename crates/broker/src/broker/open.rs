@@ -62,6 +62,7 @@ impl Broker {
             passwords: Default::default(),
             retention: Default::default(),
             due: Default::default(),
+            halfway: Default::default(),
             moves: Default::default(),
             counters: Default::default(),
             routes: Default::default(),

@@ -322,8 +322,8 @@ impl Work {
             if now.is_empty() {
                 return Ok(());
             }
-            self.carry(&now, &window, why)?;
-            rest = later;
+            let left = self.carry_some(&now, &window, why)?.left;
+            rest = left.iter().chain(later.iter()).collect();
         }
         Ok(())
     }

@@ -401,7 +401,7 @@ impl Work {
             if now.is_empty() {
                 break;
             }
-            let carried = self.broker.drain(|| self.carry(&now, &window, Why::Exhausted)).await?;
+            let carried = self.broker.drain_moves(|| self.carry(&now, &window, Why::Exhausted)).await?;
             wait = wait.max(carried.1);
             rest = later;
         }

@@ -15,7 +15,7 @@ mod by_name;
 pub(crate) mod due;
 mod leasing;
 pub(crate) mod moves;
-mod moving;
+pub(crate) mod moving;
 mod oldest;
 mod prepared;
 mod progress;

@@ -1,22 +1,25 @@
-//! Moving records to their dead letters: appended there and gone here in one unit.
+//! Moving records to their dead letters: appended there and gone here in one unit ([`carrying`]).
+
+mod carrying;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cursor::RecordState;
-use model::{Attributes, Batch, Error, ErrorKind, Offset, Origin, RecordAttributes, Result, Seq};
-use store::{Class, LockedLog};
+use model::{Attributes, Batch, ErrorKind, Offset, Origin, Place, Record, RecordAttributes, Result, Seq};
+use store::LockedLog;
 
-use super::{Claim, QUEUE_WORK, Settled, Span, Spans, Work, settling, window::Window};
+use super::{Claim, QUEUE_WORK, Settled, Span, Spans, Work, window::Window};
 use crate::{
-    broker::{Broker, append},
-    faults::Fault,
+    broker::Broker,
     log_state::LogState,
-    publish::{Conditions, NewBatch},
-    redirect::{DEAD_LETTERS, DeadLetters, Letter, LetterReason},
+    publish::NewBatch,
+    redirect::LetterReason,
     settings::{DeadLetter, StreamSettings},
-    stream::{self, Partition, Stream},
+    stream::{self, Partition},
 };
+
+pub(crate) use self::carrying::Halfway;
 
 /// What a moved record takes in the queue beside its body, bytes.
 pub(super) const MOVED_LEN: usize = 160;
@@ -51,20 +54,6 @@ impl Why {
     }
 }
 
-/// A record ready to be appended elsewhere.
-struct Ready {
-    offset: Offset,
-    copies: Vec<(Arc<Partition>, NewBatch)>,
-}
-
-/// Who takes the dead letters of a stream.
-enum Takes {
-    /// One partition.
-    One(Arc<Partition>, DeadLetter),
-    /// A dialect, along its routes.
-    Dialect(Arc<Stream>, Arc<dyn DeadLetters>),
-}
-
 impl Work {
     /// Rejects records of a stream with a dead-letter target.
     pub(super) async fn reject(&self, spans: &Spans, claim: Claim) -> Result<(Settled, Seq)> {
@@ -88,120 +77,20 @@ impl Work {
             if now.is_empty() {
                 break;
             }
-            let (done, seq) = self.broker.drain(|| self.carry(&now, &window, Why::Rejected(claim))).await?;
+            let carried =
+                self.broker.drain_moves(|| self.carry_some(&now, &window, Why::Rejected(claim))).await?;
+            let (done, seq) = (carried.settled, carried.wait);
             settled.done = settled.done.iter().chain(done.done.iter()).collect();
             settled.stale = settled.stale.iter().chain(done.stale.iter()).collect();
             wait = wait.max(seq);
-            rest = later;
+            rest = carried.left.iter().chain(later.iter()).collect();
         }
         Ok((settled, wait))
     }
 
     /// Moves records of the window whose time to live is over.
     pub(super) async fn expire(&self, spans: Spans, window: Arc<Window>) -> Result<()> {
-        self.broker.drain(|| self.carry(&spans, &window, Why::Expired)).await.map(drop)
-    }
-
-    /// Moves those of `spans` that are still as `why` says. Without a target they are gone.
-    pub(super) fn carry(&self, spans: &Spans, window: &Window, why: Why) -> Result<(Settled, Seq)> {
-        let settings = self.settings();
-        let takes = settings.as_deref().map(|of| self.takes(of)).transpose()?.flatten();
-        let ready = match &takes {
-            Some(takes) => self.prepare(spans, window, takes, why)?,
-            None => Vec::new(),
-        };
-        let targets = targets_of(&ready, takes.as_ref());
-        let store = self.broker.store();
-        let copies = ready.iter().flat_map(|one| &one.copies);
-        let len = copies.map(|(_, batch)| batch.body.len() + MOVED_LEN).sum::<usize>();
-        let class = if len > 0 { Class::Move } else { Class::Drain };
-        let permit = store.reserve(len + 64 * spans.run_count(), class)?;
-        let logs: Vec<_> =
-            [&self.partition].into_iter().chain(&targets).map(|partition| partition.log()).collect();
-        let mut locked = store.lock(&logs);
-        let now_ms = locked.now_ms();
-        let has_place = match &takes {
-            Some(Takes::One(partition, _)) => !locked.log(partition.log_id())?.core().is_deleted(),
-            Some(Takes::Dialect(..)) => true,
-            None => false,
-        };
-        let mut source = locked.log(self.partition.log_id())?;
-        settling_check(&mut source)?;
-        if !has_place && why == Why::Exhausted && settings.is_some_and(|settings| stays(&settings)) {
-            return Ok((Settled::default(), Seq(0)));
-        }
-        let spans = still(&mut source, &self.name, spans, why);
-        let claim = match why {
-            Why::Rejected(claim) => claim,
-            Why::Exhausted | Why::Expired | Why::Excess => Claim::Anyone,
-        };
-        let mut attempts = Vec::with_capacity(ready.len());
-        for one in &ready {
-            attempts.push(attempts_of(&mut source, &self.name, one.offset));
-        }
-        let settled = if self.broker.options().faults.has(Fault::RejectedStays) {
-            Settled { done: spans, ..Settled::default() }
-        } else {
-            settling::settle_as(
-                &mut source,
-                &self.name,
-                &spans,
-                claim,
-                cursor::Verdict::Settle,
-                settling::Fate::Gone,
-                now_ms,
-            )?
-        };
-        for (one, attempts) in ready.into_iter().zip(attempts) {
-            if !settled.done.contains(one.offset) {
-                continue;
-            }
-            for (partition, batch) in one.copies {
-                let mut log = locked.log(partition.log_id())?;
-                if !log.core().is_deleted() {
-                    append(&mut log, with_attempts(batch, attempts), Conditions::default());
-                }
-            }
-        }
-        let wait = store.commit(permit, locked);
-        self.broker.inner.counters.dead_lettered.add(settled.done.count());
-        self.broker.schedule(&self.partition);
-        targets.iter().for_each(|partition| self.broker.schedule(partition));
-        Ok((settled, wait))
-    }
-
-    /// Who takes the dead letters of the queue that it works.
-    fn takes(&self, settings: &StreamSettings) -> Result<Option<Takes>> {
-        if let Some(dialect) = settings.extras.get(DEAD_LETTERS) {
-            let by = self.broker.inner.redirects.read().get(dialect.as_str()).cloned();
-            let by = by.ok_or_else(|| Error::unavailable(format!("{dialect} takes no dead letters yet")))?;
-            let stream = self.broker.stream_by_id(self.partition.stream_id());
-            return Ok(stream.map(|stream| Takes::Dialect(stream, by)));
-        }
-        let target = self.broker.dead_letters_by(settings, &self.partition);
-        Ok(target.map(|(partition, dead_letter)| Takes::One(partition, dead_letter)))
-    }
-
-    /// Makes copies of the records that the window has of `spans`.
-    fn prepare(&self, spans: &Spans, window: &Window, takes: &Takes, why: Why) -> Result<Vec<Ready>> {
-        let mut ready = Vec::new();
-        for offset in spans.offsets() {
-            let Some((batch, index, row)) = window.batch_at(offset) else { continue };
-            let copies = match takes {
-                Takes::One(partition, dead_letter) => {
-                    let route_key = dead_letter.route_key.as_deref();
-                    vec![(partition.clone(), self.moved_copy(batch, index, offset, row, route_key)?)]
-                }
-                Takes::Dialect(stream, by) => {
-                    let letter = Letter { stream, batch, index, offset, reason: why.reason() };
-                    let origin = Some(self.origin_of(batch, offset));
-                    let copies = by.route(&letter)?.into_iter();
-                    copies.map(|(partition, copy)| (partition, NewBatch { origin, ..copy })).collect()
-                }
-            };
-            ready.push(Ready { offset, copies });
-        }
-        Ok(ready)
+        self.broker.drain_moves(|| self.carry(&spans, &window, Why::Expired)).await.map(drop)
     }
 
     /// Where a record of the log that it works was appended first.
@@ -214,44 +103,42 @@ impl Work {
     /// A record of `batch` as it is appended elsewhere, with its origin.
     pub(super) fn moved_copy(
         &self,
-        batch: &Batch,
-        index: u32,
+        (batch, index, row): (&Batch, u32, Option<&RecordAttributes>),
         offset: Offset,
-        row: Option<&RecordAttributes>,
         route_key: Option<&str>,
+        singles: &mut Singles,
     ) -> Result<NewBatch> {
+        let mut copy = NewBatch {
+            count: 1,
+            format: batch.format,
+            origin: Some(self.origin_of(batch, offset)),
+            max_event_time_ms: batch.max_event_time_ms,
+            body: singles.body(&self.broker, batch, index)?,
+            ..NewBatch::default()
+        };
+        // What did not count where it was may count where it goes.
         let mut row = row.cloned().unwrap_or_default();
+        if row.priority.is_none() || row.body_len.is_none() {
+            let is_bare = row == RecordAttributes::default();
+            self.broker.formats().of(batch.format)?.attributes(&copy.as_stored(), &mut |_, own| {
+                let (priority, body_len) = (row.priority.or(own.priority), row.body_len.or(own.body_len));
+                let known = if is_bare { own } else { std::mem::take(&mut row) };
+                row = RecordAttributes { priority, body_len, ..known };
+                Ok(())
+            })?;
+        }
         if let Some(route_key) = route_key {
             row.route_key = Some(Bytes::copy_from_slice(route_key.as_bytes()));
         }
         // It is not to expire there, or wait, as it did here.
         (row.expiry_ms, row.deliver_at_ms) = (None, None);
-        Ok(NewBatch {
-            count: 1,
-            format: batch.format,
-            origin: Some(self.origin_of(batch, offset)),
-            attributes: attributes(row),
-            max_event_time_ms: batch.max_event_time_ms,
-            body: self.broker.one_record(batch, index)?,
-            ..NewBatch::default()
-        })
+        copy.attributes = attributes(row);
+        Ok(copy)
     }
-}
-
-/// The partitions that get something, each once.
-fn targets_of(ready: &[Ready], takes: Option<&Takes>) -> Vec<Arc<Partition>> {
-    let copies = ready.iter().flat_map(|one| &one.copies);
-    let mut targets: Vec<Arc<Partition>> = copies.map(|(partition, _)| partition.clone()).collect();
-    if let Some(Takes::One(partition, _)) = takes {
-        targets.push(partition.clone());
-    }
-    targets.sort_unstable_by_key(|partition| partition.log_id());
-    targets.dedup_by_key(|partition| partition.log_id());
-    targets
 }
 
 /// Whether records of a stream stay where they are when they have no place to go to.
-fn stays(settings: &StreamSettings) -> bool {
+pub(super) fn stays(settings: &StreamSettings) -> bool {
     settings.exhaust == super::Exhaust::WhenOffered
 }
 
@@ -264,13 +151,14 @@ pub(super) fn first_of(spans: &Spans) -> Option<Offset> {
     first.map(|span| span.start)
 }
 
-/// The part of `spans` that the window covers, and the rest.
+/// The part of `spans` that the window covers, as much as one unit moves, and the rest.
 pub(super) fn split(spans: &Spans, window: &Window) -> (Spans, Spans) {
     let mut now = Spans::new();
     let mut later = Spans::new();
     for span in spans.iter() {
-        let middle = window.next().clamp(span.start, span.end);
-        if window.covers(span.start) && now.count() < MOVED_MAX {
+        let room = MOVED_MAX.saturating_sub(now.count());
+        let middle = window.next().clamp(span.start, span.end).min(span.start.plus(room));
+        if window.covers(span.start) && room > 0 {
             now.add(Span::new(span.start, middle));
             later.add(Span::new(middle, span.end));
         } else {
@@ -280,12 +168,8 @@ pub(super) fn split(spans: &Spans, window: &Window) -> (Spans, Spans) {
     (now, later)
 }
 
-fn settling_check(log: &mut LockedLog<'_, LogState>) -> Result<()> {
-    if log.core().is_deleted() { Err(crate::stream::closed()) } else { Ok(()) }
-}
-
 /// Those of `spans` that are in the state that `why` asks for.
-fn still(log: &mut LockedLog<'_, LogState>, name: &str, spans: &Spans, why: Why) -> Spans {
+pub(super) fn still(log: &mut LockedLog<'_, LogState>, name: &str, spans: &Spans, why: Why) -> Spans {
     let (core, state) = log.parts();
     let Some(work) = state.followed(name, core) else { return Spans::new() };
     let is = |offset: &Offset| {
@@ -356,22 +240,41 @@ impl Broker {
         let index = model::PartitionIndex(partition.index().0 % count);
         Some((target.partition(index)?.clone(), dead_letter))
     }
+}
 
-    /// The bytes of one record of a batch, as a batch of its own.
-    fn one_record(&self, batch: &Batch, index: u32) -> Result<Bytes> {
+/// Takes records out of batches, each as a batch of its own. In the order of their offsets each batch is looked through
+/// once.
+#[derive(Default)]
+pub(super) struct Singles {
+    /// The batch that it is in, and where there.
+    base: Option<Offset>,
+    place: Place,
+    /// Its records, where their format has no bytes of each.
+    records: Vec<(u32, Record)>,
+}
+
+impl Singles {
+    fn body(&mut self, broker: &Broker, batch: &Batch, index: u32) -> Result<Bytes> {
         if batch.count == 1 {
             return Ok(batch.body.clone());
         }
-        let format = self.formats().of(batch.format)?;
-        let mut found = None;
-        format.read(batch, &mut |at, record| {
-            if at == index {
-                found = Some(record);
-            }
-            Ok(())
-        })?;
-        match found {
-            Some(record) => format.write(&[record]),
+        let format = broker.formats().of(batch.format)?;
+        let is_new = self.base != Some(batch.base);
+        if is_new {
+            *self = Singles { base: Some(batch.base), ..Singles::default() };
+        }
+        if let Some(own) = format.alone(batch, index, &mut self.place)? {
+            return Ok(own);
+        }
+        if is_new {
+            format.read(batch, &mut |index, record| {
+                self.records.push((index, record));
+                Ok(())
+            })?;
+        }
+        let found = self.records.binary_search_by_key(&index, |(index, _)| *index).ok();
+        match found.and_then(|at| self.records.get(at)) {
+            Some((_, record)) => format.write(std::slice::from_ref(record)),
             None => Err(model::Error::corrupt("a record that is there is not in its batch")),
         }
     }

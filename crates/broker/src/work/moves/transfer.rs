@@ -13,7 +13,7 @@ use crate::{
     stream::{Partition, Stream, closed},
     work::{
         Claim, Spans, Work,
-        moving::{MOVE_READ_LEN, MOVED_LEN, attempts_of, with_attempts},
+        moving::{MOVE_READ_LEN, MOVED_LEN, Singles, attempts_of, with_attempts},
         settling::{self, Fate},
         window::Window,
     },
@@ -93,9 +93,9 @@ impl Work {
             let reached = if reached > from { reached } else { until };
             return Ok((Transferred::default(), reached));
         }
-        let mut ready = Vec::new();
+        let (mut ready, mut singles) = (Vec::new(), Singles::default());
         for offset in chosen.offsets() {
-            ready.extend(self.ready(&window, offset, destination)?);
+            ready.extend(self.ready(&window, offset, destination, &mut singles)?);
         }
         Ok((self.transfer(ready, is_replay)?, reached))
     }
@@ -114,9 +114,11 @@ impl Work {
         window: &Window,
         offset: Offset,
         destination: Option<&Arc<Stream>>,
+        singles: &mut Singles,
     ) -> Result<Option<Ready>> {
-        let Some((batch, index, row)) = window.batch_at(offset) else { return Ok(None) };
-        let copy = self.moved_copy(batch, index, offset, row, None)?;
+        let Some(found) = window.batch_at(offset) else { return Ok(None) };
+        let batch = found.0;
+        let copy = self.moved_copy(found, offset, None, singles)?;
         let placed = match destination {
             None => Some((self.home_of(batch, offset)?, copy)),
             Some(stream) => self.broker.spread(stream, copy)?.into_iter().next(),

@@ -80,3 +80,30 @@ fn a_queue_that_is_gone_gets_no_letter_and_the_others_do() {
     settle(&rig, &work, &[0], Verdict::Reject);
     assert_eq!(rig.read(&targets[1], 0).unwrap().len(), 1);
 }
+
+/// Notes where it is told to look, and leaves the place behind the letter.
+struct Places {
+    seen: parking_lot::Mutex<Vec<u32>>,
+}
+
+impl DeadLetters for Places {
+    fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
+        self.seen.lock().push(letter.place.get().next);
+        letter.place.set(model::Place { at: 0, next: letter.index + 1 });
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn the_letters_of_a_batch_are_found_one_after_the_other() {
+    let rig = Rig::new();
+    let (partition, _) = redirected(&rig, StreamSettings::default());
+    let places = Arc::new(Places { seen: Default::default() });
+    rig.broker.register_dead_letters("dialect", places.clone());
+    rig.append(&partition, &["a", "b", "c"]);
+    rig.append(&partition, &["d", "e"]);
+    let work = work(&rig, &partition);
+    offsets(&rig, &work, ask(1, 10, LeaseKind::Recorded));
+    settle(&rig, &work, &[0, 1, 2, 3, 4], Verdict::Reject);
+    assert_eq!(*places.seen.lock(), [0, 1, 2, 0, 1]);
+}
