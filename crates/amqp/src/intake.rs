@@ -7,7 +7,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use broker::{
-    Append, Broker, Durability, NewBatch, Outcome, Partition, PublishUnit, Settlement, routing::Routed,
+    Append, Broker, Durability, Extent, NewBatch, Outcome, Partition, PublishUnit, Settlement,
+    routing::Routed,
 };
 use bytes::Bytes;
 use model::{Attributes, LogId, Origin, RecordAttributes, Result, Seq};
@@ -117,6 +118,8 @@ pub(crate) struct Batches {
     /// For each batch, which appends are of it.
     ranges: Vec<std::ops::Range<usize>>,
     awaited: Vec<Awaited>,
+    /// What it means for the others when a queue refuses some.
+    extent: Extent,
     /// What became of those that are stored already, where they are stored in several units, and when that is durable.
     stored: (Vec<Outcome>, Seq),
 }
@@ -257,6 +260,7 @@ impl Intake {
             ranges,
             onward,
             awaited: std::mem::take(&mut self.awaited),
+            extent: Extent::Each,
             stored: Default::default(),
         }
     }
@@ -335,6 +339,11 @@ impl Batches {
         self
     }
 
+    /// The same, to be stored everywhere or nowhere; as far as one unit holds it.
+    pub(crate) fn everywhere(self) -> Self {
+        Batches { extent: Extent::All, ..self }
+    }
+
     /// Bytes of those of its batches that memory alone keeps.
     pub(crate) fn volatile_len(&self) -> usize {
         let is_volatile = |(queue, batch): &&(Arc<Queue>, NewBatch)| {
@@ -347,7 +356,8 @@ impl Batches {
     fn unit(&self, broker: &Broker, settlements: &[Settlement]) -> Result<(PublishUnit, Vec<Copies>)> {
         let append = |(queue, batch): &(Arc<Queue>, NewBatch)| Append::new(&queue.partition, batch.clone());
         let appends = self.appends.iter().map(append).collect();
-        let mut unit = PublishUnit { settlements: settlements.to_vec(), ..PublishUnit::of(appends) };
+        let (settlements, extent) = (settlements.to_vec(), self.extent);
+        let mut unit = PublishUnit { settlements, extent, ..PublishUnit::of(appends) };
         let mut copies = Vec::with_capacity(self.onward.len());
         for (of, to, batch) in &self.onward {
             let already: Vec<_> = to.queues.iter().map(|queue| queue.stream.clone()).collect();
@@ -369,6 +379,11 @@ impl Batches {
         if unit.live.is_empty() && unit.followers.is_empty() {
             self.store_much(&vhost.broker, &mut unit)?;
         }
+        let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
+        if self.extent == Extent::All && self.stored.0.iter().any(is_refused) {
+            let answer = Answer { wait: self.stored.1, frames: Vec::new() };
+            return Ok(Kept { answer, is_partial: true, letters: Vec::new() });
+        }
         let mut published = vhost.broker.publish(unit)?;
         let (stored, wait) = std::mem::take(&mut self.stored);
         published.outcomes = stored.into_iter().chain(published.outcomes).collect();
@@ -385,7 +400,10 @@ impl Batches {
             let mut outcomes = ranges.filter_map(|range| published.outcomes.get(range.clone())).flatten();
             !outcomes.any(refused)
         };
-        let is_partial = !(0..self.ranges.len()).all(&is_taken);
+        let is_partial = match self.extent {
+            Extent::Each => !(0..self.ranges.len()).all(&is_taken),
+            Extent::All => published.outcomes.iter().any(is_refused),
+        };
         let answer = Answer { wait: published.wait, frames: self.confirms(is_taken) };
         Ok(Kept { answer, is_partial, letters })
     }
@@ -405,7 +423,7 @@ impl Batches {
             let count = unit.appends.iter().take_while(fits).count().clamp(1, unit.appends.len() - 1);
             let part: Vec<Append> = unit.appends.drain(..count).collect();
             left -= part.iter().map(len_of).sum::<usize>();
-            let published = broker.publish(PublishUnit::of(part))?;
+            let published = broker.publish(PublishUnit { extent: self.extent, ..PublishUnit::of(part) })?;
             self.stored.0.extend(published.outcomes);
             self.stored.1 = self.stored.1.max(published.wait);
         }

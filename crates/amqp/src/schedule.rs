@@ -25,7 +25,7 @@ use crate::{
     },
     codec::{Properties, Table, TableWriter, Value},
     dead_letters::{goes_round, has_own_key, internal, keys_of, vhost_name},
-    intake::{Batches, Intake},
+    intake::{Batches, Intake, Kept},
     message::with_headers,
     server::Server,
     vhost::{Vhost, queue::Queue, routing::Resolved},
@@ -201,7 +201,12 @@ impl Courier {
                 let claim = Claim::Holder(self.holder);
                 let settlement = Settlement { work, spans: done, claim, verdict: Verdict::Accept };
                 // A dead letter that waited is one still: what it says of its deaths is the broker's own.
-                self.store(vhost, &mut intake.take().of(delivery.batch.origin), &settlement).await?;
+                let batches = intake.take().of(delivery.batch.origin);
+                if self.queue.name.starts_with(OF_LETTERS) {
+                    self.store_everywhere(vhost, batches.everywhere(), settlement).await?;
+                } else {
+                    self.store(vhost, batches, &settlement).await?;
+                }
             }
             if !unroutable.is_empty() {
                 self.back(unroutable).await?;
@@ -236,13 +241,23 @@ impl Courier {
         failed.map_or(Ok(due), Err)
     }
 
-    async fn store(&self, vhost: &Vhost, batches: &mut Batches, settlement: &Settlement) -> Result<()> {
-        let stored = loop {
+    /// Stores what has to arrive: it waits on while a queue refuses it.
+    async fn store_everywhere(&self, vhost: &Vhost, batches: Batches, settlement: Settlement) -> Result<()> {
+        let stored = self.publish(vhost, batches, &settlement).await?;
+        if stored.is_partial { self.back(settlement.spans).await } else { Ok(()) }
+    }
+
+    async fn publish(&self, vhost: &Vhost, mut batches: Batches, settlement: &Settlement) -> Result<Kept> {
+        loop {
             match batches.publish(vhost, std::slice::from_ref(settlement)) {
-                Ok(stored) => break stored,
+                Ok(stored) => return Ok(stored),
                 Err(error) => self.wait_for_room(error).await?,
             }
-        };
+        }
+    }
+
+    async fn store(&self, vhost: &Vhost, batches: Batches, settlement: &Settlement) -> Result<()> {
+        let stored = self.publish(vhost, batches, settlement).await?;
         while !stored.letters.is_empty() {
             match self.broker.publish(PublishUnit::of(stored.letters())) {
                 Ok(_) => break,

@@ -264,6 +264,43 @@ async fn a_full_queue_that_refuses_gets_no_more_dead_letters() {
     assert_eq!((bodies[0].text(), bodies[1].text(), peer.get("dead").await), ("a", "b", None));
 }
 
+#[tokio::test]
+async fn dead_letters_that_have_to_arrive_wait_while_their_queue_is_full() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let full = [("x-max-length", Value::I32(1)), ("x-overflow", Value::Text(b"reject-publish"))];
+    peer.declare_with("dead", Flags::default(), &full).await;
+    let arguments = [
+        ("x-queue-type", Value::Text(b"quorum")),
+        ("x-overflow", Value::Text(b"reject-publish")),
+        ("x-dead-letter-exchange", Value::Text(b"")),
+        ("x-dead-letter-routing-key", Value::Text(b"dead")),
+        ("x-dead-letter-strategy", Value::Text(b"at-least-once")),
+    ];
+    peer.declare_with("work", Flags::default(), &arguments).await;
+    for body in ["a", "b"] {
+        peer.publish(("", "work"), body).await;
+    }
+    peer.sync().await;
+    for _ in 0..2 {
+        let message = peer.get("work").await.unwrap();
+        peer.nack(message.tag, false).await;
+    }
+    until_ready(&mut peer, "dead", 1).await;
+    let key = StreamKey::queue(&Namespace::default(), "amq.dead-letters.work");
+    let kept = rig.server.broker.stream(&key).unwrap();
+    let waiting = || rig.server.broker.queue_counts(&kept).unsettled();
+    until(|| waiting() == 1).await;
+    // It is tried meanwhile, and refused.
+    tokio::time::sleep(crate::schedule::RETRY + Duration::from_secs(1)).await;
+    assert_eq!(waiting(), 1);
+    let first = peer.get("dead").await.unwrap();
+    assert_eq!(first.text(), "a");
+    peer.ack(first.tag).await;
+    assert_eq!(peer.first("dead").await.text(), "b");
+    until(|| waiting() == 0).await;
+}
+
 async fn until(mut done: impl FnMut() -> bool) {
     for _ in 0..2_000 {
         if done() {
