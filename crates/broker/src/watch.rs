@@ -48,6 +48,13 @@ impl Watch {
         Watch { inner: Arc::default() }
     }
 
+    /// A watch that is armed nowhere and wakes `waker` when it is told.
+    pub(crate) fn waking(waker: Waker) -> Self {
+        let watch = Watch::new();
+        *watch.inner.waker.lock() = Some(waker);
+        watch
+    }
+
     /// Resolves when a partition has told this watch since it was last taken, which may have been before the call.
     /// Cancelling it loses nothing.
     pub async fn changed(&self) {

@@ -2,11 +2,12 @@
 //! past their time to live, or are the oldest of a full queue with a dead-letter target.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
+    task::{Wake, Waker},
 };
 
 use cursor::{Deadlines, Order};
@@ -26,6 +27,7 @@ use crate::{
     log_state::LogState,
     settings::{Mode, Overflow},
     stream::Partition,
+    watch::Watch,
 };
 
 /// Bytes read from the head of a queue at a time.
@@ -40,9 +42,10 @@ const UNSEEN_MS: i64 = 20;
 /// Which logs want to be looked at, and when.
 #[derive(Default)]
 pub(crate) struct DueHandle {
-    signal: Signal,
+    list: Arc<List>,
     stop: Arc<AtomicBool>,
-    deadlines: Mutex<Deadlines<LogId>>,
+    /// Logs of whose excess too little could be seen yet.
+    unseen: Mutex<HashMap<LogId, Watch>>,
     /// Publishers that wait for memory.
     throttled: Mutex<Vec<Waker>>,
 }
@@ -51,23 +54,13 @@ pub(crate) struct DueHandle {
 /// made room, and a full memory is no moment to hurry.
 const MEMORY_RETRY_NS: u64 = 50_000_000;
 
-impl DueHandle {
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.signal.raise();
-    }
+#[derive(Default)]
+struct List {
+    signal: Signal,
+    deadlines: Mutex<Deadlines<LogId>>,
+}
 
-    /// Has the worker look at its deadlines again: the wall clock may have jumped.
-    pub(crate) fn look(&self) {
-        self.signal.raise();
-    }
-
-    /// Wakes `waker` in a short while.
-    pub(crate) fn wake_on_memory(&self, waker: &Waker) {
-        self.throttled.lock().push(waker.clone());
-        self.signal.raise();
-    }
-
+impl List {
     fn set(&self, log: LogId, due_ms: Option<i64>) {
         let mut deadlines = self.deadlines.lock();
         let first = deadlines.next_ms();
@@ -80,12 +73,64 @@ impl DueHandle {
     }
 }
 
+/// Has a log looked at as soon as more of it can be seen.
+struct Seen {
+    list: Arc<List>,
+    log: LogId,
+}
+
+impl Wake for Seen {
+    fn wake(self: Arc<Self>) {
+        self.list.set(self.log, Some(0));
+    }
+}
+
+impl DueHandle {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.list.signal.raise();
+    }
+
+    /// Has the worker look at its deadlines again: the wall clock may have jumped.
+    pub(crate) fn look(&self) {
+        self.list.signal.raise();
+    }
+
+    /// Wakes `waker` in a short while.
+    pub(crate) fn wake_on_memory(&self, waker: &Waker) {
+        self.throttled.lock().push(waker.clone());
+        self.list.signal.raise();
+    }
+
+    fn set(&self, log: LogId, due_ms: Option<i64>) {
+        self.list.set(log, due_ms);
+    }
+
+    /// Has a partition looked at when more of it can be seen than up to `from`.
+    fn look_when_seen(&self, partition: &Partition, from: Offset) {
+        let log = partition.log_id();
+        let watch = Watch::waking(Waker::from(Arc::new(Seen { list: self.list.clone(), log })));
+        partition.log().with(|core, state| state.watchers.arm(core, from, &watch));
+        self.unseen.lock().insert(log, watch);
+    }
+
+    /// Whether more of a log can be seen than when that was asked for last.
+    fn was_seen(&self, log: LogId) -> bool {
+        let mut unseen = self.unseen.lock();
+        let was_seen = unseen.get(&log).is_some_and(Watch::take);
+        if was_seen {
+            unseen.remove(&log);
+        }
+        was_seen
+    }
+}
+
 /// Starts the worker of `broker`. It ends with the broker's last handle.
 pub(crate) fn start(broker: &Broker) {
     let handle = &broker.inner.due;
     let worker =
         Due { broker: Arc::downgrade(&broker.inner), stop: handle.stop.clone(), memory_retry_ns: None };
-    broker.env().spawn.worker("wm-due", handle.signal.clone(), Box::new(worker));
+    broker.env().spawn.worker("wm-due", handle.list.signal.clone(), Box::new(worker));
 }
 
 struct Due {
@@ -119,7 +164,7 @@ impl Worker for Due {
         let clock = &broker.env().clock;
         let now_ms = clock.wall_ms();
         let (due, next_ms) = {
-            let mut deadlines = broker.inner.due.deadlines.lock();
+            let mut deadlines = broker.inner.due.list.deadlines.lock();
             (deadlines.pop_due(now_ms), deadlines.next_ms())
         };
         if let Some(log) = due {
@@ -182,8 +227,14 @@ impl Broker {
     }
 
     fn serve_due(&self, log: LogId, now_ms: i64) {
+        let was_seen = self.inner.due.was_seen(log);
         let Some(partition) = self.partition_of(log) else { return };
-        partition.log().with(|_, state| state.scheduled_ms = None);
+        partition.log().with(|_, state| {
+            state.scheduled_ms = None;
+            if was_seen {
+                state.head_due_ms = Some(now_ms);
+            }
+        });
         if let Err(error) = self.serve_partition(&partition, now_ms) {
             tracing::warn!(log = log.0, %error, "what is due on a partition could not be done");
             partition.log().with(|_, state| {
@@ -226,9 +277,9 @@ impl Broker {
         let Some(work) = self.work(partition, super::QUEUE_WORK) else { return Ok(()) };
         let settings = partition.log().with(|_, state| state.settings.clone().unwrap_or_default());
         // What is staged has told when it expires, cannot be seen yet, and is not to be forgotten.
-        let is_unseen = partition.log().with(|core, state| {
+        let (seen, is_unseen) = partition.log().with(|core, state| {
             state.head_due_ms = None;
-            core.stable_end() < core.end()
+            (core.stable_end(), core.stable_end() < core.end())
         });
         let unseen = is_unseen.then(|| now_ms.saturating_add(UNSEEN_MS));
         let (excess, promised) =
@@ -245,6 +296,9 @@ impl Broker {
                 work.cursor.unleased_below(core.durable_end(), limit).after(promised)
             }
         })?;
+        if is_unseen && oldest.count() < excess.min(MOVED_MAX) {
+            self.inner.due.look_when_seen(partition, seen);
+        }
         work.move_blocking(&oldest, Why::Excess)?;
         let (any_expired, more) = work.expire_head(head, settings.ttl_ms, now_ms)?;
         // What somebody has cannot be taken: it comes back, or is settled.

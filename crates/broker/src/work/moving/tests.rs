@@ -40,3 +40,16 @@ fn many_records_are_moved_in_several_units() {
     wait(rig.broker.durable(seq)).unwrap();
     assert_eq!((dead.stats().records, partition.stats().records), (3_000, 0));
 }
+
+#[test]
+fn what_is_too_much_goes_as_soon_as_it_can_be_seen() {
+    // The clock stands: nothing comes because it is looked at again after a while.
+    let rig = Rig::new();
+    let settings =
+        StreamSettings { length_max: Some(1), overflow: Overflow::DropOldest, ..StreamSettings::default() };
+    let (partition, dead) = tests::with_dead_letters(&rig, settings);
+    for round in 1..=5 {
+        rig.append(&partition, &["a", "b", "c"]);
+        tests::until(|| dead.bounds().durable_end == Offset(3 * round - 1));
+    }
+}
