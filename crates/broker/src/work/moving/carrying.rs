@@ -67,18 +67,19 @@ impl Halfway {
     }
 }
 
-type Copy = (Arc<Partition>, NewBatch);
+/// A copy of a record, and where it goes.
+type Placed = (Arc<Partition>, NewBatch);
 
 /// A record ready to be appended elsewhere.
 struct Ready {
     offset: Offset,
-    copies: Vec<Copy>,
+    copies: Vec<Placed>,
     /// Where it goes instead when one of these is full; `None` = those that are full do without it.
-    kept: Option<Copy>,
+    kept: Option<Placed>,
 }
 
 impl Ready {
-    fn all(&self) -> impl Iterator<Item = &Copy> {
+    fn all(&self) -> impl Iterator<Item = &Placed> {
         self.copies.iter().chain(&self.kept)
     }
 
@@ -95,7 +96,7 @@ impl Ready {
     }
 }
 
-fn len_of((_, batch): &Copy) -> usize {
+fn len_of((_, batch): &Placed) -> usize {
     batch.body.len() + MOVED_LEN
 }
 
@@ -103,7 +104,7 @@ fn is_transient(batch: &NewBatch) -> bool {
     batch.durability == Some(Durability::Memory)
 }
 
-fn is_volatile((partition, batch): &Copy) -> bool {
+fn is_volatile((partition, batch): &Placed) -> bool {
     is_transient(batch) || (batch.durability.is_none() && partition.is_volatile())
 }
 
@@ -207,7 +208,7 @@ impl Work {
             }
             let attempts = attempts_of(&mut source, &self.name, one.offset);
             // Those for one queue stay together.
-            let of_it = |(other, _): &Copy| other.log_id() == partition.log_id();
+            let of_it = |(other, _): &Placed| other.log_id() == partition.log_id();
             let (now, later) = std::mem::take(&mut one.copies).into_iter().partition(of_it);
             one.copies = later;
             let part = Ready { offset: one.offset, copies: now, kept: None };
@@ -266,7 +267,7 @@ impl Work {
                 Takes::Dialect(stream, by) => {
                     let letter = Letter { stream, batch, index, offset, reason: why.reason(), place: &place };
                     let origin = Some(self.origin_of(batch, offset));
-                    let moved = |(partition, copy): Copy| (partition, NewBatch { origin, ..copy });
+                    let moved = |(partition, copy): Placed| (partition, NewBatch { origin, ..copy });
                     let copies: Vec<_> = by.route(&letter)?.into_iter().map(moved).collect();
                     let may_refuse = copies.iter().any(|(partition, _)| refuses(partition));
                     let kept = if may_refuse { by.keep(&letter)?.map(moved) } else { None };
@@ -341,7 +342,7 @@ fn store_copies(locked: &mut Locked<'_>, one: Ready, attempts: u32, refuses: boo
 }
 
 /// Whether a queue is too full for a copy.
-fn is_refused(locked: &mut Locked<'_>, (partition, batch): &Copy) -> Result<bool> {
+fn is_refused(locked: &mut Locked<'_>, (partition, batch): &Placed) -> Result<bool> {
     let now_ms = locked.now_ms();
     let mut log = locked.log(partition.log_id())?;
     let (core, state) = log.parts();
