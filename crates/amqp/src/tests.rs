@@ -11,7 +11,7 @@ use std::{
 };
 
 use broker::{Broker, BrokerOptions};
-use env::testing::{Wrong, faulty};
+use env::testing::{Ahead, Wrong, faulty};
 use model::Formats;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -51,7 +51,7 @@ mod words;
 mod working;
 
 /// Longer than anything takes that does not hang.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Short enough to wait for nothing.
 const QUIET: Duration = Duration::from_millis(150);
@@ -61,6 +61,7 @@ struct Rig {
     dir: PathBuf,
     stop: watch::Sender<bool>,
     options: Options,
+    clock: Arc<Ahead>,
 }
 
 impl Rig {
@@ -80,9 +81,18 @@ impl Rig {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("wm-amqp-{}-{number}", std::process::id()));
-        let broker = open(env, &dir, broker_options);
+        let clock = Ahead::new();
+        let broker = open(env::Env { clock: clock.clone(), ..env }, &dir, broker_options);
         let server = Server::new(broker, options.clone());
-        Rig { server, dir, stop: watch::channel(false).0, options }
+        Rig { server, dir, stop: watch::channel(false).0, options, clock }
+    }
+
+    /// Puts the clock forward, and has what is due looked at. Whether a client has a message for too long is looked at after
+    /// its next frame.
+    fn pass(&self, ms: u64) {
+        self.clock.pass(ms);
+        self.server.broker.clock_was_set();
+        self.server.vhosts.expiry.look();
     }
 
     /// A rig on a disk that fails as it is told.
@@ -95,10 +105,8 @@ impl Rig {
     fn reopen(&mut self, sync_delay_ms: u64) {
         self.server.broker.close().unwrap();
         let options = env::RealOptions { sync_delay_ms, ..env::RealOptions::default() };
-        self.server = Server::new(
-            open(env::real_with(options), &self.dir, BrokerOptions::default()),
-            self.options.clone(),
-        );
+        let env = env::Env { clock: self.clock.clone(), ..env::real_with(options) };
+        self.server = Server::new(open(env, &self.dir, BrokerOptions::default()), self.options.clone());
     }
 
     fn raw(&self) -> Peer {
@@ -473,7 +481,8 @@ impl Peer {
 
     /// The first message of a queue, once there is one.
     async fn first(&mut self, queue: &str) -> Seen {
-        for _ in 0..400 {
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < PATIENCE {
             if let Some(message) = self.get(queue).await {
                 return message;
             }
@@ -525,9 +534,19 @@ fn bodies(messages: &[Seen]) -> Vec<&str> {
     messages.iter().map(Seen::text).collect()
 }
 
+/// Waits until something holds that no client is told of.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = tokio::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not so for a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Waits until a queue has that many messages ready.
 async fn until_ready(peer: &mut Peer, queue: &str, count: u32) {
-    for _ in 0..400 {
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < PATIENCE {
         if peer.counts(queue).await.0 == count {
             return;
         }

@@ -1,4 +1,4 @@
-//! For the tests of other crates: real files that fail when they are told to.
+//! For the tests of other crates: real files that fail when they are told to, and clocks that are put forward.
 
 use std::{
     ffi::OsStr,
@@ -12,7 +12,36 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{DirEntry, Env, File, Files, LockedDir, Open, real};
+use crate::{Clock, DirEntry, Env, File, Files, LockedDir, Open, real};
+
+/// The machine's clocks, put forward. Threads that wait for a time are not woken by it: whoever puts it forward raises
+/// their signals.
+pub struct Ahead {
+    machine: Arc<dyn Clock>,
+    ahead_ms: AtomicU64,
+}
+
+impl Ahead {
+    /// Not ahead yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Ahead { machine: real().clock, ahead_ms: AtomicU64::new(0) })
+    }
+
+    /// Puts both clocks forward.
+    pub fn pass(&self, ms: u64) {
+        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Ahead {
+    fn wall_ms(&self) -> i64 {
+        self.machine.wall_ms().saturating_add_unsigned(self.ahead_ms.load(Ordering::SeqCst))
+    }
+
+    fn mono_ns(&self) -> u64 {
+        self.machine.mono_ns() + self.ahead_ms.load(Ordering::SeqCst) * 1_000_000
+    }
+}
 
 /// What goes wrong from now on.
 #[derive(Default)]

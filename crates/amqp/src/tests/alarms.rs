@@ -16,9 +16,7 @@ async fn publishers_are_blocked_once_while_the_disk_is_full_and_consumers_go_on(
     peer.publish(("", "q"), "before").await;
     peer.expect("BasicAck").await;
     wrong.free.store(1, Ordering::SeqCst);
-    while !rig.server.broker.is_disk_short() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the disk is full", || rig.server.broker.is_disk_short()).await;
     peer.publish(("", "q"), "meanwhile").await;
     peer.expect("ConnectionBlocked { reason: \"low on disk\" }").await;
     let mut other = rig.connect().await;
@@ -54,7 +52,11 @@ async fn publishers_are_blocked_while_memory_is_full_that_cannot_be_spilled_and_
     while !is_full() {
         peer.publish_on(1, ("", "q"), Properties::default(), &numbered(published)).await;
         published += 1;
-        while !is_full() && (other.counts("q").await.0 as usize) < published {}
+        assert!(published < 10_000, "it never fills");
+        let began = tokio::time::Instant::now();
+        while !is_full() && (other.counts("q").await.0 as usize) < published {
+            assert!(began.elapsed() < PATIENCE, "message {published} is not stored");
+        }
     }
     for number in published..published + 2 {
         peer.publish_on(1, ("", "q"), Properties::default(), &numbered(number)).await;

@@ -93,16 +93,19 @@ async fn a_rejection_breaks_a_circle_and_time_alone_does_not() {
         peer.nack(message.tag, false).await;
     }
     // Rejected once on its way, and from there on round by time.
-    let short = |key| [&to(b"", Some(key))[..], &[("x-message-ttl", Value::I32(50))]].concat();
+    let short = |key| [&to(b"", Some(key))[..], &[("x-message-ttl", Value::I32(60_000))]].concat();
     peer.declare_with("start", Flags::default(), &to(b"", Some(b"a"))).await;
     peer.declare_with("a", Flags::default(), &short(b"b")).await;
     peer.declare_with("b", Flags::default(), &short(b"a")).await;
     peer.publish(("", "start"), "y").await;
     let message = peer.first("start").await;
     peer.nack(message.tag, false).await;
-    peer.sync().await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!((peer.counts("a").await.0, peer.counts("b").await.0), (0, 0), "it went round");
+    until_ready(&mut peer, "a", 1).await;
+    rig.pass(120_000);
+    until_ready(&mut peer, "b", 1).await;
+    rig.pass(120_000);
+    until_ready(&mut peer, "b", 0).await;
+    assert_eq!(peer.counts("a").await.0, 0, "it went round");
 }
 
 #[tokio::test]

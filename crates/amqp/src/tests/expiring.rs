@@ -16,10 +16,11 @@ fn dead_letters_to(queue: &'static [u8]) -> [(&'static str, Value<'static>); 2] 
 async fn the_shorter_of_two_times_to_live_counts() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    for (queue, of_queue, of_message) in [("own", 60_000, "100"), ("queues", 100, "60000")] {
+    for (queue, of_queue, of_message) in [("own", 600_000, "60000"), ("queues", 60_000, "600000")] {
         peer.declare_with(queue, Flags::default(), &[("x-message-ttl", Value::I32(of_queue))]).await;
         peer.publish_on(1, ("", queue), short_lived(of_message), b"x").await;
         assert_eq!(peer.counts(queue).await.0, 1);
+        rig.pass(120_000);
         until_ready(&mut peer, queue, 0).await;
     }
 }
@@ -119,14 +120,19 @@ async fn each_priority_has_a_head_of_its_own() {
         expiration,
         ..persistent()
     };
-    for (priority, expiration, body) in
-        [(1, None, "low"), (5, Some(&b"50"[..]), "high"), (1, Some(b"50"), "behind low"), (5, None, "last")]
-    {
+    for (priority, expiration, body) in [
+        (1, None, "low"),
+        (5, Some(&b"60000"[..]), "high"),
+        (1, Some(b"60000"), "behind low"),
+        (5, None, "last"),
+    ] {
         peer.publish_on(1, ("", "q"), of(priority, expiration), body.as_bytes()).await;
     }
     peer.sync().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(peer.counts("q").await.0, 3, "the head of the high ones is gone");
+    assert_eq!(peer.counts("q").await.0, 4);
+    rig.pass(120_000);
+    // The head of the high ones is gone.
+    until_ready(&mut peer, "q", 3).await;
     assert_eq!(peer.get("q").await.unwrap().text(), "last");
     assert_eq!(peer.get("q").await.unwrap().text(), "low");
     assert_eq!(peer.get("q").await, None);
@@ -138,10 +144,13 @@ async fn what_comes_back_after_its_time_expires_then() {
     let mut peer = rig.connect().await;
     peer.declare("dead").await;
     peer.declare_with("q", Flags::default(), &dead_letters_to(b"dead")).await;
-    peer.publish_on(1, ("", "q"), short_lived("200"), b"x").await;
-    peer.sync().await;
+    peer.declare("like it").await;
+    for queue in ["q", "like it"] {
+        peer.publish_on(1, ("", queue), short_lived("60000"), b"x").await;
+    }
     let message = peer.get("q").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    rig.pass(120_000);
+    until_ready(&mut peer, "like it", 0).await;
     assert_eq!(peer.counts("dead").await.0, 0, "somebody has it");
     peer.nack(message.tag, true).await;
     until_ready(&mut peer, "dead", 1).await;
@@ -168,39 +177,32 @@ async fn expirations_are_refused_in_the_originals_words() {
 async fn a_queue_does_not_expire_while_it_is_asked_for() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    let expires = ("x-expires", Value::I32(700));
-    let is_there =
-        |name: &str| rig.server.broker.all_streams().iter().any(|stream| &*stream.key().name == name);
+    let expires = ("x-expires", Value::I32(60_000));
+    let id = |name: &str| {
+        let all = rig.server.broker.all_streams();
+        all.iter().find(|stream| &*stream.key().name == name).map(|stream| stream.id())
+    };
     for name in ["declared", "asked", "got", "left alone"] {
         peer.declare_with(name, Flags::default(), &[expires]).await;
     }
     peer.declare_with("quorum", Flags::default(), &[expires, QUORUM]).await;
     peer.declare_with("consumed", Flags::default(), &[expires]).await;
     peer.consume("consumed", "t", false).await;
-    let mut has_quorum_gone = false;
+    let used = ["declared", "asked", "got", "consumed"];
+    let (before, quorum) = (used.map(id), id("quorum"));
     for _ in 0..7 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        rig.pass(20_000);
         peer.declare_with("declared", Flags::default(), &[expires]).await;
         peer.counts("asked").await;
         assert_eq!(peer.get("got").await, None);
-        has_quorum_gone |= !is_there("quorum");
-        if !has_quorum_gone {
-            peer.ask_declare("quorum", Flags::default(), &[expires, QUORUM]).await;
-            peer.method().await;
-        }
+        peer.ask_declare("quorum", Flags::default(), &[expires, QUORUM]).await;
+        peer.method().await;
     }
-    assert_eq!(
-        ["declared", "asked", "got", "consumed", "left alone"].map(is_there),
-        [true, true, true, true, false]
-    );
-    assert!(has_quorum_gone, "declaring it again gives a quorum queue no more time");
+    until("what is left alone goes", || id("left alone").is_none()).await;
+    until("declaring it again gives a quorum queue no more time", || id("quorum") != quorum).await;
+    assert_eq!(used.map(id), before);
     peer.send(1, Method::BasicCancel { consumer_tag: "t", nowait: false }).await;
     peer.expect("BasicCancelOk").await;
-    for _ in 0..200 {
-        if ["declared", "asked", "got", "consumed"].iter().all(|name| !is_there(name)) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("queues that nobody uses are still there");
+    rig.pass(120_000);
+    until("queues that nobody uses go", || used.map(id) == [None; 4]).await;
 }

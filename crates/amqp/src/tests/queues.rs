@@ -138,15 +138,16 @@ async fn messages_expire_by_their_own_time_and_by_the_queues() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
     peer.declare("own").await;
-    peer.declare_with("ttl", Flags::default(), &[("x-message-ttl", Value::I32(50))]).await;
-    let short = Properties { expiration: Some(b"50"), ..persistent() };
+    peer.declare_with("ttl", Flags::default(), &[("x-message-ttl", Value::I32(60_000))]).await;
+    let short = Properties { expiration: Some(b"60000"), ..persistent() };
     peer.publish_on(1, ("", "own"), short, b"gone").await;
     peer.publish(("", "own"), "stays").await;
     peer.publish(("", "ttl"), "gone").await;
-    peer.sync().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!((peer.counts("own").await.0, peer.counts("ttl").await.0), (2, 1));
+    rig.pass(120_000);
+    until_ready(&mut peer, "own", 1).await;
+    until_ready(&mut peer, "ttl", 0).await;
     assert_eq!(peer.get("own").await.unwrap().text(), "stays");
-    assert_eq!(peer.get("ttl").await, None);
     let wrong = Properties { expiration: Some(b"abc"), ..persistent() };
     peer.publish_on(1, ("", "own"), wrong, b"x").await;
     peer.expect_close(406, "PRECONDITION_FAILED - invalid expiration 'abc': no_integer").await;
@@ -191,26 +192,23 @@ async fn a_message_without_a_priority_is_in_the_middle_of_a_quorum_queue_and_bel
 async fn a_queue_that_nobody_uses_expires() {
     let mut rig = Rig::new();
     let mut peer = rig.connect().await;
-    let expires = [("x-expires", Value::I32(300))];
+    let expires = [("x-expires", Value::I32(60_000))];
     for name in ["unused", "used"] {
         peer.declare_with(name, Flags::default(), &expires).await;
     }
     peer.consume("used", "t", false).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
     let names = |rig: &Rig| {
         let streams = rig.server.broker.all_streams();
         streams.iter().map(|stream| stream.key().name.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(names(&rig), ["used"]);
+    assert_eq!(names(&rig).len(), 2);
+    rig.pass(120_000);
+    until("the one that is not used goes", || names(&rig) == ["used"]).await;
     drop(peer);
     rig.reopen(0);
-    for _ in 0..100 {
-        if names(&rig).is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("it is still there after a restart");
+    assert_eq!(names(&rig), ["used"]);
+    rig.pass(120_000);
+    until("after a restart nobody uses the other", || names(&rig).is_empty()).await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn connect_plain(rig: &Rig) -> Peer {
 async fn what_is_not_settled_in_time_goes_back_and_its_consumer_is_cancelled() {
     let rig = Rig::new();
     let (mut slow, mut other) = (rig.connect().await, rig.connect().await);
-    slow.declare_with("q", Flags::default(), &[QUORUM, timeout_of(300)]).await;
+    slow.declare_with("q", Flags::default(), &[QUORUM, timeout_of(60_000)]).await;
     slow.declare("also").await;
     for body in ["a", "b"] {
         slow.publish(("", "q"), body).await;
@@ -31,6 +31,8 @@ async fn what_is_not_settled_in_time_goes_back_and_its_consumer_is_cancelled() {
     slow.consume("q", "t", false).await;
     let first = slow.message().await;
     assert_eq!(first.text(), "a");
+    rig.pass(120_000);
+    slow.sync().await;
     assert_eq!(slow.method().await, "BasicCancel { consumer_tag: \"t\", nowait: true }");
     other.consume("q", "t", false).await;
     let again = other.message().await;
@@ -56,14 +58,18 @@ async fn what_is_not_settled_in_time_goes_back_and_its_consumer_is_cancelled() {
 async fn what_is_settled_in_time_stays_with_its_consumer() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    peer.declare_with("q", Flags::default(), &[QUORUM, timeout_of(700)]).await;
+    peer.declare_with("q", Flags::default(), &[QUORUM, timeout_of(60_000)]).await;
     peer.qos(1, false).await;
     peer.consume("q", "t", false).await;
     for body in ["a", "b", "c"] {
         peer.publish(("", "q"), body).await;
         let message = peer.message().await;
         assert_eq!((message.text(), message.redelivered), (body, false));
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        rig.pass(40_000);
+        // It is looked at after the first.
+        for _ in 0..2 {
+            assert_eq!(peer.counts("q").await, (0, 1));
+        }
         peer.ack(message.tag).await;
     }
     peer.expect_nothing().await;

@@ -1,7 +1,5 @@
 //! Exchanges of the type x-delayed-message, and dead letters that wait for a queue.
 
-use std::time::Instant;
-
 use model::{Namespace, StreamKey};
 
 use super::*;
@@ -24,19 +22,23 @@ async fn a_message_waits_for_its_time_and_the_others_pass() {
     peer.declare("q").await;
     peer.bind("q", "later", "a.*", &[]).await;
     peer.confirm().await;
-    let began = Instant::now();
-    publish_later(&mut peer, ("later", "a.b"), Value::I32(400), "second").await;
+    publish_later(&mut peer, ("later", "a.b"), Value::I32(600_000), "second").await;
     peer.expect("BasicAck").await;
     publish_later(&mut peer, ("later", "a.b"), Value::I32(0), "first").await;
     peer.expect("BasicAck").await;
     publish_later(&mut peer, ("later", "b"), Value::I32(10), "for nobody").await;
     peer.expect("BasicAck").await;
     assert_eq!(peer.get("q").await.unwrap().text(), "first");
+    let schedule = StreamKey::queue(&Namespace::default(), "amq.delayed.later");
+    let stream = rig.server.broker.stream(&schedule).unwrap();
+    let delayed = || rig.server.broker.queue_counts(&stream).delayed;
+    rig.pass(300_000);
+    until("one that nobody gets has left", || delayed() == 1).await;
     assert_eq!(peer.get("q").await, None);
+    rig.pass(300_000);
     let message = peer.first("q").await;
-    assert!(began.elapsed() >= Duration::from_millis(400));
     assert_eq!((message.text(), message.exchange.as_str()), ("second", "later"));
-    assert_eq!(message.header("x-delay").unwrap(), format!("{:?}", Value::I32(-400)));
+    assert_eq!(message.header("x-delay").unwrap(), format!("{:?}", Value::I32(-600_000)));
 }
 
 #[tokio::test]
@@ -69,7 +71,7 @@ async fn what_waits_survives_a_restart_and_is_routed_as_things_are_then() {
     peer.confirm().await;
     let keys = [Value::Text(b"x")];
     let mut headers = TableWriter::default();
-    headers.field("x-delay", Value::I64(3_000)).array("BCC", keys.into_iter());
+    headers.field("x-delay", Value::I64(600_000)).array("BCC", keys.into_iter());
     let headers = headers.finish();
     // A transient message waits as safely as any.
     let properties = Properties { headers: Some(table_of(&headers)), ..Properties::default() };
@@ -83,6 +85,7 @@ async fn what_waits_survives_a_restart_and_is_routed_as_things_are_then() {
     let stream = rig.server.broker.stream(&schedule).unwrap();
     assert_eq!(rig.server.broker.queue_counts(&stream).delayed, 1);
     let mut peer = rig.connect().await;
+    rig.pass(600_000);
     let message = peer.first("q").await;
     assert_eq!(message.text(), "kept");
     assert_eq!(message.header("BCC"), None);
@@ -99,7 +102,7 @@ async fn what_waits_is_cancelled_with_its_record_and_with_its_exchange() {
     peer.bind("q", "later", "", &[]).await;
     peer.confirm().await;
     for body in ["cancelled", "kept"] {
-        publish_later(&mut peer, ("later", ""), Value::I32(300), body).await;
+        publish_later(&mut peer, ("later", ""), Value::I32(600_000), body).await;
         peer.expect("BasicAck").await;
     }
     let schedule = StreamKey::queue(&Namespace::default(), "amq.delayed.later");
@@ -107,10 +110,11 @@ async fn what_waits_is_cancelled_with_its_record_and_with_its_exchange() {
     let partition = stream.partition(model::PartitionIndex(0)).unwrap();
     let cancelled = [broker::Span::one(model::Offset(0))].into_iter().collect();
     rig.server.broker.drop_records(partition, &cancelled).unwrap();
+    rig.pass(600_000);
     assert_eq!(peer.first("q").await.text(), "kept");
     tokio::time::sleep(QUIET).await;
     assert_eq!(peer.get("q").await, None);
-    publish_later(&mut peer, ("later", ""), Value::I32(100), "gone with its exchange").await;
+    publish_later(&mut peer, ("later", ""), Value::I32(600_000), "gone with its exchange").await;
     peer.expect("BasicAck").await;
     let delete = Method::ExchangeDelete { ticket: 0, exchange: "later", if_unused: false, nowait: false };
     peer.send(1, delete).await;
@@ -118,8 +122,9 @@ async fn what_waits_is_cancelled_with_its_record_and_with_its_exchange() {
     assert!(rig.server.broker.stream(&schedule).is_none());
     delayed(&mut peer, "later", b"fanout").await;
     peer.bind("q", "later", "", &[]).await;
-    publish_later(&mut peer, ("later", ""), Value::I32(100), "of the new one").await;
+    publish_later(&mut peer, ("later", ""), Value::I32(600_000), "of the new one").await;
     peer.expect("BasicAck").await;
+    rig.pass(600_000);
     assert_eq!(peer.first("q").await.text(), "of the new one");
 }
 
