@@ -39,6 +39,15 @@ impl Clock for HandClock {
     }
 }
 
+/// Waits for what a thread of the broker does.
+pub(crate) fn until(mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
 /// A broker on a directory of its own, which goes with it.
 pub(crate) struct Rig {
     pub broker: Broker,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use broker::{Action, Broker, BrokerOptions, Credentials, Permission, UserSpec};
-use env::testing::{Wrong, faulty};
+use env::testing::{Ahead, Wrong, faulty};
 use model::Formats;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -28,12 +28,13 @@ mod routes;
 mod users;
 
 /// Longer than anything takes that does not hang.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rig {
     server: Arc<Server>,
     dir: PathBuf,
     stop: watch::Sender<bool>,
+    clock: Arc<Ahead>,
 }
 
 impl Rig {
@@ -45,8 +46,15 @@ impl Rig {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("wm-nats-{}-{number}", std::process::id()));
-        let broker = open(env::real(), &dir);
-        Rig { server: Server::new(broker, options), dir, stop: watch::channel(false).0 }
+        let clock = Ahead::new();
+        let broker = open(env::Env { clock: clock.clone(), ..env::real() }, &dir);
+        Rig { server: Server::new(broker, options), dir, stop: watch::channel(false).0, clock }
+    }
+
+    /// Puts the broker's clock forward, and has what is due looked at.
+    pub(crate) fn pass(&self, ms: u64) {
+        self.clock.pass(ms);
+        self.broker().clock_was_set();
     }
 
     pub(crate) fn broker(&self) -> &Broker {
@@ -117,6 +125,7 @@ impl Rig {
 
     fn reopen_in(&mut self, env: env::Env) {
         self.server.broker.close().unwrap();
+        let env = env::Env { clock: self.clock.clone(), ..env };
         self.server = Server::new(open(env, &self.dir), Options::default());
     }
 }
@@ -178,7 +187,7 @@ impl Peer {
     }
 
     /// What is still to come until the connection is closed.
-    async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         while self.more().await {}
         String::from_utf8(std::mem::take(&mut self.seen)).unwrap()
     }

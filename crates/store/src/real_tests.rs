@@ -36,6 +36,16 @@ fn wait(store: &Store<Notes>, seq: model::Seq) {
     assert!(store.durable() >= seq);
 }
 
+/// Waits for what a thread of the engine does.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let clock = env::real().clock;
+    let began_ns = clock.mono_ns();
+    while !holds() {
+        assert!(clock.mono_ns() - began_ns < 60_000_000_000, "not there after a minute: {what}");
+        std::thread::yield_now();
+    }
+}
+
 fn append(store: &Store<Notes>, log: &Arc<crate::Log<Notes>>, body: &[u8]) -> model::Seq {
     loop {
         match store.reserve(body.len(), Class::Publish) {
@@ -117,9 +127,7 @@ fn what_was_acknowledged_is_there_after_closing_and_after_dropping_without_closi
         }
         if round % 2 == 0 {
             // The bound was passed, so that the background work is at it.
-            while store.stats().unwrap().checkpoints == 0 {
-                std::thread::yield_now();
-            }
+            until("a checkpoint", || store.stats().unwrap().checkpoints > 0);
             store.close().unwrap();
         }
     }

@@ -5,7 +5,7 @@ use model::{Attributes, ErrorKind, Kind, Offset, RecordAttributes, StreamKey};
 use super::*;
 use crate::{
     Append, DeadLetter, Mode, NewBatch, Overflow, StreamSettings, StreamSpec,
-    testing::{Rig, START_MS, batch, key, wait},
+    testing::{Rig, START_MS, batch, key, until, wait},
 };
 
 mod many;
@@ -248,15 +248,6 @@ fn a_record_delivered_as_often_as_allowed_goes_to_the_dead_letters() {
     }
     until(|| dead.bounds().durable_end == Offset(1));
     assert_eq!(partition.stats().records, 0);
-}
-
-/// The worker that does this has a thread of its own.
-pub(super) fn until(done: impl Fn() -> bool) {
-    let began = env::real().clock.mono_ns();
-    while !done() {
-        assert!(env::real().clock.mono_ns() - began < 10_000_000_000, "it did not happen");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

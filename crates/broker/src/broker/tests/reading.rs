@@ -5,7 +5,7 @@ use model::{ErrorKind, Offset, Record};
 use crate::{
     Append, Overflow, Oversize, Partition, PublishUnit, ReadLimits, Retention, StreamSettings, TimeSource,
     Watch,
-    testing::{Rig, START_MS, batch, batch_of, record, wait},
+    testing::{Rig, START_MS, batch, batch_of, record, until, wait},
 };
 
 fn at(time_ms: i64, body: &str) -> Record {
@@ -193,9 +193,5 @@ fn the_retention_worker_trims_by_itself() {
     let partition = rig.partition("orders", 0);
     rig.append(&partition, &["a"]);
     rig.advance(1_000);
-    let watch = Watch::new();
-    while partition.bounds().start == Offset(0) {
-        partition.watch(Offset(0), &watch);
-        std::thread::yield_now();
-    }
+    until(|| partition.bounds().start != Offset(0));
 }

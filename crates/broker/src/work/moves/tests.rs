@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{ErrorKind, Kind, Offset, Origin, StreamKey};
@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     Allowance, Append, Claim, DeadLetter, HolderId, LeaseAsk, LeaseKind, Mode, Overflow, Partition,
     Settlement, Span, StreamSettings, StreamSpec, Verdict,
-    testing::{Rig, START_MS, batch, key, wait},
+    testing::{Rig, START_MS, batch, key, until, wait},
 };
 
 pub(super) fn queue_key(name: &str) -> StreamKey {
@@ -51,18 +51,6 @@ pub(super) fn a_to_b() -> MoveSpec {
 
 pub(super) fn begin(rig: &Rig, spec: MoveSpec) -> MoveId {
     wait(rig.broker.start_move(spec)).unwrap().id
-}
-
-/// Waits until `done`; the worker runs on a thread of its own.
-#[allow(clippy::disallowed_methods)] // A clock that runs, in a test of threads that do.
-pub(super) fn until(mut done: impl FnMut() -> bool) {
-    for _ in 0..60_000 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("it does not happen");
 }
 
 pub(super) fn ended(rig: &Rig, id: MoveId) -> MoveView {

@@ -3,7 +3,7 @@ use model::Offset;
 use super::super::{Claim, Count, LeaseKind, Settlement, Span, Verdict, tests};
 use crate::{
     Overflow, ReadLimits, StreamSettings,
-    testing::{Rig, wait},
+    testing::{Rig, until, wait},
 };
 
 #[test]
@@ -19,7 +19,7 @@ fn a_record_that_waits_for_its_delay_takes_its_deliveries_along_when_a_full_queu
         tests::settle(&rig, &work, &[0], Verdict::Release { delay_ms, count: Count::Add });
     }
     rig.append(&partition, &["b"]);
-    tests::until(|| dead.bounds().durable_end == Offset(1));
+    until(|| dead.bounds().durable_end == Offset(1));
     let chunk = wait(rig.broker.read(&dead, Offset(0), ReadLimits::default())).unwrap();
     assert_eq!(chunk.batches[0].batch.origin.map(|origin| origin.attempts), Some(2));
 }

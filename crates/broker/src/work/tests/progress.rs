@@ -73,9 +73,7 @@ fn a_record_of_a_log_goes_when_its_own_time_is_over_also_after_a_restart() {
         rig.broker.clock_was_set();
         let partition = rig.partition("events", 0);
         // The worker of what is due runs beside the test.
-        while partition.stats().records != count {
-            std::thread::yield_now();
-        }
+        until(|| partition.stats().records == count);
     };
     gone(&rig, 3);
     rig.advance(1_000);

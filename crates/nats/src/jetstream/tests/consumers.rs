@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{limits::settles, *};
 
 mod interest;
 mod spent;
@@ -235,14 +235,17 @@ async fn an_ephemeral_consumer_that_is_not_used_goes() {
     let rig = Rig::new();
     let mut asker = Asker::new(&rig).await;
     asker.stream(1).await;
-    let made = asker.consumer(json!({"inactive_threshold": 200_000_000})).await;
+    let made = asker.consumer(json!({"inactive_threshold": 3_000_000_000_i64})).await;
     let name = made["name"].as_str().unwrap().to_owned();
     assert_eq!(name.len(), 8);
-    let config = json!({"ack_policy": "explicit", "inactive_threshold": 200_000_000});
+    let config = json!({"ack_policy": "explicit", "inactive_threshold": 3_000_000_000_i64});
     asker.consumer(config).await;
     assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["total"], 2);
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(asker.api("CONSUMER.NAMES.S", Value::Null).await["total"], 0);
+    let began = tokio::time::Instant::now();
+    while asker.api("CONSUMER.NAMES.S", Value::Null).await["total"] != 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "they stay");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -429,14 +432,14 @@ async fn a_message_goes_when_its_own_time_is_over() {
     let mut asker = Asker::new(&rig).await;
     asker.create(json!({"name": "S", "subjects": ["a.*"], "allow_msg_ttl": true})).await;
     for (ttl, expected) in
-        [("1s", 0), ("never", 0), ("60", 0), ("500ms", 10_165), ("x", 10_165), ("0", 10_165)]
+        [("60s", 0), ("never", 0), ("6000", 0), ("500ms", 10_165), ("x", 10_165), ("0", 10_165)]
     {
         let answer = asker.publish("a.x", &[("Nats-TTL", ttl)], "x").await;
         assert_eq!(err_code(&answer), expected, "{ttl}: {answer}");
     }
     assert_eq!(asker.state("S").await, [3, 1, 3]);
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
-    assert_eq!(asker.state("S").await, [2, 2, 3]);
+    rig.pass(120_000);
+    settles(&mut asker, "S", [2, 2, 3]).await;
     asker.create(json!({"name": "T", "subjects": ["t.*"]})).await;
     assert_eq!(err_code(&asker.publish("t.x", &[("Nats-TTL", "1s")], "x").await), 10_166);
 }
@@ -446,8 +449,8 @@ async fn what_is_given_up_or_delivered_too_often_goes_to_the_dead_letters() {
     let rig = Rig::new();
     let mut asker = Asker::new(&rig).await;
     asker.stream(2).await;
-    let config = json!({"durable_name": "c", "ack_policy": "explicit", "max_deliver": 1, "ack_wait": 100_000_000,
-        "metadata": {"wiremill.dead_letter": "dead.c"}});
+    let config = json!({"durable_name": "c", "ack_policy": "explicit", "max_deliver": 1,
+        "ack_wait": 60_000_000_000_i64, "metadata": {"wiremill.dead_letter": "dead.c"}});
     assert_eq!(err_code(&asker.consumer(config.clone()).await), 10_052, "nobody takes them");
     asker.create(json!({"name": "DEAD", "subjects": ["dead.>"]})).await;
     assert_eq!(err_code(&asker.consumer(config).await), 0);
@@ -455,10 +458,13 @@ async fn what_is_given_up_or_delivered_too_often_goes_to_the_dead_letters() {
     let (_lost, given_up) = (asker.got().await, asker.got().await);
     asker.ack(&given_up, "+TERM").await;
     assert_eq!(asker.state("DEAD").await[0], 1);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    asker.next("c", r#"{"no_wait":true}"#).await;
-    assert_eq!(asker.status().await, "404 No Messages");
-    assert_eq!(asker.state("DEAD").await[0], 2);
+    rig.pass(120_000);
+    let began = tokio::time::Instant::now();
+    while asker.state("DEAD").await[0] != 2 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not go there");
+        asker.next("c", r#"{"no_wait":true}"#).await;
+        assert_eq!(asker.status().await, "404 No Messages");
+    }
     asker
         .api("CONSUMER.CREATE.DEAD.d", json!({"stream_name": "DEAD", "config": {"durable_name": "d"}}))
         .await;
