@@ -122,7 +122,8 @@ pub(crate) fn start(vhost: &Arc<Vhost>, queue: Arc<Queue>) {
     if let Some(runtime) = &vhost.runtime
         && vhost.schedules.lock().insert(queue.stream.id())
     {
-        runtime.spawn(run(Arc::downgrade(vhost), vhost.broker.clone(), queue));
+        let body = run(Arc::downgrade(vhost), vhost.broker.clone(), queue);
+        runtime.spawn(vhost.broker.needed("amqp schedule", body));
     }
 }
 

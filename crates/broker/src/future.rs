@@ -14,6 +14,23 @@ use store::Class;
 
 use crate::broker::Broker;
 
+impl Broker {
+    /// `body`, to be run as a task without which clients would wait in vain: the process ends if it panics. `name` says in
+    /// reports what it is.
+    pub fn needed<F>(&self, name: &'static str, body: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (spawn, body) = (self.env().spawn.clone(), Box::pin(body));
+        async move {
+            if let Err(reason) = env::guarded(body).await {
+                tracing::error!(task = name, reason, "a task panicked; this is a bug");
+                spawn.fault(&format!("{name} panicked: {reason}"));
+            }
+        }
+    }
+}
+
 /// Resolves when everything up to a sequence is durable and readable. [`model::ErrorKind::Indeterminate`] when a write or
 /// sync failed before.
 #[must_use = "nothing is known to be durable before this resolves"]

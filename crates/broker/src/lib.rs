@@ -50,9 +50,9 @@ mod work;
 
 pub use broker::{Broker, RecoveryReport};
 pub use decoded::Decoded;
-// A slice's background work has the shape of the engine's, and its time.
 pub use documents::{DOCUMENT_LEN_MAX, DocumentKey};
-pub use env::{Next, Signal, Worker};
+// A slice's background work has the shape of the engine's, and its time.
+pub use env::{Next, Signal, Worker, guarded};
 pub use future::{Durable, Room};
 pub use lag::{LagStatus, LagView};
 pub use membership::{MemberView, Membership, RebalanceCause, RebalanceView, mark_differences};

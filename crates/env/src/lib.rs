@@ -22,7 +22,7 @@ pub use files::{
     unreadable_past_cache,
 };
 pub use real::{RealOptions, real, real_with};
-pub use worker::{Job, Next, Signal, Spawn, Worker};
+pub use worker::{Job, Next, Signal, Spawn, Worker, guarded};
 
 /// Time, from two clocks.
 pub trait Clock: Send + Sync + 'static {

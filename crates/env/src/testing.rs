@@ -8,23 +8,30 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::ThreadId,
 };
 
 use parking_lot::Mutex;
 
-use crate::{Clock, DirEntry, Env, File, Files, LockedDir, Open, real};
+use crate::{Clock, DirEntry, Env, File, Files, Job, LockedDir, Open, Signal, Spawn, Worker, real};
 
 /// The machine's clocks, put forward. Threads that wait for a time are not woken by it: whoever puts it forward raises
 /// their signals.
 pub struct Ahead {
     machine: Arc<dyn Clock>,
     ahead_ms: AtomicU64,
+    panics_on: Mutex<Option<ThreadId>>,
 }
 
 impl Ahead {
     /// Not ahead yet.
     pub fn new() -> Arc<Self> {
-        Arc::new(Ahead { machine: real().clock, ahead_ms: AtomicU64::new(0) })
+        Arc::new(Ahead { machine: real().clock, ahead_ms: AtomicU64::new(0), panics_on: Mutex::new(None) })
+    }
+
+    /// Whoever looks at the wall clock next on this thread panics.
+    pub fn panic_here(&self) {
+        *self.panics_on.lock() = Some(std::thread::current().id());
     }
 
     /// Puts both clocks forward.
@@ -35,11 +42,43 @@ impl Ahead {
 
 impl Clock for Ahead {
     fn wall_ms(&self) -> i64 {
+        let here = std::thread::current().id();
+        let panics = self.panics_on.lock().take_if(|on| *on == here).is_some();
+        assert!(!panics, "planted");
         self.machine.wall_ms().saturating_add_unsigned(self.ahead_ms.load(Ordering::SeqCst))
     }
 
     fn mono_ns(&self) -> u64 {
         self.machine.mono_ns() + self.ahead_ms.load(Ordering::SeqCst) * 1_000_000
+    }
+}
+
+/// The machine's workers, and a record of what a process would end for.
+pub struct Watched {
+    machine: Arc<dyn Spawn>,
+    /// Reasons, in their order.
+    pub faults: Mutex<Vec<String>>,
+}
+
+impl Watched {
+    /// Nothing has gone yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Watched { machine: real().spawn, faults: Mutex::default() })
+    }
+}
+
+impl Spawn for Watched {
+    fn worker(&self, name: &str, signal: Signal, worker: Box<dyn Worker>) {
+        self.machine.worker(name, signal, worker);
+    }
+    fn task(&self, name: &str, signal: Signal, worker: Box<dyn Worker>) {
+        self.machine.task(name, signal, worker);
+    }
+    fn blocking(&self, job: Job) {
+        self.machine.blocking(job);
+    }
+    fn fault(&self, reason: &str) {
+        self.faults.lock().push(reason.to_owned());
     }
 }
 

@@ -1,10 +1,17 @@
 //! Background work in one shape: a worker is stepped until it has nothing to do, then waits for its signal.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
 };
-use std::task::Waker;
 
 /// What a worker wants after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,4 +90,27 @@ pub trait Spawn: Send + Sync + 'static {
 
     /// Runs `job` where blocking on files is fine. Jobs run in any order.
     fn blocking(&self, job: Job);
+
+    /// Something that the process needs is gone, and the process has to end: in order where somebody watches over it, else
+    /// at once, as for a worker that panics.
+    fn fault(&self, reason: &str) {
+        drop(writeln!(std::io::stderr(), "{reason}"));
+        std::process::abort();
+    }
+}
+
+/// Runs `body`; a panic becomes its text.
+pub async fn guarded(body: impl Future<Output = ()>) -> Result<(), String> {
+    let mut body = pin!(body);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx))) {
+        Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(panic) => Poll::Ready(Err(text_of(panic.as_ref()))),
+    })
+    .await
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
 }

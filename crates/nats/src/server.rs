@@ -130,7 +130,8 @@ impl Server {
             registry,
         });
         server.broker.register_addresses(DIALECT, Subjects::new(&server));
-        tokio::spawn(markers::run(Arc::downgrade(&server), stored));
+        let body = markers::run(Arc::downgrade(&server), stored);
+        tokio::spawn(server.broker.needed("nats markers", body));
         server
     }
 

@@ -1,14 +1,12 @@
-//! Every task of the process is registered here: who runs, who ended before its time, whom shutdown waits for.
+//! Accept loops, connections and the engine's workers on the runtime are registered here: who runs, who ended before its
+//! time, whom shutdown waits for.
+//!
+//! What a dialect starts itself is not, and goes on until its connection or the runtime ends. If it panics, it ends the
+//! connection that it belongs to; if it serves more than one (`Broker::needed`), it is reported here, and the process ends.
 
-use std::{
-    collections::BTreeMap,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc};
 
+use env::guarded;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
@@ -113,6 +111,11 @@ impl Supervisor {
         of_class.map(|task| task.handle.abort()).count()
     }
 
+    /// Something that the process needs is gone. The first reason counts.
+    pub fn report(&self, reason: String) {
+        self.shared.report(reason);
+    }
+
     /// Resolves with the reason when something that the process needs is gone.
     pub async fn fault(&self) -> String {
         let mut fault = self.shared.fault.subscribe();
@@ -139,6 +142,10 @@ impl Shared {
             }
             (Class::Session | Class::Engine, _) => return,
         };
+        self.report(reason);
+    }
+
+    fn report(&self, reason: String) {
         self.fault.send_if_modified(|first| {
             let new = first.is_none();
             first.get_or_insert(reason);
@@ -158,22 +165,6 @@ impl Drop for Ending {
         self.shared.tasks.lock().running.remove(&self.id);
         self.shared.ended.notify_waiters();
     }
-}
-
-/// Runs `body`; a panic becomes its text.
-async fn guarded(body: impl Future<Output = ()>) -> Result<(), String> {
-    let mut body = pin!(body);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx))) {
-        Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(panic) => Poll::Ready(Err(text_of(panic.as_ref()))),
-    })
-    .await
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
 }
 
 #[cfg(test)]

@@ -80,6 +80,10 @@ impl Spawn for TestSpawn {
     fn blocking(&self, job: Job) {
         self.inner.blocking(job);
     }
+
+    fn fault(&self, reason: &str) {
+        self.inner.fault(reason);
+    }
 }
 
 struct Translated {

@@ -43,6 +43,10 @@ impl Spawn for Runtime {
     fn blocking(&self, job: Job) {
         self.threads.blocking(job);
     }
+
+    fn fault(&self, reason: &str) {
+        self.supervisor.report(reason.to_owned());
+    }
 }
 
 /// Steps one worker. A task's waker stays the same for its life, so it is registered with the signal once.
@@ -122,6 +126,16 @@ mod tests {
     #[tokio::test]
     async fn a_parked_worker_is_stepped_when_its_signal_is_raised() {
         assert_eq!(steps_of(vec![Next::Park], true).await, 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_dialect_cannot_go_on_without_is_the_fault_of_the_process() {
+        let supervisor = Supervisor::default();
+        let env = on_runtime(env::real(), Handle::current(), supervisor.clone());
+        let (env, _) = crate::test_clock::on_test_clock(env);
+        env.spawn.fault("amqp schedule panicked: on purpose");
+        env.spawn.fault("what followed from that");
+        assert_eq!(supervisor.fault().await, "amqp schedule panicked: on purpose");
     }
 
     #[tokio::test]

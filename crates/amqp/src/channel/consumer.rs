@@ -140,17 +140,25 @@ impl Consumer {
         Some(u32::try_from(least).unwrap_or(u32::MAX))
     }
 
-    /// Delivers, once it has subscribed, until it is stopped or its queue is gone.
+    /// Delivers, once it has subscribed, until it is stopped or its queue is gone. A panic ends its connection, as in what
+    /// the session does itself: the client would wait in vain.
     pub(crate) async fn run(self: Arc<Self>, broker: Broker, deliveries: Arc<Deliveries>) {
         let _leaving = Leaving(&self);
-        match self.deliver_all(&broker, &deliveries).await {
+        if let Err(reason) = broker::guarded(self.work_on(&broker, &deliveries)).await {
+            tracing::error!(reason, queue = %self.lessee.queue.name, "a consumer panicked; this is a bug");
+            deliveries.client.end();
+        }
+    }
+
+    async fn work_on(&self, broker: &Broker, deliveries: &Deliveries) {
+        match self.deliver_all(broker, deliveries).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Closed || error.kind() == ErrorKind::NotFound => {
-                self.cancel(&deliveries).await;
+                self.cancel(deliveries).await;
             }
             Err(error) => {
                 tracing::error!(%error, queue = %self.lessee.queue.name, "a consumer could not go on");
-                self.cancel(&deliveries).await;
+                self.cancel(deliveries).await;
             }
         }
     }

@@ -5,6 +5,46 @@ use model::{Namespace, StreamKey};
 
 use super::*;
 
+#[tokio::test]
+async fn what_serves_delayed_messages_takes_the_process_along_when_it_panics() {
+    let spawn = env::testing::Watched::new();
+    let env = env::Env { spawn: spawn.clone(), ..env::real() };
+    let rig = Rig::on(env, Options::default(), BrokerOptions::default());
+    let mut peer = rig.connect().await;
+    peer.exchange("later", "x-delayed-message", &[("x-delayed-type", Value::Text(b"fanout"))]).await;
+    peer.confirm().await;
+    let headers = fields(&[("x-delay", Value::I32(600_000))]);
+    peer.publish_on(1, ("later", ""), with_table(table_of(&headers)), b"x").await;
+    peer.expect("BasicAck").await;
+    // The task that is next on this thread is that which the time wakes.
+    rig.clock.panic_here();
+    rig.pass(600_000);
+    until("it was told", || !spawn.faults.lock().is_empty()).await;
+    assert_eq!(*spawn.faults.lock(), ["amqp schedule panicked: planted"]);
+}
+
+#[tokio::test]
+async fn a_consumer_that_panics_ends_its_connection_and_holds_nothing_back() {
+    let rig = Rig::new();
+    let (mut peer, mut other) = (rig.connect().await, rig.connect().await);
+    let arguments = [
+        ("x-queue-type", Value::Text(b"quorum")),
+        ("x-delayed-retry-type", Value::Text(b"all")),
+        ("x-delayed-retry-min", Value::I32(600_000)),
+    ];
+    other.declare_with("q", Flags::default(), &arguments).await;
+    other.publish(("", "q"), "a").await;
+    let message = other.first("q").await;
+    other.nack(message.tag, true).await;
+    other.sync().await;
+    peer.consume("q", "t", false).await;
+    rig.clock.panic_here();
+    rig.pass(700_000);
+    peer.expect_end().await;
+    assert_eq!(other.first("q").await.text(), "a");
+    assert_eq!(other.counts("q").await.1, 0);
+}
+
 /// The names of the methods until the connection ends.
 async fn rest(peer: &mut Peer) -> Vec<String> {
     let mut all = Vec::new();

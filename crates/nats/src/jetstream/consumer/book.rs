@@ -272,7 +272,7 @@ impl Book {
         };
         let out = Fanout::small(self.hub.clone(), self.broker.env().random.u64());
         let courier = Courier::new(consumer.clone(), self.clone(), source, out, self.pending_len_max);
-        tokio::spawn(courier.run());
+        tokio::spawn(self.broker.needed("nats consumer", courier.run()));
     }
 
     fn key(&self, consumer: &Consumer) -> DocumentKey {
