@@ -177,12 +177,6 @@ impl Broker {
         self.inner.routes.read().by_id.iter().map(|(id, placed)| view(*id, placed)).collect()
     }
 
-    /// The routes that a publish to `dialect:address` takes.
-    pub fn explain_routes(&self, namespace: &Namespace, address: &str) -> Result<Vec<RouteView>> {
-        let place = self.place(address)?;
-        Ok(self.routes_at(namespace, &place))
-    }
-
     /// The routes that a publish to a place takes.
     pub fn routes_at(&self, namespace: &Namespace, place: &Place) -> Vec<RouteView> {
         let table = self.inner.routes.read();
@@ -246,7 +240,8 @@ mod tests {
         assert!(cache.of(&rig.broker, &public(), "nats", b"a").is_none());
         let added = wait(rig.broker.add_route(&public(), "nats:a", key("orders"), None)).unwrap();
         assert_eq!(cache.of(&rig.broker, &public(), "nats", b"a").unwrap().len(), 1);
-        assert_eq!(rig.broker.explain_routes(&public(), "nats:a").unwrap(), std::slice::from_ref(&added));
+        let place = rig.broker.place("nats:a").unwrap();
+        assert_eq!(rig.broker.routes_at(&public(), &place), std::slice::from_ref(&added));
         wait(rig.broker.remove_route(added.id)).unwrap();
         assert!(cache.of(&rig.broker, &public(), "nats", b"a").is_none());
         assert!(rig.broker.routes().is_empty());

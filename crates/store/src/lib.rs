@@ -66,5 +66,5 @@ pub use options::StoreOptions;
 pub use read::{Ahead, Chunk, ChunkBatch, ColdRead, Mask, Read, ReadLimits, Upto};
 pub use recover::{Recovery, Unapplied};
 pub use seek::{ColdSeek, SEARCH_LEN, Seek};
-pub use store::{Parts, Store};
+pub use store::Store;
 pub use wal::{Class, Permit, WalOptions, codec::stored_len};

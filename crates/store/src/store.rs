@@ -72,7 +72,7 @@ pub(crate) struct Inner<A: Attached> {
 }
 
 /// What a store is put together from.
-pub struct Parts {
+pub(crate) struct Parts {
     /// The world.
     pub env: Env,
     /// Opens the write-ahead log.
@@ -102,7 +102,8 @@ pub(crate) struct Opened<A: Attached> {
 
 impl<A: Attached> Store<A> {
     /// Opens the store over `parts`: the last good checkpoint, then what the WAL has after it.
-    pub fn open_with(parts: Parts) -> Result<(Store<A>, Recovery)> {
+    #[cfg(test)]
+    pub(crate) fn open_with(parts: Parts) -> Result<(Store<A>, Recovery)> {
         recover::open(parts, None, None)
     }
 

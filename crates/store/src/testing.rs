@@ -7,11 +7,12 @@ use model::{FormatTag, LogId, Offset, Result, Seq};
 use parking_lot::Mutex;
 
 use crate::{
-    Annex, Attached, Catalog, Chunk, Class, Durability, Log, LogCore, NewBatch, Parts, ReadLimits, Recovery,
-    Store, StoreOptions, Upto,
+    Annex, Attached, Catalog, Chunk, Class, Durability, Log, LogCore, NewBatch, ReadLimits, Recovery, Store,
+    StoreOptions, Upto,
     conformance::Hands,
     entry::Entry,
     mem::{MemBlobs, MemWalOptions, MemWalProvider},
+    store::Parts,
 };
 
 /// Commands seen, in order: the simplest state machine.

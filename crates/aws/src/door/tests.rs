@@ -2,7 +2,7 @@
 
 mod permissions;
 
-use broker::UserSpec;
+use broker::{UserChange, UserSpec};
 use tokio::io::AsyncWriteExt;
 
 use super::{
@@ -261,12 +261,19 @@ async fn a_head_that_comes_too_slowly_ends_the_connection() {
     client.serving.await.unwrap();
 }
 
+/// The user ann signs with AKIDANN and hush.
+async fn give_ann_a_key(rig: &Rig) {
+    let access_keys = vec![("AKIDANN".to_owned(), "hush".to_owned())];
+    let change = UserChange { access_keys, ..UserChange::default() };
+    rig.server.broker.users().change("ann", change).await.unwrap();
+}
+
 #[tokio::test]
 async fn once_there_are_users_requests_must_be_signed_by_one() {
     let rig = Rig::new();
     let users = rig.server.broker.users();
     users.put("ann", UserSpec { tenant: Some("acme".into()), ..UserSpec::default() }).await.unwrap();
-    users.put_access_key("ann", "AKIDANN", "hush").await.unwrap();
+    give_ann_a_key(&rig).await;
     let mut client = rig.connect();
     check_xml(
         &client.form("/", "Action=ListQueues&Version=2012-11-05").await,

@@ -254,11 +254,6 @@ impl Broker {
         rest.take_while(|key| key.namespace == *namespace).collect()
     }
 
-    /// Every cursor, by key.
-    pub fn all_cursors(&self) -> Vec<CursorKey> {
-        self.inner.cursors.lock().places.keys().map(|key| CursorKey::clone(key)).collect()
-    }
-
     /// Moves a cursor to `to` on each partition, whoever owns it. Answers after the commit.
     pub async fn seek(&self, cursor: &CursorKey, to: Vec<(Arc<Partition>, Offset)>) -> Result<()> {
         let commits = to.into_iter().map(|(partition, offset)| (partition, Position::at(offset))).collect();

@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use env::Random;
 use hmac::{Hmac, KeyInit, Mac};
-use model::{Error, ErrorKind, Result, Seq, limits};
+use model::{Error, ErrorKind, Result, limits};
 use sha2::Sha256;
 
-use super::{Principal, Users, users::no_such_user};
+use super::{Principal, Users};
 use crate::{
     broker::Broker,
     catalog::{CatalogState, Command, command::Section},
@@ -51,36 +51,6 @@ impl AccessKey {
 }
 
 impl Users<'_> {
-    /// Gives `user` an access key, or the one of that id another secret; answers after the commit.
-    /// [`ErrorKind::NotFound`] without such a user, [`ErrorKind::Exists`] when another user has the id,
-    /// [`ErrorKind::Invalid`] for an id or a secret that is empty, too long or has other characters than visible ASCII.
-    pub async fn put_access_key(&self, user: &str, id: &str, secret: &str) -> Result<()> {
-        let change = KeyChange { given: vec![(id, secret)], taken: Vec::new() };
-        change.check()?;
-        self.change_keys(user, &change).await
-    }
-
-    async fn change_keys(&self, user: &str, change: &KeyChange<'_>) -> Result<()> {
-        let broker = self.broker();
-        let mut last = Seq(0);
-        {
-            let mut state = broker.catalog().lock();
-            if !state.users.contains_key(user) {
-                return Err(no_such_user(user));
-            }
-            for command in change.commands(broker, &state, user)? {
-                last = broker.command(&mut state, command)?;
-            }
-        }
-        broker.durable(last).await
-    }
-
-    /// Takes the access key `id` away from `user`; answers after the commit. [`ErrorKind::NotFound`] when it has none of
-    /// that id.
-    pub async fn delete_access_key(&self, user: &str, id: &str) -> Result<()> {
-        self.change_keys(user, &KeyChange { given: Vec::new(), taken: vec![id] }).await
-    }
-
     /// The access key of that id.
     pub fn access_key(&self, id: &str) -> Option<AccessKey> {
         let state = self.broker().catalog().read();

@@ -52,9 +52,12 @@ impl UserChange {
 }
 
 impl Users<'_> {
-    /// Makes or changes a user with its keys and tokens; answers after the commit. The errors are those of
-    /// [`Users::put`], [`Users::put_access_key`], [`Users::put_identity`] and of taking away, and [`model::ErrorKind::Conflict`] when nobody could
-    /// administer the server any more; after one nothing has changed. Does its hashing off the caller's thread.
+    /// Makes or changes a user with its keys and tokens; answers after the commit. The errors are those of [`Users::put`];
+    /// [`model::ErrorKind::Invalid`] for an id, a secret, a key or a token that is empty, too long or has other characters
+    /// than visible ASCII, [`model::ErrorKind::Exists`] for what another user has, [`model::ErrorKind::Limit`] for too
+    /// many of them, [`model::ErrorKind::NotFound`] for what is to be taken away and is not there, and
+    /// [`model::ErrorKind::Conflict`] when nobody could administer the server any more. After an error nothing has
+    /// changed. Does its hashing off the caller's thread.
     pub async fn change(&self, name: &str, change: UserChange) -> Result<()> {
         self.check(name, &change.spec)?;
         let (keys, identities) = (change.keys(), change.identities());

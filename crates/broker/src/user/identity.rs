@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use model::{Error, Result, Seq};
+use model::{Error, Result};
 use sha2::Sha256;
 
-use super::{Principal, Users, users::no_such_user};
+use super::{Principal, Users};
 use crate::{
     broker::Broker,
     catalog::{CatalogState, Command, command::Section},
@@ -66,36 +66,6 @@ impl Identity<'_> {
 }
 
 impl Users<'_> {
-    /// Lets `identity` stand for `user`; answers after the commit. [`model::ErrorKind::NotFound`] without such a user,
-    /// [`model::ErrorKind::Exists`] when it stands for another one, [`model::ErrorKind::Invalid`] for a text that is
-    /// empty, too long or has other characters than visible ASCII.
-    pub async fn put_identity(&self, user: &str, identity: Identity<'_>) -> Result<()> {
-        let change = IdentityChange { given: vec![identity], taken: Vec::new() };
-        change.check()?;
-        self.change_identities(user, &change).await
-    }
-
-    async fn change_identities(&self, user: &str, change: &IdentityChange<'_>) -> Result<()> {
-        let broker = self.broker();
-        let mut last = Seq(0);
-        {
-            let mut state = broker.catalog().lock();
-            if !state.users.contains_key(user) {
-                return Err(no_such_user(user));
-            }
-            for command in change.commands(&state, user)? {
-                last = broker.command(&mut state, command)?;
-            }
-        }
-        self.tell_watchers();
-        broker.durable(last).await
-    }
-
-    /// Takes `identity` away from `user`; answers after the commit. [`model::ErrorKind::NotFound`] when it has no such.
-    pub async fn delete_identity(&self, user: &str, identity: Identity<'_>) -> Result<()> {
-        self.change_identities(user, &IdentityChange { given: Vec::new(), taken: vec![identity] }).await
-    }
-
     /// Whom `identity` stands for.
     pub fn identified(&self, identity: Identity<'_>) -> Option<Principal> {
         let name = {

@@ -1,6 +1,6 @@
 //! Who is let in, and what they may do.
 
-use broker::Identity;
+use broker::UserChange;
 
 use super::*;
 use crate::nkey::tests::{pair, sign};
@@ -28,7 +28,8 @@ async fn client_of(rig: &Rig) -> Peer {
 #[tokio::test]
 async fn a_token_lets_its_user_in() {
     let rig = with_user(&[]).await;
-    rig.server.broker.users().put_identity("u", Identity::Token("t0ken")).await.unwrap();
+    let change = UserChange { tokens: vec!["t0ken".to_owned()], ..UserChange::default() };
+    rig.server.broker.users().change("u", change).await.unwrap();
     let mut peer = rig.connect().await;
     peer.send("CONNECT {\"verbose\":false,\"auth_token\":\"t0ken\"}\r\nPING\r\n").await;
     peer.expect("PONG\r\n").await;
@@ -45,7 +46,8 @@ async fn the_owner_of_a_key_signs_what_it_was_sent() {
     };
     let refused = "-ERR 'Authorization Violation'\r\n";
     rig.connect().await.dies_of(&connect("AAAA"), refused).await;
-    rig.server.broker.users().put_identity("u", Identity::PublicKey(&public)).await.unwrap();
+    let change = UserChange { public_keys: vec![public.clone()], ..UserChange::default() };
+    rig.server.broker.users().change("u", change).await.unwrap();
     let (mut one, first) = rig.greeted().await;
     let (mut two, second) = rig.greeted().await;
     let [first, second] = [&first, &second].map(|info| info["nonce"].as_str().unwrap());

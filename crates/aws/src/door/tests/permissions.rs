@@ -77,7 +77,7 @@ async fn each_operation_asks_what_its_user_may_do() {
     }
     let users = rig.server.broker.users();
     users.put("ann", UserSpec::default()).await.unwrap();
-    users.put_access_key("ann", "AKIDANN", "hush").await.unwrap();
+    give_ann_a_key(&rig).await;
     let mut client = rig.connect();
     for (operation, parameters, action) in OPERATIONS {
         for (allowed, name, expected) in [
@@ -115,7 +115,7 @@ async fn dead_letters_go_to_no_queue_that_their_sender_may_not_write_to() {
     let users = rig.server.broker.users();
     let permission = Permission::allow(Action::Admin, "mine");
     users.put("ann", UserSpec { permissions: Some(vec![permission]), ..UserSpec::default() }).await.unwrap();
-    users.put_access_key("ann", "AKIDANN", "hush").await.unwrap();
+    give_ann_a_key(&rig).await;
     let policy = "%7B%22deadLetterTargetArn%22%3A%22arn%3Aaws%3Asqs%3Aus-east-1%3A000000000000%3Asecret%22%2C%22maxReceiveCount%22%3A1%7D";
     let parameters = format!("QueueUrl=NAME&Attribute.1.Name=RedrivePolicy&Attribute.1.Value={policy}");
     let answer = ask(&rig, &mut rig.connect(), "SetQueueAttributes", &parameters, "mine").await;

@@ -36,7 +36,6 @@ impl Attributes {
     pub(super) const LOG_APPEND_TIME: i16 = 1 << 3;
     const TRANSACTIONAL: i16 = 1 << 4;
     const CONTROL: i16 = 1 << 5;
-    const DELETE_HORIZON: i16 = 1 << 6;
 
     /// Bits for records of `compression`.
     pub fn of(compression: Compression) -> Self {
@@ -75,11 +74,6 @@ impl Attributes {
     /// Whether the batch holds a transaction marker instead of records.
     pub fn is_control(self) -> bool {
         self.0 & Attributes::CONTROL != 0
-    }
-
-    /// Whether the base timestamp is a delete horizon.
-    pub fn has_delete_horizon(self) -> bool {
-        self.0 & Attributes::DELETE_HORIZON != 0
     }
 }
 

@@ -88,7 +88,8 @@ impl BatchBuilder {
     }
 
     /// Bytes of the records so far, not packed.
-    pub fn records_len(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn records_len(&self) -> usize {
         self.records.len()
     }
 
