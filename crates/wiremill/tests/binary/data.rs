@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{ask, json},
-    process::{Scratch, Server, binary, request_with_body, run, serve, text},
+    process::{Scratch, Server, binary, request_with_body, run, serve, text, until},
 };
 
 fn bodies(server: &Server, stream: &str) -> Vec<String> {
@@ -216,9 +216,7 @@ fn with_a_publish_in_flight(sync_delay_ms: &str) -> (Server, std::process::Child
         let stream: Value = serde_json::from_str(&server.get("/api/v1/streams/slow").1).unwrap();
         stream["partition_list"][0]["end"].as_u64() == Some(1)
     };
-    while !staged() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    until("it is staged", staged);
     (server, publish)
 }
 

@@ -13,6 +13,9 @@ use std::{
 /// Far above what anything here takes, for a machine that is busy.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The same for what has other work before it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A folder that goes with its owner.
 pub struct Scratch(pub PathBuf);
 
@@ -52,6 +55,15 @@ pub fn run(arguments: &[&str]) -> Output {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not so for a minute: {what}");
+        sleep(Duration::from_millis(2));
+    }
 }
 
 /// A server that is ready.

@@ -3,7 +3,7 @@ use std::{
     net::TcpStream,
 };
 
-use crate::process::{Scratch, Server, binary, run, text};
+use crate::process::{Scratch, Server, binary, run, text, until};
 
 #[test]
 fn an_unknown_key_ends_the_start_with_the_nearest_name() {
@@ -53,10 +53,7 @@ fn the_log_level_is_read_again_on_a_hangup() {
     assert!(!server.log().contains("INFO"), "{}", server.log());
     std::fs::write(&file, "log_level = 'info'\n").unwrap();
     server.signal("HUP");
-    while !server.log().contains("were read again") {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        assert!(server.child.try_wait().unwrap().is_none());
-    }
+    until("the settings were read again", || server.log().contains("were read again"));
     assert_eq!(server.stop(), 0);
     assert!(server.log().contains("SIGTERM"), "{}", server.log());
 }

@@ -6,7 +6,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 
-use crate::process::{Scratch, Server, parse};
+use crate::process::{Scratch, Server, parse, until};
 
 /// An authority, and certificates for `localhost` and for a client, as files and as values.
 struct Paper {
@@ -41,12 +41,17 @@ impl Paper {
     }
 
     fn start(&self, with_client_ca: bool) -> Server {
+        self.start_with(with_client_ca, &[])
+    }
+
+    fn start_with(&self, with_client_ca: bool, more: &[&str]) -> Server {
         let of = |name: &str| format!("admin={}", self.file(name).display());
         let (cert, key, ca) = (of("cert.pem"), of("key.pem"), of("ca.pem"));
         let mut arguments = vec!["--tls-cert", &cert, "--tls-key", &key];
         if with_client_ca {
             arguments.extend(["--tls-client-ca", &ca]);
         }
+        arguments.extend(more);
         Server::start(&arguments)
     }
 
@@ -109,9 +114,7 @@ fn a_certificate_is_read_again_on_a_hangup() {
     }
     assert_eq!(old.ask(&server, false).unwrap().0, 200, "the files count when they are asked for");
     server.signal("HUP");
-    while !server.log().contains("were read again") {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    until("the certificate was read again", || server.log().contains("were read again"));
     assert_eq!(new.ask(&server, false).unwrap().0, 200);
     assert!(old.ask(&server, false).is_err());
 }
@@ -211,12 +214,10 @@ fn an_amqp_client_logs_in_by_its_certificate() {
 #[test]
 fn half_a_handshake_does_not_hold_the_shutdown_up() {
     let paper = Paper::new();
-    let mut server = paper.start(false);
+    let mut server = paper.start_with(false, &["--shutdown-deadline-ms", "600000"]);
     let mut half = TcpStream::connect(server.address("admin")).unwrap();
     half.write_all(&[0x16, 3, 1]).unwrap();
     // Behind the other one, and through.
     drop(paper.connect(&server, "admin", false).unwrap().write(b"GET / HTTP/1.1\r\n"));
-    let began = std::time::Instant::now();
     assert_eq!(server.stop(), 0, "{}", server.log());
-    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
 }

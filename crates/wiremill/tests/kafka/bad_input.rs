@@ -238,7 +238,7 @@ fn a_client_that_never_reads_costs_its_own_connection_alone() {
     let began = Instant::now();
     assert_eq!(produce(&mut client, "t", 0, &batch(&["y"])).error_code, ErrorCode::NONE);
     assert_eq!(fetch_all(&mut client, "t", 0).len(), 9);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let grown = node.memory_len().saturating_sub(before);
     assert!(grown < 20 * (16 << 20), "{grown} bytes for 20 clients that do not read");
     drop(deaf);

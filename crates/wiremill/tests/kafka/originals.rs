@@ -1,8 +1,6 @@
 //! Corners in which a Kafka 4.2.1 was asked what it answers: requests that contradict themselves, that name nothing, or
 //! that come where nothing is to be done.
 
-use std::time::Duration;
-
 use kafka::codec::{
     ErrorCode, Uuid,
     api::{
@@ -29,6 +27,7 @@ use crate::{
         sync_request,
     },
     node::Node,
+    process::until,
     usual::{FETCH_BY_NAME, batch, create, create_request, described, fetch_request, produce, try_create},
 };
 
@@ -223,9 +222,7 @@ fn a_member_s_last_assignment_is_shown_while_its_group_rebalances() {
     let mut other = node.client();
     let id = new_member_id(&mut other, "g");
     other.send(9, &join_request("g", &id));
-    while heartbeat(&mut client, "g", 1, &member) == ErrorCode::NONE {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("the group rebalances", || heartbeat(&mut client, "g", 1, &member) != ErrorCode::NONE);
     let request = DescribeGroupsRequest { groups: vec!["g"], ..Default::default() };
     let group = client.ask(6, &request).groups.pop().unwrap();
     assert_eq!((group.group_state.as_ref(), group.protocol_data.as_ref()), ("PreparingRebalance", ""));

@@ -1,15 +1,13 @@
 //! Settings of the binary that are seen from a client's side or in the data directory: each is obeyed.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
 use kafka::codec::{ErrorCode, api::metadata::MetadataRequest};
 
 use crate::{
     client::Client,
     node::Node,
+    process::until,
     usual::{
         batch, batch_of, by_producer, create, create_request, delete, new_producer, now_ms, offset_at,
         produce, stamped, try_create,
@@ -18,14 +16,6 @@ use crate::{
 
 /// The first offset that is there.
 const EARLIEST: i64 = -2;
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(8), "not so after eight seconds: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Stores `count` records of 100 KiB.
 fn store(client: &mut Client, topic: &str, count: usize) {

@@ -120,7 +120,7 @@ fn a_newcomer_whose_join_is_parked_for_five_minutes_is_given_up() {
     assert_eq!(w.join_refusal(b), Refusal::UnknownMember);
 }
 
-/// Each of its names was compared with each of the other's: half a minute for these.
+/// Each of its names was compared with each of the other's: minutes for these, which are read in a second or two.
 #[test]
 fn many_protocols_are_voted_on_in_the_time_that_it_takes_to_read_them() {
     let began = tokio::time::Instant::now();
@@ -129,16 +129,16 @@ fn many_protocols_are_voted_on_in_the_time_that_it_takes_to_read_them() {
         names.map(|name| (name.to_string(), Bytes::new())).collect()
     };
     let mut a = w.request("a");
-    a.protocols = many(&mut (0..100_000));
+    a.protocols = many(&mut (0..400_000));
     w.join(a.clone());
     let mut b = w.request("b");
-    b.protocols = many(&mut (99_999..200_000).rev());
+    b.protocols = many(&mut (399_999..800_000).rev());
     let b = w.join(b);
     w.pass(0);
     a.member_id = "a".into();
     w.join(a);
-    assert_eq!(w.joined(b).protocol, "99999");
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert_eq!(w.joined(b).protocol, "399999");
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
 }
 
 #[test]
