@@ -152,8 +152,7 @@ impl Format for KafkaFormat {
         builder.extend_to(header.last_offset_delta);
         let partition_leader_epoch =
             if is_copy(batch, header.base_offset) { EPOCH_UNKNOWN } else { header.partition_leader_epoch };
-        let stamp =
-            Stamp { base_offset: offset(batch.base), partition_leader_epoch, ..Stamp::of(&header) };
+        let stamp = Stamp { base_offset: offset(batch.base), partition_leader_epoch, ..Stamp::of(&header) };
         builder.finish(&stamp).map(Some).map_err(|e| Error::internal(e.to_string()))
     }
 }
