@@ -51,6 +51,12 @@ impl Expiry {
         }
     }
 
+    /// Time has passed of which nothing told.
+    #[cfg(test)]
+    pub(crate) fn look(&self) {
+        self.signal.raise();
+    }
+
     /// Whether it is the first of all.
     fn put(&self, entry: Entry, due_ns: u64) -> bool {
         let mut entries = self.entries.lock();
