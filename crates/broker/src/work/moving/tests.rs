@@ -50,6 +50,6 @@ fn what_is_too_much_goes_as_soon_as_it_can_be_seen() {
     let (partition, dead) = tests::with_dead_letters(&rig, settings);
     for round in 1..=5 {
         rig.append(&partition, &["a", "b", "c"]);
-        testing::until(|| dead.bounds().durable_end == Offset(3 * round - 1));
+        crate::testing::until(|| dead.bounds().durable_end == Offset(3 * round - 1));
     }
 }
