@@ -97,6 +97,8 @@ pub struct Server {
     pub(crate) aliases: Mutex<Aliases>,
     /// Turns of requests whose records unpack to much.
     pub(crate) unpacking: Semaphore,
+    /// Turns of fetches for which batches are packed anew.
+    pub(crate) repacking: Semaphore,
 }
 
 /// Requests that unpack much at a time: a decoder's window has up to 128 MiB.
@@ -121,6 +123,7 @@ impl Server {
         // An eighth, of which twice as much is held at the most.
         let answer_budget = AnswerBudget::new(broker.options().memory_budget_len / 8);
         let unpacking = Semaphore::new(UNPACKING_MAX);
+        let repacking = Semaphore::new(UNPACKING_MAX);
         Arc::new(Server {
             broker,
             options,
@@ -131,6 +134,7 @@ impl Server {
             answer_budget,
             aliases: Mutex::default(),
             unpacking,
+            repacking,
         })
     }
 

@@ -149,12 +149,12 @@ fn read_len(reader: &mut Reader<'_>, version: Version, text: bool) -> Result<Opt
     }
 }
 
-/// Writes a length or, without one, the null. Lengths beyond 31 bits cannot be: frames are shorter.
 /// How many items of a list follow.
 pub(crate) fn write_list_len(writer: &mut Writer, version: Version, count: usize) {
     write_len(writer, version, false, Some(count));
 }
 
+/// Writes a length or, without one, the null. Lengths beyond 31 bits cannot be: frames are shorter.
 fn write_len(writer: &mut Writer, version: Version, text: bool, len: Option<usize>) {
     match (version.flexible, text) {
         (true, _) => writer.uvarint(len.map_or(0, |len| len as u64 + 1)),

@@ -145,7 +145,7 @@ fn tagged_response(key: ApiKey, version: Version) -> bool {
     version.flexible && key != ApiKey::ApiVersions
 }
 
-/// What `write` writes, behind its length.
+/// Room for a frame's length, which [`end_frame`] fills in.
 fn begin_frame() -> Writer {
     let mut writer = Writer::with_capacity(256);
     writer.u32(0);

@@ -11,7 +11,7 @@ use super::{
     create_topics::{Refused, check_config},
     metadata::may_describe,
     named_twice, once_each,
-    topics::not_durable,
+    topics::{not_durable, pace},
 };
 use crate::{
     auth::MECHANISMS,
@@ -303,6 +303,7 @@ pub(crate) async fn alter_configs(
         let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
             Ok(()) => {
+                pace(ctx, responses.len(), staged).await;
                 let resource = (kind, resource.resource_name);
                 alter(ctx, resource, request.validate_only, &mut staged, replace).err()
             }
@@ -340,6 +341,7 @@ pub(crate) async fn incremental_alter_configs(
         let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
             Ok(()) => {
+                pace(ctx, responses.len(), staged).await;
                 let resource = (kind, resource.resource_name);
                 alter(ctx, resource, request.validate_only, &mut staged, change).err()
             }

@@ -38,7 +38,7 @@ struct Plan {
 }
 
 /// Most partitions that one request may create, all topics together (the original's limit).
-const PARTITIONS_PER_REQUEST_MAX: u64 = 10_000;
+pub(crate) const PARTITIONS_PER_REQUEST_MAX: u64 = 10_000;
 
 fn partitions_asked_for(ctx: &Ctx, request: &CreateTopicsRequest<'_>) -> u64 {
     let of_topic = |topic: &CreatableTopic<'_>| match topic.num_partitions {

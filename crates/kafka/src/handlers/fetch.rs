@@ -504,7 +504,7 @@ impl Fetch<'_> {
             let pieces = wire_batches(server.broker.formats(), &chunk, from);
             return (chunk, pieces);
         }
-        let _turn = server.unpacking.acquire().await;
+        let _turn = server.repacking.acquire().await;
         let (broker, bounds) = (server.broker.clone(), chunk.bounds);
         let packing = tokio::task::spawn_blocking(move || {
             let pieces = wire_batches(broker.formats(), &chunk, from);

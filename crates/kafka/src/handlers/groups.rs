@@ -5,7 +5,12 @@ use std::collections::HashSet;
 use broker::{Action, CursorKey};
 use model::Seq;
 
-use super::{NamedTopic, metadata::group_operations, once_each, topics::not_durable};
+use super::{
+    NamedTopic,
+    metadata::group_operations,
+    once_each,
+    topics::{not_durable, pace},
+};
 use crate::{
     codec::{
         ErrorCode, Str,
@@ -119,6 +124,7 @@ pub(crate) async fn delete_groups(
     let mut results = Vec::with_capacity(request.groups_names.len());
     let mut staged = Seq(0);
     for id in once_each(&request.groups_names, |id| *id) {
+        pace(ctx, results.len(), staged).await;
         let error_code = match ctx.allows(Action::Configure, id) {
             false => ErrorCode::GROUP_AUTHORIZATION_FAILED,
             true => match ctx.server.coordinator.stage_delete(&CursorKey::new(&ctx.namespace(), id)) {

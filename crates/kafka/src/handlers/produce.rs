@@ -319,11 +319,17 @@ fn check(
     Some(Part::Staged { append, partition: partition.clone(), own_time })
 }
 
+/// Bytes that a packed batch which numbers its records wrongly may unpack to: it is unpacked whole, and packed again.
+const RENUMBERED_LEN_MAX: usize = 16 << 20;
+
 /// The bytes of a checked batch, which are the producer's unless it numbered its records or named their newest time wrongly:
 /// the original puts both right.
 fn body_of(frame: &Bytes, batch: &RecordBatch<'_>, summary: &RecordSummary) -> Result<Bytes, BatchFault> {
     if summary.is_misnumbered {
-        return batch.renumbered();
+        if summary.unpacked_len > RENUMBERED_LEN_MAX {
+            return Err(BatchFault::TooLarge(RENUMBERED_LEN_MAX));
+        }
+        return batch.renumbered(RENUMBERED_LEN_MAX.max(batch.bytes().len()));
     }
     if batch.header.max_timestamp == summary.max_timestamp {
         return Ok(frame.slice_ref(batch.bytes()));

@@ -5,7 +5,12 @@ use std::collections::HashSet;
 use broker::Action;
 use model::{ErrorKind, Kind, Offset, Seq, limits};
 
-use super::{NamedTopic, create_topics::Refused, list_offsets::wire_offset, named_twice, once_each};
+use super::{
+    NamedTopic,
+    create_topics::{PARTITIONS_PER_REQUEST_MAX, Refused},
+    list_offsets::wire_offset,
+    named_twice, once_each,
+};
 use crate::{
     codec::{
         ErrorCode, Uuid,
@@ -38,6 +43,7 @@ pub(crate) async fn delete_topics(
     let mut responses = Vec::with_capacity(wanted.len());
     let mut staged = Seq(0);
     for &(name, id) in once_each(&wanted, |wanted| *wanted) {
+        pace(ctx, responses.len(), staged).await;
         let result = match contradictions.refuse(ctx, name, id) {
             Some(why) => Err((ErrorCode::INVALID_REQUEST, why.to_owned())),
             None => delete(ctx, name, id, &mut staged),
@@ -66,6 +72,18 @@ pub(crate) async fn delete_topics(
 pub(crate) async fn not_durable(ctx: &Ctx, staged: Seq) -> Option<Refused> {
     let stored = ctx.server.broker.durable(staged).await;
     stored.err().map(|e| (errors::of(&e), e.text().to_owned()))
+}
+
+/// Changes that are staged in one go, and between which others have their turn.
+const STAGED_MAX: usize = 256;
+
+/// After every [`STAGED_MAX`] changes of a request waits for them: acknowledgements share the queue that they are in. A
+/// failure stays one for whoever waits for the whole.
+pub(crate) async fn pace(ctx: &Ctx, done: usize, staged: Seq) {
+    if done > 0 && done.is_multiple_of(STAGED_MAX) {
+        drop(ctx.server.broker.durable(staged).await);
+        tokio::task::yield_now().await;
+    }
 }
 
 /// What a request to delete says twice; nothing of that is deleted.
@@ -136,10 +154,12 @@ pub(crate) async fn create_partitions(
     let mut results = Vec::with_capacity(request.topics.len());
     let mut staged = Seq(0);
     let twice = named_twice(&request.topics, |topic| topic.name);
+    let mut left = PARTITIONS_PER_REQUEST_MAX;
     for topic in once_each(&request.topics, |topic| topic.name) {
+        pace(ctx, results.len(), staged).await;
         let refused = match twice.contains(topic.name) {
             true => Some((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
-            false => add_partitions(ctx, topic, request.validate_only, &mut staged).err(),
+            false => add_partitions(ctx, topic, request.validate_only, &mut left, &mut staged).err(),
         };
         results.push(CreatePartitionsTopicResult {
             name: topic.name.to_owned().into(),
@@ -159,6 +179,7 @@ fn add_partitions(
     ctx: &Ctx,
     topic: &CreatePartitionsTopic<'_>,
     validate_only: bool,
+    left: &mut u64,
     staged: &mut Seq,
 ) -> Result<(), Refused> {
     let refuse = |code: ErrorCode, why: String| Err((code, why));
@@ -198,6 +219,11 @@ fn add_partitions(
         let why = format!("A topic has at most {} partitions here.", limits::PARTITIONS_MAX);
         return refuse(ErrorCode::INVALID_PARTITIONS, why);
     }
+    let Some(rest) = left.checked_sub((total as usize - now) as u64) else {
+        let why = "Excessively large number of partitions per request.".to_owned();
+        return refuse(ErrorCode::POLICY_VIOLATION, why);
+    };
+    *left = rest;
     if validate_only {
         return Ok(());
     }
@@ -227,6 +253,7 @@ pub(crate) async fn delete_records(
         let named = NamedTopic::find(ctx, topic.name);
         let allowed = named.may(ctx, Action::Configure, topic.name);
         for wanted in &topic.partitions {
+            pace(ctx, partitions.len(), staged).await;
             let result = match allowed {
                 true => delete_before(ctx, &named, wanted.partition_index, wanted.offset, &mut staged),
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),

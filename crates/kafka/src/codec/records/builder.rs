@@ -51,9 +51,9 @@ impl RecordBatch<'_> {
     /// The batch with its records numbered from 0 on in their order, packed as they were.
     ///
     /// # Errors
-    /// When they do not read.
-    pub fn renumbered(&self) -> Result<Bytes, BatchFault> {
-        let payload = self.payload(usize::MAX)?;
+    /// When they do not read, or unpack to more than `max_len` bytes.
+    pub fn renumbered(&self, max_len: usize) -> Result<Bytes, BatchFault> {
+        let payload = self.payload(max_len)?;
         let mut builder = BatchBuilder::new(self.header.attributes.compression()?);
         for record in self.records(&payload) {
             let record = record?;
