@@ -29,7 +29,8 @@ pub(crate) fn raise(blobs: &dyn Blobs, floor: OwnerEpoch, epoch: OwnerEpoch) -> 
         Ok(_) => {}
         Err(error) if is_full(&error) => {
             tracing::warn!(%error, "the disk is full; logs go on in the epoch in which a torn tail was cut");
-            return Ok(floor);
+            // Its name may be seen already, and gone after a loss of power.
+            return blobs.remove(&name(raised.0.into())).map(|()| floor);
         }
         Err(error) => return Err(error),
     }

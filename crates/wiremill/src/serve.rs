@@ -349,8 +349,8 @@ impl Running {
     /// Takes over what can change without a restart.
     fn reload(&self, logging: &Logging, reread: impl Fn() -> Result<Settings, String>) {
         let outcome = reread().and_then(|settings| {
-            logging.set_level(&settings.log_level)?;
-            reload_tls(&self.tls, &settings)
+            reload_tls(&self.tls, &settings)?;
+            logging.set_level(&settings.log_level)
         });
         match outcome {
             Ok(()) => info!("log level, TLS settings and TLS files were read again"),

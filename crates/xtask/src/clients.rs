@@ -27,7 +27,7 @@ struct Suite {
     runner: Runner,
     /// Programs that must answer for the suite to run at all.
     needs: &'static [&'static [&'static str]],
-    /// Setup that waits for the network most of its time, and may be done before there is a broker.
+    /// Setup that needs no broker, and waits for the network for a part of its time.
     fetch: &'static [&'static [&'static str]],
     setup: &'static [&'static [&'static str]],
     /// However each ends; their counts are added up.
@@ -216,7 +216,7 @@ pub fn names() -> Vec<&'static str> {
 /// What [`fetch`] came to, suite by suite; one that it does not name is fetched for before it runs.
 pub type Fetched = BTreeMap<&'static str, Result<(), String>>;
 
-/// Fetches what the suites in `wanted` depend on, one after another: it waits for the network, and may do so while
+/// Fetches what the suites in `wanted` depend on, one after another: much of it waits for the network, and may do so while
 /// something else keeps the processors busy. A suite that cannot run here is left out.
 pub fn fetch(wanted: &[&str]) -> Fetched {
     let there = SUITES.iter().filter(|suite| wanted.contains(&suite.name) && suite.missing().is_none());

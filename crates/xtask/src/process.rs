@@ -108,7 +108,7 @@ impl Guard {
     pub fn over(target: &str) -> Self {
         use std::os::unix::process::CommandExt;
         let shell = Command::new("sh")
-            .args(["-c", r#"read -r word || kill -s KILL "$1""#, "guard", target])
+            .args(["-c", r#"read -r word || kill -s KILL -- "$1""#, "guard", target])
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -187,8 +187,9 @@ mod tests {
     /// The guard's shell cannot tell a pipe that was dropped from one whose owner is gone.
     #[test]
     fn a_child_ends_when_whoever_guards_it_is_gone() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let mut guard = Guard::over(&child.id().to_string());
+        use std::os::unix::process::CommandExt;
+        let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let mut guard = Guard::over(&format!("-{}", child.id()));
         drop(guard.0.as_mut().and_then(|shell| shell.stdin.take()));
         assert!(!child.wait().unwrap().success());
     }
