@@ -1,11 +1,11 @@
 //! Dead letters: from the queue that they leave, through its dead-letter exchange, with what happened in `x-death`.
 //!
 //! The broker asks where a record goes while it takes it away, and stores the copies in the same unit: a dead letter is
-//! neither lost nor there twice.
+//! neither lost nor there twice, unless its copies are too much for one unit and there is a crash between several.
 
 use std::sync::{Arc, Weak};
 
-use broker::{Broker, DeadLetters, Durability, Letter, LetterReason, NewBatch, Partition};
+use broker::{Broker, DeadLetters, Durability, Letter, LetterReason, NewBatch, Partition, Stream};
 use bytes::Bytes;
 use model::{Attributes, Namespace, RecordAttributes, Result};
 
@@ -66,28 +66,54 @@ pub(crate) fn vhost_name(namespace: &Namespace) -> &str {
 
 impl DeadLetters for Taker {
     fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
-        self.with_route(letter, &|route| route.copies())
+        let Some((vhost, queue)) = self.queue_of(letter.stream)? else { return Ok(Vec::new()) };
+        self.with_route(letter, &vhost, &queue, &|route| route.copies())
+    }
+
+    /// A classic queue that rejects what is published to it rejects letters (`rabbit_amqqueue_process`); to a quorum queue they
+    /// come without a publisher that could be told (`rabbit_quorum_queue:deliver`), and are never refused.
+    fn refuses(&self, target: &Stream) -> bool {
+        let found = self.queue_of(target).ok().flatten();
+        found.is_some_and(|(_, queue)| {
+            !queue.arguments.is_quorum && queue.arguments.overflow == OverflowPolicy::RejectPublish
+        })
     }
 
     fn keep(&self, letter: &Letter<'_>) -> Result<Option<(Arc<Partition>, NewBatch)>> {
-        let keep =
-            |route: &Route<'_>| if route.queue.arguments.keeps_letters() { route.kept() } else { Ok(None) };
-        Ok(self.with_route(letter, &|route| Ok(keep(route)?.into_iter().collect()))?.pop())
+        let found = self.queue_of(letter.stream)?.filter(|(_, queue)| queue.arguments.keeps_letters());
+        let Some((vhost, queue)) = found else { return Ok(None) };
+        let kept = |route: &Route<'_>| Ok(route.kept()?.into_iter().collect());
+        Ok(self.with_route(letter, &vhost, &queue, &kept)?.pop())
     }
 }
 
 type Copies = Vec<(Arc<Partition>, NewBatch)>;
 
 impl Taker {
-    /// What `each` makes of a letter, if its queue has an exchange for it.
-    fn with_route(&self, letter: &Letter<'_>, each: &dyn Fn(&Route<'_>) -> Result<Copies>) -> Result<Copies> {
+    /// The queue that a stream is, if it is one here.
+    fn queue_of(&self, stream: &Stream) -> Result<Option<(Arc<Vhost>, Arc<Queue>)>> {
+        if stream.key().kind != model::Kind::Queue {
+            return Ok(None);
+        }
         let Some(server) = self.server.upgrade() else {
             return Err(model::Error::unavailable("the dialect stops"));
         };
-        let namespace = &letter.stream.key().namespace;
+        let namespace = &stream.key().namespace;
         let vhost = server.vhosts.of(&server.broker, vhost_name(namespace), namespace.clone());
-        let Some(queue) = vhost.find_queue(&letter.stream.key().name).map_err(internal)? else {
-            return Ok(Vec::new());
+        let queue = vhost.find_queue(&stream.key().name).map_err(internal)?;
+        Ok(queue.map(|queue| (vhost, queue)))
+    }
+
+    /// What `each` makes of a letter of `queue`, if that has an exchange for it.
+    fn with_route(
+        &self,
+        letter: &Letter<'_>,
+        vhost: &Vhost,
+        queue: &Queue,
+        each: &dyn Fn(&Route<'_>) -> Result<Copies>,
+    ) -> Result<Copies> {
+        let Some(server) = self.server.upgrade() else {
+            return Err(model::Error::unavailable("the dialect stops"));
         };
         let Some(exchange) = &queue.arguments.dead_letter_exchange else { return Ok(Vec::new()) };
         let (own, mut place);
@@ -102,15 +128,7 @@ impl Taker {
         letter.place.set(place);
         let now_ms = server.broker.env().clock.wall_ms();
         let is_moved = letter.batch.origin.is_some();
-        each(&Route {
-            vhost: &vhost,
-            queue: &queue,
-            exchange,
-            reason: letter.reason,
-            is_moved,
-            stored,
-            now_ms,
-        })
+        each(&Route { vhost, queue, exchange, reason: letter.reason, is_moved, stored, now_ms })
     }
 }
 

@@ -7,11 +7,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use broker::{
-    Append, Broker, Durability, Extent, NewBatch, Outcome, Partition, PublishUnit, Settlement,
+    Append, Broker, Durability, Extent, NewBatch, Outcome, Partition, PublishUnit, RefusalReason, Settlement,
     routing::Routed,
 };
 use bytes::Bytes;
-use model::{Attributes, LogId, Origin, RecordAttributes, Result, Seq};
+use model::{Attributes, LogId, Origin, RecordAttributes, Result, Seq, limits};
 
 use crate::{
     channel::assembly::Whole,
@@ -31,6 +31,9 @@ pub(crate) const GATHERED_LEN: usize = 4 << 20;
 
 /// Bytes of all copies of what is stored in one unit.
 const UNIT_LEN: usize = 32 << 20;
+
+/// The same for what is stored everywhere or nowhere: as much as a unit holds, half of it for what is beside the bodies.
+const WHOLE_LEN: usize = limits::BATCH_LEN_MAX / 2;
 
 /// What properties, keys and exchanges add to a message, as far as batches for routes leave room for them.
 const PROPERTIES_LEN: usize = 4 << 10;
@@ -79,11 +82,17 @@ pub(crate) struct Answer {
     pub frames: Vec<u8>,
 }
 
+fn is_refused(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(_))
+}
+
 /// What came of a unit.
 pub(crate) struct Kept {
     pub answer: Answer,
     /// A queue refused some of it.
     pub is_partial: bool,
+    /// What was to be stored everywhere was refused for another reason than that there is no room.
+    pub is_hopeless: bool,
     /// Messages that a queue was too full for, as they go through its dead-letter exchange.
     pub letters: Vec<(Arc<Partition>, NewBatch)>,
 }
@@ -373,18 +382,19 @@ impl Batches {
     pub(crate) fn publish(&mut self, vhost: &Vhost, settlements: &[Settlement]) -> Result<Kept> {
         if self.appends.is_empty() && self.onward.is_empty() && settlements.is_empty() {
             let answer = Answer { wait: Seq(0), frames: self.confirms(|_| true) };
-            return Ok(Kept { answer, is_partial: false, letters: Vec::new() });
+            return Ok(Kept { answer, is_partial: false, is_hopeless: false, letters: Vec::new() });
         }
         let (mut unit, copies) = self.unit(&vhost.broker, settlements)?;
-        if unit.live.is_empty() && unit.followers.is_empty() {
-            self.store_much(&vhost.broker, &mut unit)?;
-        }
-        let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_));
-        if self.extent == Extent::All && self.stored.0.iter().any(is_refused) {
-            let answer = Answer { wait: self.stored.1, frames: Vec::new() };
-            return Ok(Kept { answer, is_partial: true, letters: Vec::new() });
+        if unit.live.is_empty()
+            && unit.followers.is_empty()
+            && let Some(refused) = self.store_much(&vhost.broker, &mut unit)?
+        {
+            return Ok(self.refused(&refused));
         }
         let mut published = vhost.broker.publish(unit)?;
+        if self.extent == Extent::All && published.outcomes.iter().any(is_refused) {
+            return Ok(self.refused(&published.outcomes));
+        }
         let (stored, wait) = std::mem::take(&mut self.stored);
         published.outcomes = stored.into_iter().chain(published.outcomes).collect();
         published.wait = published.wait.max(wait);
@@ -400,34 +410,59 @@ impl Batches {
             let mut outcomes = ranges.filter_map(|range| published.outcomes.get(range.clone())).flatten();
             !outcomes.any(refused)
         };
-        let is_partial = match self.extent {
-            Extent::Each => !(0..self.ranges.len()).all(&is_taken),
-            Extent::All => published.outcomes.iter().any(is_refused),
-        };
+        let is_partial = !(0..self.ranges.len()).all(&is_taken);
         let answer = Answer { wait: published.wait, frames: self.confirms(is_taken) };
-        Ok(Kept { answer, is_partial, letters })
+        Ok(Kept { answer, is_partial, is_hopeless: false, letters })
+    }
+
+    /// What was to be stored everywhere and was refused like this: the next try goes on with what is not stored yet.
+    fn refused(&self, outcomes: &[Outcome]) -> Kept {
+        let is_hopeless = outcomes.iter().any(|outcome| match outcome {
+            Outcome::Refused(refusal) => !matches!(
+                refusal.reason,
+                RefusalReason::Full | RefusalReason::OthersRefused | RefusalReason::Closed
+            ),
+            Outcome::Appended { .. } | Outcome::Duplicate { .. } => false,
+        });
+        let answer = Answer { wait: self.stored.1, frames: Vec::new() };
+        Kept { answer, is_partial: true, is_hopeless, letters: Vec::new() }
+    }
+
+    /// Whether some of it is stored, and not with the rest.
+    pub(crate) fn is_begun(&self) -> bool {
+        !self.stored.0.is_empty()
+    }
+
+    /// The same, to be stored wherever it is taken.
+    pub(crate) fn wherever(self) -> Self {
+        Batches { extent: Extent::Each, ..self }
     }
 
     /// Stores the first of a unit's appends, until no more is left than one unit holds: what goes to very many queues is
-    /// stored in several, and is there with the last of them, which has the settlements.
-    fn store_much(&mut self, broker: &Broker, unit: &mut PublishUnit) -> Result<()> {
+    /// stored in several, and is there with the last of them, which has the settlements. Answers what came of a part that
+    /// was to be stored everywhere and was not.
+    fn store_much(&mut self, broker: &Broker, unit: &mut PublishUnit) -> Result<Option<Vec<Outcome>>> {
         unit.appends.drain(..self.stored.0.len().min(unit.appends.len()));
         let len_of = |append: &Append| append.batch.body.len();
         let mut left: usize = unit.appends.iter().map(len_of).sum();
-        while left > UNIT_LEN && unit.appends.len() > 1 {
+        let unit_len = if self.extent == Extent::All { WHOLE_LEN } else { UNIT_LEN };
+        while left > unit_len && unit.appends.len() > 1 {
             let mut len = 0;
             let fits = |append: &&Append| {
                 len += len_of(append);
-                len <= UNIT_LEN
+                len <= unit_len
             };
             let count = unit.appends.iter().take_while(fits).count().clamp(1, unit.appends.len() - 1);
             let part: Vec<Append> = unit.appends.drain(..count).collect();
             left -= part.iter().map(len_of).sum::<usize>();
             let published = broker.publish(PublishUnit { extent: self.extent, ..PublishUnit::of(part) })?;
+            if self.extent == Extent::All && published.outcomes.iter().any(is_refused) {
+                return Ok(Some(published.outcomes));
+            }
             self.stored.0.extend(published.outcomes);
             self.stored.1 = self.stored.1.max(published.wait);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The dead letters of what full queues refused.

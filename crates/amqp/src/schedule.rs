@@ -243,12 +243,30 @@ impl Courier {
     }
 
     /// Stores what has to arrive: it waits on while a queue refuses it.
-    async fn store_everywhere(&self, vhost: &Vhost, batches: Batches, settlement: Settlement) -> Result<()> {
-        let stored = self.publish(vhost, batches, &settlement).await?;
-        if stored.is_partial { self.back(settlement.spans).await } else { Ok(()) }
+    async fn store_everywhere(
+        &self,
+        vhost: &Vhost,
+        mut batches: Batches,
+        settlement: Settlement,
+    ) -> Result<()> {
+        loop {
+            let stored = self.publish(vhost, &mut batches, &settlement).await?;
+            if !stored.is_partial {
+                return Ok(());
+            }
+            if stored.is_hopeless {
+                // A queue will never take it: the others get it without that one.
+                return self.store(vhost, batches.wherever(), &settlement).await;
+            }
+            if !batches.is_begun() {
+                return self.back(settlement.spans).await;
+            }
+            // Those that have it do not get it again.
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
-    async fn publish(&self, vhost: &Vhost, mut batches: Batches, settlement: &Settlement) -> Result<Kept> {
+    async fn publish(&self, vhost: &Vhost, batches: &mut Batches, settlement: &Settlement) -> Result<Kept> {
         loop {
             match batches.publish(vhost, std::slice::from_ref(settlement)) {
                 Ok(stored) => return Ok(stored),
@@ -257,8 +275,8 @@ impl Courier {
         }
     }
 
-    async fn store(&self, vhost: &Vhost, batches: Batches, settlement: &Settlement) -> Result<()> {
-        let stored = self.publish(vhost, batches, settlement).await?;
+    async fn store(&self, vhost: &Vhost, mut batches: Batches, settlement: &Settlement) -> Result<()> {
+        let stored = self.publish(vhost, &mut batches, settlement).await?;
         while !stored.letters.is_empty() {
             match self.broker.publish(PublishUnit::of(stored.letters())) {
                 Ok(_) => break,

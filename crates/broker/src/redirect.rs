@@ -48,8 +48,13 @@ pub trait DeadLetters: Send + Sync {
     /// record away. No lock is held. An error leaves the record where it is.
     fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>>;
 
-    /// Where a record is kept, instead of going where [`DeadLetters::route`] says, when one of these is full and refuses.
-    /// Nowhere: those that are full do without it.
+    /// Whether a queue gets no letters while it is full. Others get them beyond their length. No lock is held.
+    fn refuses(&self, _target: &Stream) -> bool {
+        false
+    }
+
+    /// Where a record is kept, instead of going where [`DeadLetters::route`] says, when one of these is full and refuses
+    /// what is published to it. Nowhere: it goes there, as far as those do not [refuse](DeadLetters::refuses) letters.
     fn keep(&self, _letter: &Letter<'_>) -> Result<Option<(Arc<Partition>, NewBatch)>> {
         Ok(None)
     }

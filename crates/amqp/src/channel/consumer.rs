@@ -52,6 +52,8 @@ impl Drop for Leaving<'_> {
         if let Err(error) = queue.work.leave(*holder) {
             tracing::trace!(%error, "a queue was gone before its consumer left");
         }
+        // Somebody may have made way for it.
+        queue.rivals.notify_waiters();
     }
 }
 
@@ -180,7 +182,11 @@ impl Consumer {
                     (is_told, is_in_line, watch) = (false, true, Watch::new());
                     self.subscribe(deliveries)?;
                 } else {
-                    woken.await;
+                    self.set_stuck(true, deliveries);
+                    tokio::select! {
+                        () = woken => {}
+                        () = outranked => {}
+                    }
                 }
                 continue;
             }
@@ -234,9 +240,9 @@ impl Consumer {
             return Ok(());
         }
         let form = Form::Pushed(&self.tag);
-        let sent =
-            deliveries.deliver(broker, &self.lessee, form, self.no_ack, &leased.deliveries, reading)?;
-        if !sent && !self.no_ack {
+        let sent = deliveries.deliver(broker, &self.lessee, form, self.no_ack, &leased.deliveries, reading);
+        if !matches!(sent, Ok(true)) && !self.no_ack {
+            // Whatever of it was noted as sent goes back all the same: it ends with an error, or its client is gone.
             let settlement = Settlement {
                 work: self.lessee.queue.work.clone(),
                 spans: leased.deliveries.iter().flat_map(|one| one.runs.iter().map(|run| run.span)).collect(),
@@ -245,7 +251,7 @@ impl Consumer {
             };
             broker.settle(vec![settlement]).await?;
         }
-        Ok(())
+        sent.map(drop)
     }
 
     fn kind(&self) -> LeaseKind {

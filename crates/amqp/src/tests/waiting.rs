@@ -271,6 +271,38 @@ async fn a_full_queue_that_refuses_gets_no_more_dead_letters() {
 }
 
 #[tokio::test]
+async fn full_queues_of_other_kinds_get_dead_letters_beyond_their_length() {
+    let rig = Rig::new();
+    let mut peer = rig.connect().await;
+    let full = ("x-max-length", Value::I32(1));
+    let kinds: [(&str, &[_]); 2] = [
+        (
+            "q",
+            &[full, ("x-overflow", Value::Text(b"reject-publish")), ("x-queue-type", Value::Text(b"quorum"))],
+        ),
+        ("d", &[full, ("x-overflow", Value::Text(b"reject-publish-dlx"))]),
+    ];
+    for (dead, arguments) in kinds {
+        peer.declare_with(dead, Flags::default(), arguments).await;
+        let to_dead = [
+            ("x-dead-letter-exchange", Value::Text(b"")),
+            ("x-dead-letter-routing-key", Value::Text(dead.as_bytes())),
+        ];
+        let work = format!("work-{dead}");
+        peer.declare_with(&work, Flags::default(), &to_dead).await;
+        for body in ["a", "b", "c"] {
+            peer.publish(("", &work), body).await;
+        }
+        peer.sync().await;
+        for _ in 0..3 {
+            let message = peer.get(&work).await.unwrap();
+            peer.nack(message.tag, false).await;
+        }
+        until_ready(&mut peer, dead, 3).await;
+    }
+}
+
+#[tokio::test]
 async fn dead_letters_that_have_to_arrive_wait_while_their_queue_is_full() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;

@@ -44,7 +44,11 @@ use crate::{
     tenant::{TenantView, Tenants},
     user::{PasswordCache, Users},
     watch::Watches,
-    work::{due::DueHandle, moves::MoveBook, moving::Halfway},
+    work::{
+        due::DueHandle,
+        moves::MoveBook,
+        moving::{Halfway, Patience},
+    },
 };
 
 /// Streams, publishing, reading, cursors and users on one data directory. Cheap to clone.
@@ -73,6 +77,7 @@ pub(crate) struct Inner {
     pub retention: RetentionHandle,
     pub due: DueHandle,
     pub halfway: Halfway,
+    pub patience: Patience,
     pub moves: MoveBook,
     pub counters: Counters,
     pub routes: RouteBook,

@@ -63,6 +63,7 @@ impl Broker {
             retention: Default::default(),
             due: Default::default(),
             halfway: Default::default(),
+            patience: Default::default(),
             moves: Default::default(),
             counters: Default::default(),
             routes: Default::default(),

@@ -344,8 +344,11 @@ impl Work {
                 (expired, heads.are_all_found(work.spec().order == Order::Priority))
             })?;
             if !expired.is_empty() && !faults.has(Fault::ExpiredStays) {
-                self.carry(&expired, &window, Why::Expired)?;
                 any = true;
+                // What did not fit comes first the next time.
+                if !self.carry_some(&expired, &window, Why::Expired)?.left.is_empty() {
+                    break;
+                }
             }
             more = more.into_iter().chain(window.next_expiry(ttl_ms, now_ms)).min();
             if is_over || window.next() <= from {

@@ -401,9 +401,9 @@ impl Work {
             if now.is_empty() {
                 break;
             }
-            let carried = self.broker.drain_moves(|| self.carry(&now, &window, Why::Exhausted)).await?;
-            wait = wait.max(carried.1);
-            rest = later;
+            let carried = self.broker.drain_moves(|| self.carry_some(&now, &window, Why::Exhausted)).await?;
+            wait = wait.max(carried.wait);
+            rest = carried.left.iter().chain(later.iter()).collect();
         }
         // The worker that does what time brings may have been quicker: what it did is waited for too.
         Ok(wait.max(self.partition.log().with(|core, _| core.applied())))

@@ -19,7 +19,7 @@ use crate::{
     stream::{self, Partition},
 };
 
-pub(crate) use self::carrying::Halfway;
+pub(crate) use self::carrying::{Halfway, Patience};
 
 /// What a moved record takes in the queue beside its body, bytes.
 pub(super) const MOVED_LEN: usize = 160;

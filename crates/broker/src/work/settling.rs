@@ -36,27 +36,19 @@ impl Broker {
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<(Vec<Settled>, Seq)> {
         let mut outcomes: Vec<Option<Settled>> = vec![None; settlements.len()];
         let mut wait = Seq(0);
-        for (settlement, outcome) in settlements.iter().zip(&mut outcomes) {
-            if settlement.verdict == Verdict::Reject && settlement.work.has_dead_letter() {
-                let (settled, seq) = settlement.work.reject(&settlement.spans, settlement.claim).await?;
-                wait = wait.max(seq);
-                *outcome = Some(settled);
-            }
-        }
-        let rest: Vec<&Settlement> = settlements
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| outcome.is_none())
-            .map(|(one, _)| one)
-            .collect();
+        let moves = |one: &Settlement| one.verdict == Verdict::Reject && one.work.has_dead_letter();
+        // Ahead of what moves: that may wait for memory which these give back.
+        let rest: Vec<&Settlement> = settlements.iter().filter(|one| !moves(one)).collect();
         if !rest.is_empty() {
             let (settled, seq) = self.drain(|| self.settle_in_place(&rest)).await?;
             wait = wait.max(seq);
-            outcomes.iter_mut().filter(|outcome| outcome.is_none()).zip(settled).for_each(
-                |(place, settled)| {
-                    *place = Some(settled);
-                },
-            );
+            let places = settlements.iter().zip(&mut outcomes).filter(|(one, _)| !moves(one));
+            places.zip(settled).for_each(|((_, place), settled)| *place = Some(settled));
+        }
+        for (settlement, outcome) in settlements.iter().zip(&mut outcomes).filter(|(one, _)| moves(one)) {
+            let (settled, seq) = settlement.work.reject(&settlement.spans, settlement.claim).await?;
+            wait = wait.max(seq);
+            *outcome = Some(settled);
         }
         Ok((outcomes.into_iter().map(Option::unwrap_or_default).collect(), wait))
     }

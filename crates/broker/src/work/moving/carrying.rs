@@ -7,13 +7,16 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use cursor::{RecordState, Span, Spans};
-use model::{Error, LogId, Offset, Place, Result, Seq, limits};
+use model::{Error, LogId, Offset, Origin, Place, Result, Seq, limits};
 use parking_lot::Mutex;
-use store::{Class, Durability, LockedLog};
+use store::{Class, Durability, LockedLog, LogCore};
 
 use super::{
     super::{Claim, Settled, Work, settling, window::Window},
@@ -31,6 +34,9 @@ use crate::{
 
 /// Bytes of all copies that are stored in one unit, of several records.
 const UNIT_LEN: usize = 4 << 20;
+
+/// Records whose copies are stored in one unit.
+const RECORDS_MAX: usize = 1_000;
 
 /// Records of which some copies are stored and others are not.
 const HALFWAY_MAX: usize = 64;
@@ -67,6 +73,27 @@ impl Halfway {
     }
 }
 
+/// How long dead letters wait for memory: then a unit of them is stored beyond the bound, and the next ones wait anew.
+/// Nanoseconds.
+const PATIENCE_NS: u64 = 5_000_000_000;
+
+/// Since when dead letters wait for memory, monotonic nanoseconds; 0 = they do not.
+#[derive(Default)]
+pub(crate) struct Patience(AtomicU64);
+
+impl Patience {
+    /// Whether they have waited long enough, now that there is no memory.
+    fn is_over(&self, now_ns: u64) -> bool {
+        let since_ns = self.0.load(Ordering::Relaxed);
+        let is_new = since_ns == 0 || now_ns.saturating_sub(since_ns) >= 2 * PATIENCE_NS;
+        let is_over = !is_new && now_ns.saturating_sub(since_ns) >= PATIENCE_NS;
+        if is_new || is_over {
+            self.0.store(now_ns.max(1), Ordering::Relaxed);
+        }
+        is_over
+    }
+}
+
 /// A copy of a record, and where it goes.
 type Placed = (Arc<Partition>, NewBatch);
 
@@ -74,7 +101,9 @@ type Placed = (Arc<Partition>, NewBatch);
 struct Ready {
     offset: Offset,
     copies: Vec<Placed>,
-    /// Where it goes instead when one of these is full; `None` = those that are full do without it.
+    /// Those of them that do without it while they are full.
+    refusing: Vec<LogId>,
+    /// Where it goes instead when one of these is full.
     kept: Option<Placed>,
 }
 
@@ -161,11 +190,10 @@ impl Work {
             attempts.push(attempts_of(&mut source, &self.name, one.offset));
         }
         let settled = self.take_away(&mut locked, spans, why, now_ms)?;
-        let refuses = matches!(takes, Some(Takes::Dialect(..)));
         for (one, attempts) in ready.into_iter().zip(attempts) {
             self.broker.inner.halfway.forget((self.partition.log_id(), one.offset));
             if settled.done.contains(one.offset) {
-                store_copies(&mut locked, one, attempts, refuses)?;
+                store_copies(&mut locked, one, attempts)?;
             }
         }
         let wait = store.commit(permit, locked);
@@ -193,6 +221,12 @@ impl Work {
         let (store, halfway) = (self.broker.store(), &self.broker.inner.halfway);
         let record = (self.partition.log_id(), one.offset);
         one.copies.retain(|(partition, _)| !halfway.has(record, partition.log_id()));
+        if let Some(kept) = &one.kept
+            && one.copies.iter().any(|copy| is_full(copy, self.broker.env().clock.wall_ms()))
+        {
+            one.copies = vec![kept.clone()];
+            return Ok(());
+        }
         let mut left = one.len();
         while left > limits::BATCH_LEN_MAX && one.copies.len() > 1 {
             let Some(copy) = one.copies.first() else { break };
@@ -211,9 +245,9 @@ impl Work {
             let of_it = |(other, _): &Placed| other.log_id() == partition.log_id();
             let (now, later) = std::mem::take(&mut one.copies).into_iter().partition(of_it);
             one.copies = later;
-            let part = Ready { offset: one.offset, copies: now, kept: None };
+            let part = Ready { offset: one.offset, copies: now, refusing: one.refusing.clone(), kept: None };
             left = left.saturating_sub(part.len());
-            store_copies(&mut locked, part, attempts, true)?;
+            store_copies(&mut locked, part, attempts)?;
             store.commit(permit, locked);
             halfway.note(record, partition.log_id());
             self.broker.schedule(&partition);
@@ -224,9 +258,14 @@ impl Work {
     /// Asks for the memory that copies take which are kept there alone.
     fn reserve_memory(&self, ready: &[Ready]) -> Result<()> {
         let is_in_memory = self.partition.is_volatile();
-        match ready.iter().map(|one| one.memory_len(is_in_memory)).sum() {
-            0 => Ok(()),
-            len => self.broker.store().reserve_volatile(len),
+        let len = ready.iter().map(|one| one.memory_len(is_in_memory)).sum();
+        if len == 0 {
+            return Ok(());
+        }
+        match self.broker.store().reserve_volatile(len) {
+            // What would free memory may wait behind this.
+            Err(_) if self.broker.inner.patience.is_over(self.broker.env().clock.mono_ns()) => Ok(()),
+            reserved => reserved,
         }
     }
 
@@ -262,19 +301,20 @@ impl Work {
                 Takes::One(partition, dead_letter) => {
                     let route_key = dead_letter.route_key.as_deref();
                     let copy = self.moved_copy((batch, index, row), offset, route_key, &mut singles)?;
-                    Ready { offset, copies: vec![(partition.clone(), copy)], kept: None }
+                    Ready {
+                        offset,
+                        copies: vec![(partition.clone(), copy)],
+                        refusing: Vec::new(),
+                        kept: None,
+                    }
                 }
                 Takes::Dialect(stream, by) => {
                     let letter = Letter { stream, batch, index, offset, reason: why.reason(), place: &place };
                     let origin = Some(self.origin_of(batch, offset));
-                    let moved = |(partition, copy): Placed| (partition, NewBatch { origin, ..copy });
-                    let copies: Vec<_> = by.route(&letter)?.into_iter().map(moved).collect();
-                    let may_refuse = copies.iter().any(|(partition, _)| refuses(partition));
-                    let kept = if may_refuse { by.keep(&letter)?.map(moved) } else { None };
-                    Ready { offset, copies, kept }
+                    self.addressed(&letter, &**by, origin)?
                 }
             };
-            if len > 0 && len + one.len() > UNIT_LEN {
+            if len > 0 && (len + one.len() > UNIT_LEN || ready.len() == RECORDS_MAX) {
                 end = Some(offset);
                 break;
             }
@@ -289,6 +329,27 @@ impl Work {
             left.add(Span::new(middle, span.end));
         }
         Ok((ready, now, left))
+    }
+
+    /// A record as its dialect addresses it.
+    fn addressed(&self, letter: &Letter<'_>, by: &dyn DeadLetters, origin: Option<Origin>) -> Result<Ready> {
+        let moved = |(partition, copy): Placed| (partition, NewBatch { origin, ..copy });
+        let before = letter.place.get();
+        let copies: Vec<_> = by.route(letter)?.into_iter().map(moved).collect();
+        let (mut refusing, mut kept) = (Vec::new(), None);
+        if copies.iter().any(|(partition, _)| may_refuse(partition)) {
+            // It is looked for from where it was found, and the next one behind it.
+            let behind = letter.place.replace(before);
+            kept = by.keep(letter)?.map(moved);
+            letter.place.set(behind);
+            for (partition, _) in copies.iter().filter(|(partition, _)| may_refuse(partition)) {
+                let stream = self.broker.stream_by_id(partition.stream_id());
+                if stream.is_some_and(|stream| by.refuses(&stream)) {
+                    refusing.push(partition.log_id());
+                }
+            }
+        }
+        Ok(Ready { offset: letter.offset, copies, refusing, kept })
     }
 }
 
@@ -310,15 +371,16 @@ fn is_meant(log: &mut LockedLog<'_, LogState>, name: &str, offset: Offset, why: 
     }
 }
 
-fn refuses(partition: &Partition) -> bool {
+/// Whether a queue refuses what is published to it while it is full.
+fn may_refuse(partition: &Partition) -> bool {
     partition.log().with(|_, state| {
         state.settings.as_deref().is_some_and(|settings| settings.overflow != Overflow::DropOldest)
     })
 }
 
-/// Appends the copies of a record. A queue that is gone gets none; one that is full and refuses does not either where it
-/// `refuses` letters too, and when the record is kept for it, no other does.
-fn store_copies(locked: &mut Locked<'_>, one: Ready, attempts: u32, refuses: bool) -> Result<()> {
+/// Appends the copies of a record. A queue that is gone gets none; one that is full does not either where it refuses letters,
+/// and when the record is kept for it, no other does.
+fn store_copies(locked: &mut Locked<'_>, one: Ready, attempts: u32) -> Result<()> {
     let mut copies = one.copies;
     if let Some(kept) = one.kept {
         for copy in &copies {
@@ -329,7 +391,7 @@ fn store_copies(locked: &mut Locked<'_>, one: Ready, attempts: u32, refuses: boo
         }
     }
     for copy in copies {
-        if refuses && is_refused(locked, &copy)? {
+        if one.refusing.contains(&copy.0.log_id()) && is_refused(locked, &copy)? {
             continue;
         }
         let (partition, batch) = copy;
@@ -346,8 +408,17 @@ fn is_refused(locked: &mut Locked<'_>, (partition, batch): &Placed) -> Result<bo
     let now_ms = locked.now_ms();
     let mut log = locked.log(partition.log_id())?;
     let (core, state) = log.parts();
+    Ok(has_no_room(core, state, batch, now_ms))
+}
+
+/// The same as long as nothing is locked, by what the queue has now.
+fn is_full((partition, batch): &Placed, now_ms: i64) -> bool {
+    partition.log().with(|core, state| has_no_room(core, state, batch, now_ms))
+}
+
+fn has_no_room(core: &LogCore, state: &LogState, batch: &NewBatch, now_ms: i64) -> bool {
     let against = check(core, state, batch, &Conditions::default(), None, now_ms).err();
-    Ok(matches!(against, Some(Outcome::Refused(Refusal { reason: RefusalReason::Full, .. }))))
+    matches!(against, Some(Outcome::Refused(Refusal { reason: RefusalReason::Full, .. })))
 }
 
 /// The partitions that get something, each once.
