@@ -75,7 +75,14 @@ impl DeadLetters for Taker {
     fn refuses(&self, target: &Stream) -> bool {
         let found = self.queue_of(target).ok().flatten();
         found.is_some_and(|(_, queue)| {
-            !queue.arguments.is_quorum && queue.arguments.overflow == OverflowPolicy::RejectPublish
+            let arguments = &queue.arguments;
+            let rejects = match arguments.overflow {
+                OverflowPolicy::DropHead => false,
+                OverflowPolicy::RejectPublish => true,
+                // Theirs go on to its own dead-letter exchange in the original, here they stay.
+                OverflowPolicy::RejectPublishDlx => arguments.dead_letter_exchange.is_none(),
+            };
+            rejects && !arguments.is_quorum
         })
     }
 

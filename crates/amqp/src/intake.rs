@@ -77,6 +77,7 @@ struct Awaited {
 }
 
 /// What is to be said once a sequence is durable.
+#[derive(Default)]
 pub(crate) struct Answer {
     pub wait: Seq,
     pub frames: Vec<u8>,
@@ -87,12 +88,15 @@ fn is_refused(outcome: &Outcome) -> bool {
 }
 
 /// What came of a unit.
+#[derive(Default)]
 pub(crate) struct Kept {
     pub answer: Answer,
     /// A queue refused some of it.
     pub is_partial: bool,
-    /// What was to be stored everywhere was refused for another reason than that there is no room.
+    /// What was to be stored everywhere was refused, and not because there is no room.
     pub is_hopeless: bool,
+    /// A queue that was to have it is gone.
+    pub is_gone: bool,
     /// Messages that a queue was too full for, as they go through its dead-letter exchange.
     pub letters: Vec<(Arc<Partition>, NewBatch)>,
 }
@@ -382,7 +386,7 @@ impl Batches {
     pub(crate) fn publish(&mut self, vhost: &Vhost, settlements: &[Settlement]) -> Result<Kept> {
         if self.appends.is_empty() && self.onward.is_empty() && settlements.is_empty() {
             let answer = Answer { wait: Seq(0), frames: self.confirms(|_| true) };
-            return Ok(Kept { answer, is_partial: false, is_hopeless: false, letters: Vec::new() });
+            return Ok(Kept { answer, ..Kept::default() });
         }
         let (mut unit, copies) = self.unit(&vhost.broker, settlements)?;
         if unit.live.is_empty()
@@ -412,20 +416,20 @@ impl Batches {
         };
         let is_partial = !(0..self.ranges.len()).all(&is_taken);
         let answer = Answer { wait: published.wait, frames: self.confirms(is_taken) };
-        Ok(Kept { answer, is_partial, is_hopeless: false, letters })
+        Ok(Kept { answer, is_partial, letters, ..Kept::default() })
     }
 
     /// What was to be stored everywhere and was refused like this: the next try goes on with what is not stored yet.
     fn refused(&self, outcomes: &[Outcome]) -> Kept {
-        let is_hopeless = outcomes.iter().any(|outcome| match outcome {
-            Outcome::Refused(refusal) => !matches!(
-                refusal.reason,
-                RefusalReason::Full | RefusalReason::OthersRefused | RefusalReason::Closed
-            ),
-            Outcome::Appended { .. } | Outcome::Duplicate { .. } => false,
-        });
+        let has = |reason: RefusalReason| {
+            outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(of) if of.reason == reason))
+        };
+        let is_gone = has(RefusalReason::Closed);
+        let others = [RefusalReason::TooLarge, RefusalReason::Invalid, RefusalReason::ConditionFailed];
+        // With a full one among them they wait for that.
+        let is_hopeless = others.into_iter().any(has) && !has(RefusalReason::Full);
         let answer = Answer { wait: self.stored.1, frames: Vec::new() };
-        Kept { answer, is_partial: true, is_hopeless, letters: Vec::new() }
+        Kept { answer, is_partial: true, is_hopeless, is_gone, letters: Vec::new() }
     }
 
     /// Whether some of it is stored, and not with the rest.

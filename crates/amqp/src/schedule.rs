@@ -45,6 +45,9 @@ const LEASE_LEN: u64 = 1 << 20;
 /// How long a dead letter waits for a queue before it is tried again, and messages after a failure.
 pub(crate) const RETRY: Duration = Duration::from_secs(5);
 
+/// How often a dead letter of which some queues have their copy is tried before it goes back, and gets a way of its own anew.
+const TRIES: u32 = 12;
+
 /// The queue in which messages to an exchange wait.
 pub(crate) fn of_exchange(name: &str) -> String {
     format!("{OF_EXCHANGE}{name}")
@@ -249,7 +252,7 @@ impl Courier {
         mut batches: Batches,
         settlement: Settlement,
     ) -> Result<()> {
-        loop {
+        for _ in 0..TRIES {
             let stored = self.publish(vhost, &mut batches, &settlement).await?;
             if !stored.is_partial {
                 return Ok(());
@@ -258,12 +261,13 @@ impl Courier {
                 // A queue will never take it: the others get it without that one.
                 return self.store(vhost, batches.wherever(), &settlement).await;
             }
-            if !batches.is_begun() {
-                return self.back(settlement.spans).await;
+            if stored.is_gone || !batches.is_begun() {
+                break;
             }
             // Those that have it do not get it again.
             tokio::time::sleep(RETRY).await;
         }
+        self.back(settlement.spans).await
     }
 
     async fn publish(&self, vhost: &Vhost, batches: &mut Batches, settlement: &Settlement) -> Result<Kept> {

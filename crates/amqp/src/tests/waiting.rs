@@ -275,14 +275,15 @@ async fn full_queues_of_other_kinds_get_dead_letters_beyond_their_length() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
     let full = ("x-max-length", Value::I32(1));
-    let kinds: [(&str, &[_]); 2] = [
-        (
-            "q",
-            &[full, ("x-overflow", Value::Text(b"reject-publish")), ("x-queue-type", Value::Text(b"quorum"))],
-        ),
-        ("d", &[full, ("x-overflow", Value::Text(b"reject-publish-dlx"))]),
+    let of_its_own = ("x-dead-letter-exchange", Value::Text(b"amq.fanout"));
+    let dlx = ("x-overflow", Value::Text(b"reject-publish-dlx"));
+    let quorum = ("x-queue-type", Value::Text(b"quorum"));
+    let kinds: [(&str, &[_], u32); 3] = [
+        ("quorum", &[full, ("x-overflow", Value::Text(b"reject-publish")), quorum], 3),
+        ("with letters", &[full, dlx, of_its_own], 3),
+        ("without", &[full, dlx], 1),
     ];
-    for (dead, arguments) in kinds {
+    for (dead, arguments, count) in kinds {
         peer.declare_with(dead, Flags::default(), arguments).await;
         let to_dead = [
             ("x-dead-letter-exchange", Value::Text(b"")),
@@ -298,7 +299,9 @@ async fn full_queues_of_other_kinds_get_dead_letters_beyond_their_length() {
             let message = peer.get(&work).await.unwrap();
             peer.nack(message.tag, false).await;
         }
-        until_ready(&mut peer, dead, 3).await;
+        let source = rig.server.broker.stream(&StreamKey::queue(&Namespace::default(), &work)).unwrap();
+        until("all are settled", || rig.server.broker.queue_counts(&source).unsettled() == 0).await;
+        until_ready(&mut peer, dead, count).await;
     }
 }
 

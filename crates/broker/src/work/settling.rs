@@ -36,19 +36,24 @@ impl Broker {
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<(Vec<Settled>, Seq)> {
         let mut outcomes: Vec<Option<Settled>> = vec![None; settlements.len()];
         let mut wait = Seq(0);
-        let moves = |one: &Settlement| one.verdict == Verdict::Reject && one.work.has_dead_letter();
+        // Once for all: settings may change while it waits.
+        let is_moved = |one: &Settlement| one.verdict == Verdict::Reject && one.work.has_dead_letter();
+        let moves: Vec<bool> = settlements.iter().map(is_moved).collect();
+        let all = settlements.iter().zip(&moves);
         // Ahead of what moves: that may wait for memory which these give back.
-        let rest: Vec<&Settlement> = settlements.iter().filter(|one| !moves(one)).collect();
+        let rest: Vec<&Settlement> = all.filter(|(_, moves)| !**moves).map(|(one, _)| one).collect();
         if !rest.is_empty() {
             let (settled, seq) = self.drain(|| self.settle_in_place(&rest)).await?;
             wait = wait.max(seq);
-            let places = settlements.iter().zip(&mut outcomes).filter(|(one, _)| !moves(one));
-            places.zip(settled).for_each(|((_, place), settled)| *place = Some(settled));
+            let places = outcomes.iter_mut().zip(&moves).filter(|(_, moves)| !**moves);
+            places.zip(settled).for_each(|((place, _), settled)| *place = Some(settled));
         }
-        for (settlement, outcome) in settlements.iter().zip(&mut outcomes).filter(|(one, _)| moves(one)) {
-            let (settled, seq) = settlement.work.reject(&settlement.spans, settlement.claim).await?;
-            wait = wait.max(seq);
-            *outcome = Some(settled);
+        for ((settlement, outcome), moves) in settlements.iter().zip(&mut outcomes).zip(&moves) {
+            if *moves {
+                let (settled, seq) = settlement.work.reject(&settlement.spans, settlement.claim).await?;
+                wait = wait.max(seq);
+                *outcome = Some(settled);
+            }
         }
         Ok((outcomes.into_iter().map(Option::unwrap_or_default).collect(), wait))
     }

@@ -288,6 +288,7 @@ pub(crate) async fn alter_configs(
     let mut staged = Seq(0);
     let twice = named_twice(&request.resources, |r| (r.resource_type, r.resource_name));
     for resource in &request.resources {
+        pace(ctx, responses.len(), staged).await;
         // What is not named goes back to its default.
         let replace = |_: BTreeMap<String, String>| -> Result<BTreeMap<String, String>, Refused> {
             let mut values = BTreeMap::new();
@@ -303,7 +304,6 @@ pub(crate) async fn alter_configs(
         let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
             Ok(()) => {
-                pace(ctx, responses.len(), staged).await;
                 let resource = (kind, resource.resource_name);
                 alter(ctx, resource, request.validate_only, &mut staged, replace).err()
             }
@@ -331,6 +331,7 @@ pub(crate) async fn incremental_alter_configs(
     let mut staged = Seq(0);
     let twice = named_twice(&request.resources, |r| (r.resource_type, r.resource_name));
     for resource in &request.resources {
+        pace(ctx, responses.len(), staged).await;
         let change = |values: BTreeMap<String, String>| {
             resource.configs.iter().try_fold(values, |values, config| apply(values, config))
         };
@@ -341,7 +342,6 @@ pub(crate) async fn incremental_alter_configs(
         let refused = match check_shape(twice.contains(&(kind, resource.resource_name)), configs) {
             Err(refused) => Some(refused),
             Ok(()) => {
-                pace(ctx, responses.len(), staged).await;
                 let resource = (kind, resource.resource_name);
                 alter(ctx, resource, request.validate_only, &mut staged, change).err()
             }

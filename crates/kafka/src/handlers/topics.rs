@@ -247,13 +247,14 @@ pub(crate) async fn delete_records(
     request: DeleteRecordsRequest<'_>,
 ) -> DeleteRecordsResponse<'static> {
     let mut answer = DeleteRecordsResponse::default();
-    let mut staged = Seq(0);
+    let (mut staged, mut done) = (Seq(0), 0);
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         let named = NamedTopic::find(ctx, topic.name);
         let allowed = named.may(ctx, Action::Configure, topic.name);
         for wanted in &topic.partitions {
-            pace(ctx, partitions.len(), staged).await;
+            pace(ctx, done, staged).await;
+            done += 1;
             let result = match allowed {
                 true => delete_before(ctx, &named, wanted.partition_index, wanted.offset, &mut staged),
                 false => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED),

@@ -233,7 +233,7 @@ impl Work {
             let (len, partition) = (len_of(copy), copy.0.clone());
             let permit = store.reserve(len, Class::Move)?;
             if is_volatile(copy) {
-                store.reserve_volatile(len)?;
+                self.reserve_memory_len(len)?;
             }
             let mut locked = store.lock(&[self.partition.log(), partition.log()]);
             let mut source = locked.log(self.partition.log_id())?;
@@ -258,10 +258,13 @@ impl Work {
     /// Asks for the memory that copies take which are kept there alone.
     fn reserve_memory(&self, ready: &[Ready]) -> Result<()> {
         let is_in_memory = self.partition.is_volatile();
-        let len = ready.iter().map(|one| one.memory_len(is_in_memory)).sum();
-        if len == 0 {
-            return Ok(());
+        match ready.iter().map(|one| one.memory_len(is_in_memory)).sum() {
+            0 => Ok(()),
+            len => self.reserve_memory_len(len),
         }
+    }
+
+    fn reserve_memory_len(&self, len: usize) -> Result<()> {
         match self.broker.store().reserve_volatile(len) {
             // What would free memory may wait behind this.
             Err(_) if self.broker.inner.patience.is_over(self.broker.env().clock.mono_ns()) => Ok(()),
