@@ -148,7 +148,10 @@ impl Work {
             let Step { leased, wants } = self.broker.drain(|| self.step(&rest, state)).await?;
             all.add(leased);
             let is_done = all.records >= ask.allowance.records;
-            if !rounds.add(wants.as_ref()) {
+            // With records in hand it does not linger: their time is running.
+            if all.records > 0 {
+                rounds.count += 1;
+            } else if !rounds.add(wants.as_ref()) {
                 yield_once().await;
             }
             match wants {

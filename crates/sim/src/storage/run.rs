@@ -290,6 +290,8 @@ impl Run {
                 Ok(_) => return self.report.count("publishes taken at last"),
                 Err(error) => refused = Some(error),
             }
+            // Each that is refused has the log look at the disk again, which it does once in a while.
+            self.world.clock.advance_ns(10_000_000);
             if self.world.turn() == crate::Turn::Idle {
                 self.world.clock.advance_ns(1_000_000_000);
             }
