@@ -67,7 +67,7 @@ pub(crate) fn vhost_name(namespace: &Namespace) -> &str {
 impl DeadLetters for Taker {
     fn route(&self, letter: &Letter<'_>) -> Result<Vec<(Arc<Partition>, NewBatch)>> {
         let Some((vhost, queue)) = self.queue_of(letter.stream)? else { return Ok(Vec::new()) };
-        self.with_route(letter, &vhost, &queue, &|route| route.copies())
+        with_route(letter, &vhost, &queue, &|route| route.copies())
     }
 
     /// A classic queue that rejects what is published to it rejects letters (`rabbit_amqqueue_process`); to a quorum queue they
@@ -90,7 +90,7 @@ impl DeadLetters for Taker {
         let found = self.queue_of(letter.stream)?.filter(|(_, queue)| queue.arguments.keeps_letters());
         let Some((vhost, queue)) = found else { return Ok(None) };
         let kept = |route: &Route<'_>| Ok(route.kept()?.into_iter().collect());
-        Ok(self.with_route(letter, &vhost, &queue, &kept)?.pop())
+        Ok(with_route(letter, &vhost, &queue, &kept)?.pop())
     }
 }
 
@@ -110,33 +110,29 @@ impl Taker {
         let queue = vhost.find_queue(&stream.key().name).map_err(internal)?;
         Ok(queue.map(|queue| (vhost, queue)))
     }
+}
 
-    /// What `each` makes of a letter of `queue`, if that has an exchange for it.
-    fn with_route(
-        &self,
-        letter: &Letter<'_>,
-        vhost: &Vhost,
-        queue: &Queue,
-        each: &dyn Fn(&Route<'_>) -> Result<Copies>,
-    ) -> Result<Copies> {
-        let Some(server) = self.server.upgrade() else {
-            return Err(model::Error::unavailable("the dialect stops"));
-        };
-        let Some(exchange) = &queue.arguments.dead_letter_exchange else { return Ok(Vec::new()) };
-        let (own, mut place);
-        let (body, index) = if letter.batch.format == FORMAT {
-            place = letter.place.get();
-            (&letter.batch.body, letter.index)
-        } else {
-            (own, place) = (converted(&server.broker, letter)?, Place::default());
-            (&own, 0)
-        };
-        let Some((stored, _)) = find(body, index, &mut place)? else { return Ok(Vec::new()) };
-        letter.place.set(place);
-        let now_ms = server.broker.env().clock.wall_ms();
-        let is_moved = letter.batch.origin.is_some();
-        each(&Route { vhost, queue, exchange, reason: letter.reason, is_moved, stored, now_ms })
-    }
+/// What `each` makes of a letter of `queue`, if that has an exchange for it.
+fn with_route(
+    letter: &Letter<'_>,
+    vhost: &Vhost,
+    queue: &Queue,
+    each: &dyn Fn(&Route<'_>) -> Result<Copies>,
+) -> Result<Copies> {
+    let Some(exchange) = &queue.arguments.dead_letter_exchange else { return Ok(Vec::new()) };
+    let (own, mut place);
+    let (body, index) = if letter.batch.format == FORMAT {
+        place = letter.place.get();
+        (&letter.batch.body, letter.index)
+    } else {
+        (own, place) = (converted(&vhost.broker, &queue.partition, letter)?, Place::default());
+        (&own, 0)
+    };
+    let Some((stored, _)) = find(body, index, &mut place)? else { return Ok(Vec::new()) };
+    letter.place.set(place);
+    let now_ms = vhost.broker.env().clock.wall_ms();
+    let is_moved = letter.batch.origin.is_some();
+    each(&Route { vhost, queue, exchange, reason: letter.reason, is_moved, stored, now_ms })
 }
 
 /// The dead letters of a message that `queue` is too full for, where its overflow policy has some: `batch` has it alone.
@@ -161,15 +157,10 @@ pub(crate) fn internal(exception: crate::error::Exception) -> model::Error {
 }
 
 /// The one record of another dialect, as this one stores it.
-fn converted(broker: &Broker, letter: &Letter<'_>) -> Result<Bytes> {
-    let mut found = Vec::new();
-    broker.formats().read(letter.batch, &mut |index, record| {
-        if index == letter.index {
-            found.push(record);
-        }
-        Ok(())
-    })?;
-    broker.formats().of(FORMAT)?.write(&found)
+fn converted(broker: &Broker, partition: &Partition, letter: &Letter<'_>) -> Result<Bytes> {
+    let decoded = broker.decoded(partition, letter.batch)?;
+    let record = decoded.record(letter.index).map(std::slice::from_ref);
+    broker.formats().of(FORMAT)?.write(record.unwrap_or_default())
 }
 
 /// A dead letter on its way.
