@@ -2,16 +2,12 @@
 
 use super::*;
 
-#[tokio::test]
-async fn many_long_messages_are_rejected_at_once_and_are_dead_letters() {
-    let mut rig = Rig::new();
-    rig.reopen(50);
-    let mut peer = rig.connect().await;
-    peer.declare("dead").await;
+/// Rejects so many messages of 1 MiB of the queue "q" in one go; they go to the queue "dead".
+pub(super) async fn reject_at_once(peer: &mut Peer, count: usize) {
     let to_dead =
         [("x-dead-letter-exchange", Value::Text(b"")), ("x-dead-letter-routing-key", Value::Text(b"dead"))];
     peer.declare_with("q", Flags::default(), &to_dead).await;
-    let (count, body) = (40, vec![b'x'; 1 << 20]);
+    let body = vec![b'x'; 1 << 20];
     for _ in 0..count {
         peer.publish_on(1, ("", "q"), persistent(), &body).await;
     }
@@ -19,6 +15,25 @@ async fn many_long_messages_are_rejected_at_once_and_are_dead_letters() {
     peer.consume("q", "t", false).await;
     let last = peer.messages(count).await.pop().unwrap();
     peer.send(1, Method::BasicNack { delivery_tag: last.tag, multiple: true, requeue: false }).await;
+}
+
+/// The exchange "all", which leads to the queues "q0", "q1" and so on.
+async fn fan_out(peer: &mut Peer, count: usize) {
+    peer.exchange("all", "fanout", &[]).await;
+    for number in 0..count {
+        let queue = format!("q{number}");
+        peer.declare(&queue).await;
+        peer.bind(&queue, "all", "", &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn many_long_messages_are_rejected_at_once_and_are_dead_letters() {
+    let mut rig = Rig::new();
+    rig.reopen(50);
+    let mut peer = rig.connect().await;
+    peer.declare("dead").await;
+    reject_at_once(&mut peer, 40).await;
     until_ready(&mut peer, "dead", 40).await;
     assert_eq!(peer.counts("q").await.0, 0);
 }
@@ -27,13 +42,8 @@ async fn many_long_messages_are_rejected_at_once_and_are_dead_letters() {
 async fn a_long_message_goes_to_more_queues_than_one_unit_holds() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    peer.exchange("all", "fanout", &[]).await;
     let (count, body) = (23, vec![b'x'; 6 << 20]);
-    for number in 0..count {
-        let queue = format!("q{number}");
-        peer.declare(&queue).await;
-        peer.bind(&queue, "all", "", &[]).await;
-    }
+    fan_out(&mut peer, count).await;
     peer.confirm().await;
     peer.publish_on(1, ("all", ""), persistent(), &body).await;
     peer.expect("BasicAck").await;
@@ -47,13 +57,8 @@ async fn a_long_message_goes_to_more_queues_than_one_unit_holds() {
 async fn a_long_message_is_a_dead_letter_in_more_queues_than_one_unit_holds() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    peer.exchange("all", "fanout", &[]).await;
     let (count, body) = (23, vec![b'x'; 6 << 20]);
-    for number in 0..count {
-        let queue = format!("q{number}");
-        peer.declare(&queue).await;
-        peer.bind(&queue, "all", "", &[]).await;
-    }
+    fan_out(&mut peer, count).await;
     let to_all = [("x-dead-letter-exchange", Value::Text(b"all"))];
     peer.declare_with("work", Flags::default(), &to_all).await;
     peer.publish_on(1, ("", "work"), persistent(), &body).await;

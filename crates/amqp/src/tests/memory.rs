@@ -98,17 +98,7 @@ async fn dead_letters_in_memory_wait_for_memory() {
     let memory_max = (40 << 20) * 18 / 100;
     let mut peer = rig.connect().await;
     peer.declare_with("dead", Flags { transient: true, ..Flags::default() }, &[]).await;
-    let to_dead =
-        [("x-dead-letter-exchange", Value::Text(b"")), ("x-dead-letter-routing-key", Value::Text(b"dead"))];
-    peer.declare_with("q", Flags::default(), &to_dead).await;
-    let (count, body) = (60, vec![b'x'; 1 << 20]);
-    for _ in 0..count {
-        peer.publish_on(1, ("", "q"), persistent(), &body).await;
-    }
-    peer.sync().await;
-    peer.consume("q", "t", false).await;
-    let last = peer.messages(count).await.pop().unwrap();
-    peer.send(1, Method::BasicNack { delivery_tag: last.tag, multiple: true, requeue: false }).await;
+    large::reject_at_once(&mut peer, 60).await;
     let mut other = rig.connect().await;
     for _ in 0..6_000 {
         let held = rig.server.broker.storage().unwrap().volatile_len;

@@ -8,6 +8,14 @@ async fn delayed(peer: &mut Peer, name: &str, kind: &[u8]) {
     peer.exchange(name, "x-delayed-message", &[("x-delayed-type", Value::Text(kind))]).await;
 }
 
+/// The exchange "later", bound to the queue "q" with this key; what is published is confirmed.
+async fn delayed_to_q(peer: &mut Peer, kind: &[u8], key: &str) {
+    delayed(peer, "later", kind).await;
+    peer.declare("q").await;
+    peer.bind("q", "later", key, &[]).await;
+    peer.confirm().await;
+}
+
 /// Publishes a persistent message that waits so long.
 async fn publish_later(peer: &mut Peer, to: (&str, &str), delay: Value<'_>, body: &str) {
     let headers = fields(&[("x-delay", delay)]);
@@ -18,10 +26,7 @@ async fn publish_later(peer: &mut Peer, to: (&str, &str), delay: Value<'_>, body
 async fn a_message_waits_for_its_time_and_the_others_pass() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    delayed(&mut peer, "later", b"topic").await;
-    peer.declare("q").await;
-    peer.bind("q", "later", "a.*", &[]).await;
-    peer.confirm().await;
+    delayed_to_q(&mut peer, b"topic", "a.*").await;
     publish_later(&mut peer, ("later", "a.b"), Value::I32(600_000), "second").await;
     peer.expect("BasicAck").await;
     publish_later(&mut peer, ("later", "a.b"), Value::I32(0), "first").await;
@@ -45,10 +50,7 @@ async fn a_message_waits_for_its_time_and_the_others_pass() {
 async fn a_message_waits_for_a_time_in_text_or_with_a_fraction() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    delayed(&mut peer, "later", b"fanout").await;
-    peer.declare("q").await;
-    peer.bind("q", "later", "", &[]).await;
-    peer.confirm().await;
+    delayed_to_q(&mut peer, b"fanout", "").await;
     for delay in [Value::Text(b"600000"), Value::F64(600_000.7)] {
         publish_later(&mut peer, ("later", ""), delay, "x").await;
         peer.expect("BasicAck").await;
@@ -98,10 +100,7 @@ async fn what_waits_survives_a_restart_and_is_routed_as_things_are_then() {
 async fn what_waits_is_cancelled_with_its_record_and_with_its_exchange() {
     let rig = Rig::new();
     let mut peer = rig.connect().await;
-    delayed(&mut peer, "later", b"fanout").await;
-    peer.declare("q").await;
-    peer.bind("q", "later", "", &[]).await;
-    peer.confirm().await;
+    delayed_to_q(&mut peer, b"fanout", "").await;
     for body in ["cancelled", "kept"] {
         publish_later(&mut peer, ("later", ""), Value::I32(600_000), body).await;
         peer.expect("BasicAck").await;
