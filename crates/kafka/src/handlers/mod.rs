@@ -37,14 +37,16 @@ impl NamedTopic {
     /// Whether the principal may do `action` to it. Permissions speak of the stream, not of the alias under which it may be
     /// asked for; of the name as it was `given` where nothing is behind it, since not everybody is to know that.
     pub(crate) fn may(&self, ctx: &Ctx, action: Action, given: &str) -> bool {
-        ctx.allows(action, self.0.as_ref().map_or(given, |stream| &stream.key().name))
+        ctx.allows(action, self.name(given))
+    }
+
+    fn name<'a>(&'a self, given: &'a str) -> &'a str {
+        self.0.as_ref().map_or(given, |stream| &stream.key().name)
     }
 
     /// Whether the principal may know it: whoever may do anything to it.
     pub(crate) fn may_describe(&self, ctx: &Ctx, given: &str) -> bool {
-        [Action::Read, Action::Write, Action::Configure]
-            .into_iter()
-            .any(|action| self.may(ctx, action, given))
+        metadata::may_describe(ctx, self.name(given))
     }
 
     /// Whether it is a queue, which is published to and looked at here and nothing else.
